@@ -1,0 +1,53 @@
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help demo test check stack-up stack-down mutants bench fmt
+
+FEATURES = $(shell sed -n '/^\[features\]/,/^\[/s/^\([a-z][a-z0-9-]*\) *=.*/\1/p' framework/Cargo.toml | grep -vx default)
+
+# The files that the promises rest on.
+CORE = framework/src/offsets.rs framework/src/commit.rs framework/src/assignment.rs 'framework/src/dedupe/*.rs'
+
+help:
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
+
+demo: ## see it work, with an embedded Kafka; needs a compiler only
+	@stack/install --demo
+	cargo run --quiet -p demo
+
+test: ## all tests, against real servers that it installs, starts and stops
+	@stack/install
+# Tests run the examples' programs. With the same features as the tests, librdkafka is built only once.
+	cargo build --workspace --bins --all-features
+	cargo test --workspace --all-features --no-run
+	ONCEWARD_REQUIRE_STACK=1 stack/ctl run cargo test --workspace --all-features
+
+check: ## format, lints, docs, each feature alone, licences
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --all-features -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --all-features
+	cargo check -p onceward --no-default-features
+	for feature in $(FEATURES); do cargo check -p onceward --no-default-features --features "$$feature"; done
+	@if command -v cargo-deny >/dev/null; then cargo deny --all-features check; \
+	else echo "Left out: cargo deny check. To have it: cargo install --locked cargo-deny"; fi
+
+stack-up: ## start Kafka and PostgreSQL and leave them running
+	@stack/install
+	@stack/ctl up
+	@echo "Now: source target/stack/env"
+
+stack-down: ## stop them
+	@stack/ctl down
+
+mutants: ## break the core on purpose and see that a test notices
+	@stack/install
+	@command -v cargo-mutants >/dev/null || cargo install --locked cargo-mutants
+	ONCEWARD_REQUIRE_STACK=1 stack/ctl run cargo mutants --test-workspace=true --all-features $(addprefix --file ,$(CORE))
+
+bench: ## measure; CASES="..." picks some
+	@stack/install
+	cargo bench -p benches --no-run
+	stack/ctl run cargo bench -p benches -- $(CASES)
+
+fmt: ## format the code
+	cargo fmt --all
