@@ -1,0 +1,53 @@
+-- What has been done. Filed by day, so that what is old enough is dropped whole.
+create table onceward_dedupe (
+    event_key uuid not null,
+    scope int not null,
+    bucket date not null,
+    -- 0: done. Others come with later versions; readers treat what they do not know as done.
+    state smallint not null default 0,
+    topic int not null,
+    partition int not null,
+    record_offset bigint not null,
+    at timestamptz not null default now(),
+    -- The column with the many values first: with `scope` first an update on a
+    -- partition that was never analysed is planned as a scan.
+    primary key (event_key, scope, bucket)
+) partition by range (bucket);
+
+-- One row a day that has a partition, and when it was last written to.
+create table onceward_bucket (
+    bucket date primary key,
+    written_at timestamptz not null default now()
+);
+
+-- Consumer group and handler, and topic, by number.
+create table onceward_scope (
+    id int generated always as identity primary key,
+    group_id text not null,
+    handler text not null,
+    topics text[] not null,
+    unique (group_id, handler)
+);
+
+create table onceward_topic (
+    id int generated always as identity primary key,
+    name text not null unique
+);
+
+-- The fence: a new owner of a partition raises its token, and the old one can
+-- claim nothing more.
+create table onceward_owner (
+    group_id text not null,
+    topic text not null,
+    partition int not null,
+    token bigint not null,
+    primary key (group_id, topic, partition)
+);
+
+-- The oldest version of the tables that a program may know and still run on these.
+create table onceward_version (
+    only_row boolean primary key default true check (only_row),
+    oldest_program int not null
+);
+
+insert into onceward_version (oldest_program) values (1);
