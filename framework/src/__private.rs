@@ -1,0 +1,51 @@
+//! What generated code calls. Not for you: it changes with the macro.
+
+pub use crate::extract::{Batch, Context, FromRecord};
+pub use crate::handler::{Handled, Handler, IntoHandled, Rejected, Settings, Tombstones};
+pub use crate::identity::IdentitySource;
+pub use crate::middleware::Delivery;
+pub use crate::{HandlerResult, Run};
+
+/// An extractor, as generated code uses it.
+///
+/// Whatever the code does with one is a method of this one trait, so that the
+/// compiler has the same to say in each place, and says once what is no extractor:
+/// in the words of [`FromRecord`].
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be taken from a record",
+    label = "not an extractor",
+    note = "handlers take `Json<T>`, `Bytes`, `&[u8]`, `Key<T>`, `Headers`, `Record`, `Position`, `Attempt`, `State<T>`, `&mut Tx`, or your own type that implements `FromRecord`"
+)]
+pub trait Argument<'a>: Sized {
+    /// Takes it from the one record of a call.
+    ///
+    /// # Errors
+    /// Where the record does not have it.
+    fn extract(run: Run<'a>, context: &'a Context) -> Result<Self, Rejected>;
+
+    /// Takes it from each record of a call.
+    ///
+    /// # Errors
+    /// Where a record does not have it.
+    fn extract_each(run: Run<'a>, context: &'a Context) -> Result<Batch<Self>, Rejected>;
+
+    /// Says at startup what is missing for it.
+    ///
+    /// # Errors
+    /// One sentence with the fix.
+    fn check(context: &Context) -> Result<(), String>;
+}
+
+impl<'a, E: FromRecord<'a>> Argument<'a> for E {
+    fn extract(run: Run<'a>, context: &'a Context) -> Result<Self, Rejected> {
+        E::from_record(run.records()[0], context).map_err(|error| Rejected { index: 0, error: error.into() })
+    }
+
+    fn extract_each(run: Run<'a>, context: &'a Context) -> Result<Batch<Self>, Rejected> {
+        Batch::from_run(run, context)
+    }
+
+    fn check(context: &Context) -> Result<(), String> {
+        <E as FromRecord>::check(context)
+    }
+}

@@ -1,0 +1,669 @@
+//! Everything, running.
+
+use crate::assignment::{Routers, Setup};
+use crate::config::{Config, DedupeKind, HandlerConfig, Resolved, Start};
+use crate::dead_letter::{self, DeadLetters};
+use crate::dedupe::{Dedupe, Memory};
+use crate::extract::Context;
+use crate::handler::Settings;
+use crate::hooks::{Hooks, Steps};
+use crate::middleware::{self, Stack};
+use crate::partition::Limits;
+use crate::poll::Poller;
+use crate::route::{AnyRoute, Bound, Handle, Route};
+use crate::router::{EventRoute, EventType, Router, Unmatched};
+use crate::shutdown::{self, Shutdown};
+use crate::{BoxError, Error, Handler, TopicPartition, topics};
+use regex::Regex;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// An application: handlers, settings, and what they share.
+///
+/// ```no_run
+/// use onceward::prelude::*;
+///
+/// #[handler(topic = "flights", group = "log")]
+/// async fn on_flight(Key(tailnum): Key<String>) -> HandlerResult {
+///     println!("{tailnum}");
+///     Ok(())
+/// }
+///
+/// #[tokio::main]
+/// async fn main() -> Result<(), onceward::Error> {
+///     App::from_env()?.handler(on_flight {}).run().await
+/// }
+/// ```
+///
+/// All handlers of a consumer group share one consumer. Each partition is worked
+/// in order, all partitions side by side.
+#[must_use]
+pub struct App {
+    code: Config,
+    /// From a file and the environment: stronger than the code's.
+    given: Config,
+    routes: Vec<Box<dyn AnyRoute>>,
+    context: Context,
+    event_types: HashMap<String, EventType>,
+    unmatched: HashMap<String, Unmatched>,
+    retired: Vec<String>,
+    hooks: Hooks,
+    start: Steps,
+    stop: Steps,
+    token: CancellationToken,
+}
+
+impl App {
+    /// Starts with nothing set.
+    pub fn new() -> Self {
+        Self {
+            code: Config::default(),
+            given: Config::default(),
+            routes: Vec::new(),
+            context: Context::default(),
+            event_types: HashMap::new(),
+            unmatched: HashMap::new(),
+            retired: Vec::new(),
+            hooks: Hooks::default(),
+            start: Steps::default(),
+            stop: Steps::default(),
+            token: CancellationToken::new(),
+        }
+    }
+
+    /// Starts with the settings of the environment and of the file that it names;
+    /// they are stronger than what code sets. See [`Config`] for the names.
+    ///
+    /// # Errors
+    /// Where the file or a variable holds something that is not a setting.
+    pub fn from_env() -> Result<Self, Error> {
+        Ok(Self::new().config(Config::from_env()?))
+    }
+
+    /// Takes settings that are stronger than what code sets.
+    pub fn config(mut self, config: Config) -> Self {
+        self.given = config.over(self.given);
+        self
+    }
+
+    /// Sets where Kafka is: `host:port`, several with commas.
+    pub fn brokers(mut self, brokers: impl Into<String>) -> Self {
+        self.code.brokers = Some(brokers.into());
+        self
+    }
+
+    /// Sets where PostgreSQL is.
+    pub fn database_url(mut self, url: impl Into<String>) -> Self {
+        self.code.database_url = Some(url.into());
+        self
+    }
+
+    /// Sets a property of librdkafka.
+    pub fn kafka(mut self, property: impl Into<String>, value: impl Into<String>) -> Self {
+        self.code.kafka.insert(property.into(), value.into());
+        self
+    }
+
+    /// Says where it is noted what was done.
+    pub fn dedupe(mut self, kind: DedupeKind) -> Self {
+        self.code.dedupe = Some(kind);
+        self
+    }
+
+    /// Makes or updates Onceward's tables before anything is consumed.
+    pub fn migrate(mut self, migrate: bool) -> Self {
+        self.code.migrate = Some(migrate);
+        self
+    }
+
+    /// Waits up to `limit` for topics that are not there yet.
+    pub fn wait_for_topics(mut self, limit: Duration) -> Self {
+        self.code.wait_for_topics = Some(limit);
+        self
+    }
+
+    /// Says where a partition without a committed offset starts.
+    pub fn start_at(mut self, start: Start) -> Self {
+        self.code.start = Some(start);
+        self
+    }
+
+    /// Sets how long a revoke waits for work in flight.
+    pub fn drain_deadline(mut self, limit: Duration) -> Self {
+        self.code.drain_deadline = Some(limit);
+        self
+    }
+
+    /// Sets how long a shutdown may take in all.
+    pub fn shutdown_deadline(mut self, limit: Duration) -> Self {
+        self.code.shutdown_deadline = Some(limit);
+        self
+    }
+
+    /// Adds a handler: the value that `#[handler]` leaves (`on_flight {}`), or a
+    /// [`Route`] made of it.
+    pub fn handler<H: Handler, S: Stack>(mut self, route: impl Into<Route<H, S>>) -> Self {
+        self.routes.push(Box::new(route.into()));
+        self
+    }
+
+    /// Shares a value with all handlers, as [`State`](crate::extract::State). A
+    /// second one of the same type takes the first one's place.
+    pub fn state<T: Send + Sync + 'static>(mut self, state: T) -> Self {
+        self.context.insert(state);
+        self
+    }
+
+    /// Says what tells the event types of a topic apart; by default the header
+    /// `ce_type`.
+    pub fn event_type(mut self, topic: impl Into<String>, event_type: EventType) -> Self {
+        self.event_types.insert(topic.into(), event_type);
+        self
+    }
+
+    /// Says what happens to records of a topic that no handler takes.
+    pub fn unmatched(mut self, topic: impl Into<String>, policy: Unmatched) -> Self {
+        self.unmatched.insert(topic.into(), policy);
+        self
+    }
+
+    /// Says that a handler of this name is gone for good, so that its name is not
+    /// asked for when another reads its topics.
+    pub fn retired(mut self, handler: impl Into<String>) -> Self {
+        self.retired.push(handler.into());
+        self
+    }
+
+    /// Runs when all checks have passed, before anything is consumed.
+    pub fn on_start<F, Fut>(mut self, hook: F) -> Self
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<(), BoxError>> + Send + 'static,
+    {
+        self.start.push(hook);
+        self
+    }
+
+    /// Runs at the end, when all work has ended.
+    pub fn on_stop<F, Fut>(mut self, hook: F) -> Self
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<(), BoxError>> + Send + 'static,
+    {
+        self.stop.push(hook);
+        self
+    }
+
+    /// Is told of partitions that were assigned. Runs on the poll thread: it must
+    /// not wait.
+    pub fn on_assigned(mut self, hook: impl Fn(&[TopicPartition]) + Send + Sync + 'static) -> Self {
+        self.hooks.on_assigned(hook);
+        self
+    }
+
+    /// Is told of partitions that were given away, drained and committed, or lost.
+    /// Runs on the poll thread: it must not wait.
+    pub fn on_revoked(mut self, hook: impl Fn(&[TopicPartition]) + Send + Sync + 'static) -> Self {
+        self.hooks.on_revoked(hook);
+        self
+    }
+
+    /// Is told of a partition that stopped because the broker no longer has its
+    /// committed offset.
+    pub fn on_out_of_range(mut self, hook: impl Fn(&TopicPartition, i64) + Send + Sync + 'static) -> Self {
+        self.hooks.on_out_of_range(hook);
+        self
+    }
+
+    /// Shuts down when this token is cancelled, as on SIGTERM.
+    pub fn shutdown_on(mut self, token: CancellationToken) -> Self {
+        self.token = token;
+        self
+    }
+
+    /// Does what the first argument of the command line says: `run` (also without
+    /// one), `migrate` (makes Onceward's tables and ends), or `check` (does all
+    /// checks of the start and ends).
+    ///
+    /// # Errors
+    /// As [`run`](Self::run), and for a command that does not exist.
+    pub async fn command(mut self) -> Result<(), Error> {
+        match std::env::args().nth(1).as_deref() {
+            None | Some("run") => self.run().await,
+            Some("migrate") => {
+                self.code.migrate = Some(true);
+                let config = self.given.over(self.code).resolve()?;
+                connect(&config).await.map(|_| ())
+            }
+            Some("check") => self.prepare().await.map(|_| ()),
+            Some(other) => {
+                Err(Error::config("command", format!("`{other}` is not `run`, `migrate` or `check`")))
+            }
+        }
+    }
+
+    /// Consumes until SIGTERM, SIGINT, the token of
+    /// [`shutdown_on`](Self::shutdown_on), or an error; then finishes what is in
+    /// flight, commits, and leaves the groups.
+    ///
+    /// A second signal ends the process at once, with exit code 128 + its number.
+    ///
+    /// # Errors
+    /// Before anything is consumed: settings that are missing, unknown or
+    /// impossible, topics and tables that are not there or may not be used. Later:
+    /// a consumer that was fenced or lost its permissions, a record whose policy is
+    /// to stop, work that did not finish within `shutdown_deadline`.
+    pub async fn run(mut self) -> Result<(), Error> {
+        let (token, start, stop) =
+            (self.token.clone(), std::mem::take(&mut self.start), std::mem::take(&mut self.stop));
+        let prepared = self.prepare().await?;
+        start.run("a hook on start").await?;
+        let consumed = prepared.consume(token).await;
+        let stopped = stop.run("a hook on stop").await;
+        consumed.and(stopped)
+    }
+
+    /// Does all checks, and makes of the settings what consumes.
+    async fn prepare(mut self) -> Result<Prepared, Error> {
+        let config = self.given.over(self.code);
+        let mut overrides = config.handlers.clone();
+        let config = config.resolve()?;
+        for route in &mut self.routes {
+            override_settings(route.settings_mut(), &mut overrides);
+        }
+        if let Some(name) = overrides.keys().next() {
+            let names: Vec<_> = self.routes.iter().map(|route| &*route.settings().name).collect();
+            return Err(Error::config(
+                format!("handlers.{name}"),
+                format!("no handler has this name; there are {names:?}"),
+            ));
+        }
+        check_routes(&self.routes, &self.context, &config)?;
+        let dedupe = connect(&config).await?;
+        let groups = group(self.routes)?;
+        for routes in groups.values() {
+            let topics = topics_of(routes);
+            topics::check(&config, topics.clone()).await?;
+            if matches!(config.dedupe, DedupeKind::Postgres) {
+                topics::check_retention(&config, &topics).await?;
+            }
+        }
+        let (sender, stop) = mpsc::unbounded_channel();
+        let (context, hooks) = (Arc::new(self.context), Arc::new(self.hooks));
+        let shutdown = Shutdown::new(config.shutdown_deadline);
+        let mut setups = Vec::new();
+        for (name, routes) in groups {
+            let group: Arc<str> = name.into();
+            let topics = topics_of(&routes);
+            let needs_dead_letters =
+                topics.iter().any(|topic| self.unmatched.get(topic) == Some(&Unmatched::DeadLetter));
+            let dead_letter = match needs_dead_letters {
+                false => None,
+                true => Some(dead_letters(&config, &topics, &self.unmatched).await?),
+            };
+            let bound = bind(routes, &group, &dedupe, &context, &self.retired).await?;
+            let routers = routers(RouterParts {
+                group: group.clone(),
+                bound,
+                event_types: self.event_types.clone(),
+                unmatched: self.unmatched.clone(),
+                dead_letter,
+                stop: sender.clone(),
+            });
+            let setup = Setup {
+                group,
+                routers,
+                limits: Limits {
+                    records: config.max_run_records,
+                    bytes: config.max_run_bytes,
+                    time: config.max_run_time,
+                },
+                partition_records: config.partition_records,
+                partition_bytes: config.partition_bytes,
+                drain_deadline: config.drain_deadline,
+                start: config.start,
+                out_of_range: config.out_of_range,
+                hooks: hooks.clone(),
+                runtime: tokio::runtime::Handle::current(),
+                stop: sender.clone(),
+            };
+            setups.push((topics, setup));
+        }
+        Ok(Prepared { config, setups, shutdown, stop })
+    }
+}
+
+impl Default for App {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for App {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "App({} handlers)", self.routes.len())
+    }
+}
+
+/// Everything checked, nothing consumed.
+struct Prepared {
+    config: Resolved,
+    setups: Vec<(Vec<String>, Setup)>,
+    shutdown: Shutdown,
+    stop: mpsc::UnboundedReceiver<Error>,
+}
+
+impl Prepared {
+    async fn consume(mut self, token: CancellationToken) -> Result<(), Error> {
+        let (ended, mut ends) = mpsc::unbounded_channel();
+        let groups = self.setups.len();
+        for (topics, setup) in self.setups.drain(..) {
+            let (config, shutdown, ended) = (self.config.clone(), self.shutdown.clone(), ended.clone());
+            std::thread::Builder::new()
+                .name(format!("onceward-{}", setup.group))
+                .spawn(move || {
+                    // A send fails only if the application was dropped meanwhile.
+                    let _ = ended
+                        .send(Poller::subscribe(&config, &topics, setup, shutdown).and_then(Poller::run));
+                })
+                .map_err(|error| Error::Internal {
+                    what: "starting a poll thread".into(),
+                    source: error.into(),
+                })?;
+        }
+        drop(ended);
+        let mut left = groups;
+        let mut result = tokio::select! {
+            requested = shutdown::requested(&token) => requested,
+            Some(error) = self.stop.recv() => Err(error),
+            end = ends.recv() => {
+                left -= 1;
+                end.unwrap_or_else(|| Err(panicked()))
+            }
+        };
+        self.shutdown.begin();
+        while left > 0 {
+            let end = ends.recv().await.unwrap_or_else(|| Err(panicked()));
+            result = result.and(end);
+            left -= 1;
+        }
+        result
+    }
+}
+
+fn panicked() -> Error {
+    Error::Internal { what: "a poll thread".into(), source: "it panicked".into() }
+}
+
+/// What a file or the environment says of a handler.
+fn override_settings(settings: &mut Settings, overrides: &mut BTreeMap<String, HandlerConfig>) {
+    let Some(given) = overrides.remove(&settings.name) else { return };
+    if let Some(topic) = given.topic {
+        settings.topics = vec![topic];
+    }
+    settings.group = given.group.or(settings.group.take());
+    settings.timeout = given.timeout.or(settings.timeout);
+    settings.max_run_records = given.max_run_records.or(settings.max_run_records);
+}
+
+fn check_routes(routes: &[Box<dyn AnyRoute>], context: &Context, config: &Resolved) -> Result<(), Error> {
+    if routes.is_empty() {
+        return Err(Error::config("handlers", "there are none; add one with `App::handler(..)`"));
+    }
+    for (place, route) in routes.iter().enumerate() {
+        let settings = route.settings();
+        let name = &settings.name;
+        if settings.topics.is_empty() {
+            return Err(Error::handler(
+                name,
+                format!("has no topic; set `topic` or `handlers.{name}.topic`"),
+            ));
+        }
+        for pattern in settings.topics.iter().filter(|topic| topic.starts_with('^')) {
+            if let Err(error) = Regex::new(pattern) {
+                return Err(Error::handler(
+                    name,
+                    format!("`topic = \"{pattern}\"` is no regular expression: {error}"),
+                ));
+            }
+        }
+        if settings.group.as_deref().is_none_or(str::is_empty) {
+            return Err(Error::handler(
+                name,
+                format!("has no consumer group; set `group` or `handlers.{name}.group`"),
+            ));
+        }
+        if settings.max_run_records == Some(0) {
+            return Err(Error::handler(name, "`max_run_records` is 0; it must be at least 1"));
+        }
+        middleware::check(name, &route.layers())?;
+        route.check(context).map_err(|problem| Error::handler(name, problem))?;
+        if route.takes_transaction() {
+            check_transaction(settings, config)?;
+        }
+        for other in &routes[..place] {
+            check_pair(other.settings(), settings)?;
+        }
+    }
+    Ok(())
+}
+
+fn check_transaction(settings: &Settings, config: &Resolved) -> Result<(), Error> {
+    if config.dedupe != DedupeKind::Postgres || config.database_url.is_none() {
+        return Err(Error::handler(
+            &settings.name,
+            "takes `&mut Tx`, which needs PostgreSQL; set `DATABASE_URL` and leave `dedupe` at `postgres`",
+        ));
+    }
+    let session = config.session_timeout()?;
+    if settings.timeout.is_some_and(|timeout| timeout > session) {
+        return Err(Error::handler(
+            &settings.name,
+            format!(
+                "its `timeout` is longer than `session.timeout.ms` = {session:?}, after which its transaction is ended \
+                 as a frozen one's; make one shorter or the other longer"
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// Two handlers of one group must never both take a record: only one would get it.
+fn check_pair(one: &Settings, other: &Settings) -> Result<(), Error> {
+    if one.group != other.group {
+        return Ok(());
+    }
+    let group = one.group.as_deref().unwrap_or_default();
+    if one.name == other.name {
+        return Err(Error::handler(
+            &other.name,
+            format!("group `{group}` has two handlers of this name; set `name` of one of them"),
+        ));
+    }
+    let both = |a: &String, b: &String| {
+        a == b || matches(a, b) || matches(b, a) || (a.starts_with('^') && b.starts_with('^'))
+    };
+    let shared = one.topics.iter().find(|a| other.topics.iter().any(|b| both(a, b)));
+    match shared {
+        Some(topic) if one.event.is_none() || other.event.is_none() || one.event == other.event => {
+            Err(Error::handler(
+                &other.name,
+                format!(
+                    "could take the same records of `{topic}` as `{}` in group `{group}`, and only one would get each; give \
+                 each an `event` of its own, or another `group`",
+                    one.name
+                ),
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn matches(pattern: &str, topic: &str) -> bool {
+    pattern.starts_with('^') && Regex::new(pattern).is_ok_and(|pattern| pattern.is_match(topic))
+}
+
+/// Opens what is known of what was done.
+async fn connect(config: &Resolved) -> Result<Dedupe, Error> {
+    match config.dedupe {
+        DedupeKind::Off => Ok(Dedupe::Off),
+        DedupeKind::Memory => Ok(Dedupe::Memory(Arc::new(Memory::new(1_000_000)))),
+        #[cfg(feature = "postgres")]
+        DedupeKind::Postgres => {
+            use crate::dedupe::{migrate, postgres::Postgres};
+            let url = config.database_url.as_deref().ok_or_else(|| {
+                Error::config(
+                    "database_url",
+                    "is not set, and `dedupe = \"postgres\"` needs it; give `DATABASE_URL`",
+                )
+            })?;
+            let postgres = Postgres::connect(url, config.max_connections, config.session_timeout()?).await?;
+            if config.migrate {
+                migrate::apply(&postgres).await?;
+            }
+            migrate::check(&postgres).await?;
+            Ok(Dedupe::Postgres(Arc::new(postgres)))
+        }
+        #[cfg(not(feature = "postgres"))]
+        DedupeKind::Postgres => Err(Error::config(
+            "dedupe",
+            "is `postgres`, but the crate was built without its feature `postgres`",
+        )),
+    }
+}
+
+type Routes = Vec<Box<dyn AnyRoute>>;
+
+/// The routes of each consumer group.
+fn group(routes: Routes) -> Result<BTreeMap<String, Routes>, Error> {
+    let mut groups: BTreeMap<String, Routes> = BTreeMap::new();
+    for route in routes {
+        let group = route.settings().group.clone().unwrap_or_default();
+        groups.entry(group).or_default().push(route);
+    }
+    for routes in groups.values() {
+        dead_letter::check(&topics_of(routes))?;
+    }
+    Ok(groups)
+}
+
+fn topics_of(routes: &Routes) -> Vec<String> {
+    let mut topics: Vec<String> = routes.iter().flat_map(|route| route.settings().topics.clone()).collect();
+    topics.sort();
+    topics.dedup();
+    topics
+}
+
+async fn dead_letters(
+    config: &Resolved,
+    topics: &[String],
+    unmatched: &HashMap<String, Unmatched>,
+) -> Result<DeadLetters, Error> {
+    let theirs = topics.iter().filter(|topic| unmatched.get(*topic) == Some(&Unmatched::DeadLetter));
+    topics::check(config, theirs.map(|topic| dead_letter::topic_of(topic)).collect()).await?;
+    DeadLetters::new(&config.client()).map_err(|source| Error::Kafka {
+        action: "create the producer of dead letters".into(),
+        brokers: config.brokers.clone(),
+        source,
+    })
+}
+
+/// A route at run time, and which records are its.
+struct BoundRoute {
+    settings: Settings,
+    route: Arc<dyn Handle>,
+}
+
+async fn bind(
+    routes: Routes,
+    group: &str,
+    dedupe: &Dedupe,
+    context: &Arc<Context>,
+    retired: &[String],
+) -> Result<Vec<BoundRoute>, Error> {
+    let scopes = scopes(dedupe, group, &routes, retired).await?;
+    let bind = |(route, scope): (Box<dyn AnyRoute>, i32)| {
+        let settings = route.settings().clone();
+        let bound = Bound {
+            context: context.clone(),
+            dedupe: dedupe.clone(),
+            identity: settings.identity.clone(),
+            scope,
+            timeout: settings.timeout,
+        };
+        BoundRoute { route: route.bind(bound), settings }
+    };
+    Ok(routes.into_iter().zip(scopes).map(bind).collect())
+}
+
+async fn scopes(
+    dedupe: &Dedupe,
+    group: &str,
+    routes: &Routes,
+    retired: &[String],
+) -> Result<Vec<i32>, Error> {
+    #[cfg(feature = "postgres")]
+    if let Dedupe::Postgres(postgres) = dedupe {
+        use crate::dedupe::scope::{ScopeName, resolve};
+        let name = |settings: &Settings| ScopeName {
+            handler: settings.name.clone(),
+            formerly: settings.formerly.clone(),
+            topics: settings.topics.clone(),
+        };
+        let names: Vec<_> = routes.iter().map(|route| name(route.settings())).collect();
+        return resolve(postgres, group, &names, retired).await;
+    }
+    let _ = (dedupe, group, retired);
+    Ok((0..).take(routes.len()).collect())
+}
+
+struct RouterParts {
+    group: Arc<str>,
+    bound: Vec<BoundRoute>,
+    event_types: HashMap<String, EventType>,
+    unmatched: HashMap<String, Unmatched>,
+    dead_letter: Option<DeadLetters>,
+    stop: mpsc::UnboundedSender<Error>,
+}
+
+/// Finds a topic's router, and makes it when the topic is first seen.
+fn routers(parts: RouterParts) -> Routers {
+    let made: Mutex<HashMap<String, Option<Arc<Router>>>> = Mutex::default();
+    Box::new(move |topic| {
+        let mut made = made.lock().unwrap_or_else(PoisonError::into_inner);
+        made.entry(topic.to_owned()).or_insert_with(|| parts.router(topic).map(Arc::new)).clone()
+    })
+}
+
+impl RouterParts {
+    fn router(&self, topic: &str) -> Option<Router> {
+        let reads = |settings: &Settings| {
+            settings.topics.iter().find(|name| *name == topic || matches(name, topic)).cloned()
+        };
+        let routes: Vec<(String, &BoundRoute)> =
+            self.bound.iter().filter_map(|bound| Some((reads(&bound.settings)?, bound))).collect();
+        let (name, _) = routes.first()?;
+        let event_type = self.event_types.get(topic).or_else(|| self.event_types.get(name)).cloned();
+        let unmatched = self.unmatched.get(topic).or_else(|| self.unmatched.get(name)).copied();
+        let max_run_records = routes.iter().filter_map(|(_, bound)| bound.settings.max_run_records).min();
+        let route = |(_, bound): &(String, &BoundRoute)| EventRoute {
+            event: bound.settings.event.clone(),
+            tombstones: bound.settings.tombstones,
+            route: bound.route.clone(),
+        };
+        Some(Router {
+            group: self.group.clone(),
+            max_run_records,
+            routes: routes.iter().map(route).collect(),
+            event_type: event_type.unwrap_or_default(),
+            unmatched: unmatched.unwrap_or_default(),
+            dead_letter: self.dead_letter.clone(),
+            stop: self.stop.clone(),
+        })
+    }
+}

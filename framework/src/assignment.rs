@@ -1,0 +1,509 @@
+//! A side road: partitions that are assigned, revoked and lost.
+//!
+//! Runs on the poll thread, inside librdkafka's rebalance callback. A revoke waits
+//! there for the work in flight: librdkafka pauses the whole assignment from
+//! before the callback until the unassign, wherever that is called, so waiting
+//! elsewhere would gain nothing and could miss the commit.
+
+use crate::commit::{Committed, Committer, add, commit_last};
+use crate::config::{OutOfRange, Start};
+use crate::inbox::Inbox;
+use crate::partition::{Limits, Partition, PartitionWorker};
+use crate::queue::{Keepalive, PartitionQueue, Queued};
+use crate::record::{Message, TopicPartition};
+use crate::router::Router;
+use crate::run::Source;
+use crate::wake::Wake;
+use crate::{Error, hooks::Hooks};
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, RebalanceProtocol};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::topic_partition_list::Offset;
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{Statistics, TopicPartitionList};
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::task::JoinHandle;
+
+/// The consumer of a group.
+pub(crate) type Consumer = BaseConsumer<Assignment>;
+
+/// How long the lookups of a new assignment may take; on a broker that answers
+/// they take milliseconds.
+const LOOKUP_LIMIT: Duration = Duration::from_secs(5);
+
+/// What does not change while the group is consumed.
+pub(crate) struct Setup {
+    pub(crate) group: Arc<str>,
+    pub(crate) routers: Routers,
+    pub(crate) limits: Limits,
+    pub(crate) partition_records: usize,
+    pub(crate) partition_bytes: usize,
+    pub(crate) drain_deadline: Duration,
+    pub(crate) start: Start,
+    pub(crate) out_of_range: OutOfRange,
+    pub(crate) hooks: Arc<Hooks>,
+    pub(crate) runtime: Handle,
+    /// Where a reason to stop the application goes.
+    pub(crate) stop: UnboundedSender<Error>,
+}
+
+/// The router of each topic, found by name or made for a pattern's topic.
+pub(crate) type Routers = Box<dyn Fn(&str) -> Option<Arc<Router>> + Send + Sync>;
+
+/// The partitions that this process owns, and what to do when they change.
+pub(crate) struct Assignment {
+    setup: Setup,
+    wake: Arc<Wake>,
+    consumer: OnceLock<Weak<Consumer>>,
+    owned: Mutex<Owned>,
+    /// How many callbacks were served: `poll` says "nothing" after one.
+    served: AtomicU64,
+}
+
+struct Owned {
+    partitions: HashMap<(String, i32), OwnedPartition>,
+    committer: Committer,
+}
+
+struct OwnedPartition {
+    // Before the partition, whose records it holds a client for.
+    queue: PartitionQueue<Assignment>,
+    partition: Arc<Partition>,
+    worker: JoinHandle<()>,
+    committed: Committed,
+    stopped: bool,
+}
+
+impl OwnedPartition {
+    fn due(&self) -> Option<i64> {
+        self.committed.due(self.partition.offsets().committable())
+    }
+}
+
+impl Assignment {
+    pub(crate) fn new(setup: Setup, wake: Arc<Wake>, committer: Committer) -> Self {
+        Self {
+            setup,
+            wake,
+            consumer: OnceLock::new(),
+            owned: Mutex::new(Owned { partitions: HashMap::new(), committer }),
+            served: AtomicU64::new(0),
+        }
+    }
+
+    /// Introduces the consumer whose callbacks these are.
+    pub(crate) fn attach(&self, consumer: &Arc<Consumer>) {
+        self.consumer.get_or_init(|| Arc::downgrade(consumer));
+    }
+
+    pub(crate) fn served(&self) -> u64 {
+        self.served.load(Ordering::Relaxed)
+    }
+
+    /// Moves records from the partitions' queues to their inboxes. Says whether
+    /// there is more to move at once.
+    pub(crate) fn read(&self, batch: &mut Vec<Message>) -> bool {
+        const BATCH: usize = 512;
+        let mut more = false;
+        let mut out_of_range = Vec::new();
+        for (name, owned) in &mut self.owned().partitions {
+            let limit = if owned.stopped { 0 } else { owned.partition.inbox.room().min(BATCH) };
+            if limit == 0 {
+                continue;
+            }
+            let mut offsets = owned.partition.offsets();
+            let count = owned.queue.read(limit, |queued| match queued {
+                Queued::Message(message) => {
+                    offsets.begin(message.offset());
+                    batch.push(Message::Kafka(message));
+                }
+                Queued::End(end) => offsets.reached_end(end),
+                Queued::Error(error) => match error {
+                    RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => {
+                        out_of_range.push(name.clone());
+                    }
+                    error => tracing::warn!(topic = name.0, partition = name.1, %error, "cannot fetch; trying again"),
+                },
+            });
+            drop(offsets);
+            if !batch.is_empty() {
+                owned.partition.inbox.put(batch);
+                batch.clear();
+            }
+            more |= count == limit;
+        }
+        for (topic, partition) in out_of_range {
+            self.out_of_range(&topic, partition);
+        }
+        more
+    }
+
+    pub(crate) fn commit_if_due(&self, consumer: &Consumer) -> Duration {
+        let Owned { partitions, committer } = &mut *self.owned();
+        committer.commit(consumer, || due(partitions.values()));
+        committer.wait()
+    }
+
+    /// Whether a worker ended that nobody asked to.
+    pub(crate) fn has_dead_worker(&self) -> bool {
+        self.owned()
+            .partitions
+            .values()
+            .any(|owned| owned.partition.has_ended() && !owned.partition.drain.has_begun())
+    }
+
+    /// Lets all workers finish what they hold.
+    pub(crate) fn begin_drain(&self) {
+        self.owned().partitions.values().for_each(|owned| owned.partition.begin_drain());
+    }
+
+    pub(crate) fn is_drained(&self) -> bool {
+        self.owned().partitions.values().all(|owned| owned.partition.has_ended())
+    }
+
+    /// Commits what was done, gives up what was not. Says how many partitions had
+    /// work left.
+    pub(crate) fn end(&self, consumer: &Consumer, limit: Duration) -> usize {
+        let partitions: Vec<_> = self.owned().partitions.drain().map(|(_, owned)| owned).collect();
+        self.commit_and_abandon(consumer, partitions, limit)
+    }
+
+    fn owned(&self) -> MutexGuard<'_, Owned> {
+        self.owned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The group has forgotten this member: what it does now can be done by another
+    /// too. The revoke will say so; until then nothing more is begun.
+    fn membership_gone(&self) {
+        tracing::warn!(
+            group = &*self.setup.group,
+            "the group has forgotten this member; stopping its work until it rejoins"
+        );
+        self.begin_drain();
+    }
+
+    fn assigned(&self, consumer: &Arc<Consumer>, list: &mut TopicPartitionList) -> KafkaResult<()> {
+        let committed = self.set_positions(consumer, list)?;
+        let mut names = Vec::new();
+        for element in list.elements() {
+            let name = (element.topic().to_owned(), element.partition());
+            let committed = Committed::starting_with(committed.get(&name).copied().flatten());
+            match self.start_work(consumer, &name.0, name.1, committed) {
+                Some(owned) => {
+                    names.push(owned.partition.source.partition.clone());
+                    self.owned().partitions.insert(name, owned);
+                }
+                None => tracing::error!(topic = name.0, partition = name.1, "no handler takes this topic"),
+            }
+        }
+        match consumer.rebalance_protocol() {
+            RebalanceProtocol::Cooperative => consumer.incremental_assign(list)?,
+            _ => consumer.assign(list)?,
+        }
+        rouse(consumer, list);
+        if !names.is_empty() {
+            tracing::info!(group = &*self.setup.group, partitions = list_of(&names), "assigned");
+            self.setup.hooks.assigned(&names);
+        }
+        Ok(())
+    }
+
+    fn start_work(
+        &self,
+        consumer: &Arc<Consumer>,
+        topic: &str,
+        partition: i32,
+        committed: Committed,
+    ) -> Option<OwnedPartition> {
+        let router = (self.setup.routers)(topic)?;
+        let source = Source::new(TopicPartition::new(topic, partition), self.setup.group.clone());
+        let (records, bytes) = (self.setup.partition_records, self.setup.partition_bytes);
+        let inbox = Inbox::new(records, bytes, self.wake.clone(), Keepalive::of(consumer));
+        let shared = Arc::new(Partition::new(source, inbox, self.wake.clone()));
+        // Before the partition is assigned: records that come earlier would stay on
+        // the consumer's own queue.
+        let queue = PartitionQueue::split(consumer, topic, partition, &self.wake)?;
+        let worker = PartitionWorker::new(shared.clone(), router, self.setup.limits.clone());
+        let worker = self.setup.runtime.spawn(worker.work());
+        Some(OwnedPartition { queue, partition: shared, worker, committed, stopped: false })
+    }
+
+    /// Sets where each partition starts; gives what the group has committed.
+    fn set_positions(
+        &self,
+        consumer: &Consumer,
+        list: &mut TopicPartitionList,
+    ) -> KafkaResult<HashMap<(String, i32), Option<i64>>> {
+        if list.count() == 0 {
+            return Ok(HashMap::new());
+        }
+        let committed = match consumer.committed_offsets(list.clone(), LOOKUP_LIMIT) {
+            Ok(committed) => committed.to_topic_map(),
+            // librdkafka looks them up itself then, for as long as it takes. A
+            // partition that has none says so by an error on its queue.
+            Err(error) => {
+                tracing::warn!(%error, "cannot look up committed offsets yet");
+                return Ok(HashMap::new());
+            }
+        };
+        let mut found = HashMap::new();
+        let mut fresh = TopicPartitionList::new();
+        for (name, offset) in committed {
+            let offset = match offset {
+                Offset::Offset(offset) => Some(offset),
+                _ => None,
+            };
+            match offset {
+                Some(offset) => list.set_partition_offset(&name.0, name.1, Offset::Offset(offset))?,
+                None => {
+                    fresh.add_partition(&name.0, name.1);
+                }
+            }
+            found.insert(name, offset);
+        }
+        self.set_starts(consumer, &fresh, list)?;
+        Ok(found)
+    }
+
+    /// Sets where partitions without a committed offset start.
+    fn set_starts(
+        &self,
+        consumer: &Consumer,
+        fresh: &TopicPartitionList,
+        list: &mut TopicPartitionList,
+    ) -> KafkaResult<()> {
+        if fresh.count() == 0 {
+            return Ok(());
+        }
+        let mut by_time = HashMap::new();
+        if let Start::Time(time) = self.setup.start {
+            let mut times = fresh.clone();
+            times.set_all_offsets(Offset::Offset(time))?;
+            by_time = consumer.offsets_for_times(times, LOOKUP_LIMIT)?.to_topic_map();
+        }
+        for element in fresh.elements() {
+            let (topic, partition) = (element.topic(), element.partition());
+            let start = match self.setup.start {
+                Start::Earliest => Offset::Beginning,
+                Start::Latest => Offset::End,
+                Start::Offset(offset) => Offset::Offset(offset),
+                Start::Time(_) => by_time.get(&(topic.to_owned(), partition)).copied().unwrap_or(Offset::End),
+            };
+            list.set_partition_offset(topic, partition, start)?;
+        }
+        Ok(())
+    }
+
+    fn revoked(&self, consumer: &Arc<Consumer>, list: &TopicPartitionList) -> KafkaResult<()> {
+        let lost = consumer.assignment_lost();
+        let leaving: Vec<_> = {
+            let mut owned = self.owned();
+            let name = |element: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| {
+                (element.topic().to_owned(), element.partition())
+            };
+            list.elements().iter().filter_map(|element| owned.partitions.remove(&name(element))).collect()
+        };
+        let names: Vec<_> = leaving.iter().map(|owned| owned.partition.source.partition.clone()).collect();
+        leaving.iter().for_each(|owned| owned.partition.begin_drain());
+        let started = Instant::now();
+        if lost {
+            // Another member may have them already: nothing is waited for or committed.
+            leaving.iter().for_each(|owned| owned.worker.abort());
+        } else {
+            let left = |until: Instant| until.saturating_duration_since(Instant::now());
+            let until = started + self.setup.drain_deadline;
+            while !leaving.iter().all(|owned| owned.partition.has_ended()) && !left(until).is_zero() {
+                self.wake.wait(left(until).min(Duration::from_millis(50)));
+            }
+            let unfinished = self.commit_and_abandon(consumer, leaving, self.setup.drain_deadline);
+            if unfinished > 0 {
+                tracing::warn!(
+                    unfinished,
+                    deadline = ?self.setup.drain_deadline,
+                    "work in flight did not finish within `drain_deadline`; its partitions' new owner does it again"
+                );
+            }
+        }
+        match consumer.rebalance_protocol() {
+            RebalanceProtocol::Cooperative => consumer.incremental_unassign(list)?,
+            _ => consumer.unassign()?,
+        }
+        if !consumer.closed() {
+            rouse(consumer, list);
+        }
+        if !names.is_empty() {
+            tracing::info!(group = &*self.setup.group, partitions = list_of(&names), lost, took = ?started.elapsed(), "revoked");
+            self.setup.hooks.revoked(&names);
+        }
+        Ok(())
+    }
+
+    fn commit_and_abandon(
+        &self,
+        consumer: &Consumer,
+        leaving: Vec<OwnedPartition>,
+        limit: Duration,
+    ) -> usize {
+        let unfinished = leaving.iter().filter(|owned| !owned.partition.has_ended()).count();
+        leaving.iter().for_each(|owned| owned.worker.abort());
+        if let Err(error) = commit_last(consumer, &due(leaving.iter()), limit) {
+            tracing::warn!(%error, "the last offsets of partitions given away are not committed; their records are delivered again");
+        }
+        unfinished
+    }
+
+    /// The broker does not have the offset: no committed one, where the lookup of
+    /// the assignment failed, or one that it has deleted.
+    fn out_of_range(&self, topic: &str, partition: i32) {
+        let Some(consumer) = self.consumer.get().and_then(Weak::upgrade) else { return };
+        let mut list = TopicPartitionList::new();
+        list.add_partition(topic, partition);
+        let committed = consumer.committed_offsets(list.clone(), LOOKUP_LIMIT);
+        let position = match &committed {
+            Ok(committed) => {
+                match committed.elements_for_topic(topic).first().map(|element| element.offset()) {
+                    Some(Offset::Offset(offset)) => self.deleted(topic, partition, offset),
+                    _ => self.set_starts(&consumer, &list.clone(), &mut list).ok().and_then(|()| {
+                        list.elements_for_topic(topic).first().map(|element| element.offset())
+                    }),
+                }
+            }
+            Err(error) => {
+                tracing::warn!(topic, partition, %error, "cannot look up where the partition starts; trying again");
+                Some(Offset::Stored)
+            }
+        };
+        if let Some(position) = position
+            && let Err(error) = consumer.seek(topic, partition, position, Duration::from_secs(1))
+        {
+            tracing::warn!(topic, partition, %error, "cannot move to the start of the partition");
+        }
+    }
+
+    fn deleted(&self, topic: &str, partition: i32, offset: i64) -> Option<Offset> {
+        match self.setup.out_of_range {
+            OutOfRange::Stop => {
+                if let Some(owned) = self.owned().partitions.get_mut(&(topic.to_owned(), partition)) {
+                    owned.stopped = true;
+                }
+                tracing::error!(
+                    topic,
+                    partition,
+                    offset,
+                    group = &*self.setup.group,
+                    "the broker no longer has the committed offset: records between it and the oldest one were \
+                     deleted unhandled. The partition is stopped. To go on, set `out_of_range = \"earliest\"` or \
+                     `\"latest\"`, or reset the group's offset"
+                );
+                self.setup.hooks.out_of_range(&TopicPartition::new(topic, partition), offset);
+                None
+            }
+            OutOfRange::Earliest => Some(Offset::Beginning),
+            OutOfRange::Latest => Some(Offset::End),
+        }
+    }
+}
+
+fn due<'o>(partitions: impl Iterator<Item = &'o OwnedPartition>) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    for owned in partitions {
+        if let Some(offset) = owned.due() {
+            let source = &owned.partition.source.partition;
+            add(&mut list, source.topic(), source.partition(), offset);
+        }
+    }
+    list
+}
+
+/// Wakes the thread of a partition's leader: without it, partitions that stay
+/// often receive nothing for a second after a rebalance.
+fn rouse(consumer: &Consumer, list: &TopicPartitionList) {
+    if let Some(element) = list.elements().first() {
+        // Whether it answers does not matter.
+        drop(consumer.fetch_watermarks(element.topic(), element.partition(), Duration::from_secs(1)));
+    }
+}
+
+fn list_of(partitions: &[TopicPartition]) -> String {
+    partitions.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}
+
+impl ConsumerContext for Assignment {
+    fn rebalance(&self, _: &BaseConsumer<Self>, error: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        self.served.fetch_add(1, Ordering::Relaxed);
+        // None while the last handle is being dropped: nothing is owned then.
+        let Some(consumer) = self.consumer.get().and_then(Weak::upgrade) else { return };
+        let result = match error {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.assigned(&consumer, list),
+            _ => self.revoked(&consumer, list),
+        };
+        if let Err(error) = result {
+            let error = Error::Internal { what: "a rebalance".to_owned(), source: error.into() };
+            // Nobody listens only if the application is stopping already.
+            let _ = self.setup.stop.send(error);
+        }
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
+        self.served.fetch_add(1, Ordering::Relaxed);
+        let gone = {
+            let Owned { partitions, committer } = &mut *self.owned();
+            if result.is_ok() {
+                for element in offsets.elements() {
+                    let owned = partitions.get_mut(&(element.topic().to_owned(), element.partition()));
+                    if let (Some(owned), Offset::Offset(offset), Ok(())) =
+                        (owned, element.offset(), element.error())
+                    {
+                        owned.committed.acknowledge(offset);
+                    }
+                }
+            }
+            committer.result(&result)
+        };
+        if gone {
+            self.membership_gone();
+        }
+    }
+}
+
+impl ClientContext for Assignment {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.served.fetch_add(1, Ordering::Relaxed);
+        match level {
+            RDKafkaLogLevel::Emerg
+            | RDKafkaLogLevel::Alert
+            | RDKafkaLogLevel::Critical
+            | RDKafkaLogLevel::Error => {
+                tracing::warn!(facility, "librdkafka: {message}");
+            }
+            RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice => {
+                tracing::info!(facility, "librdkafka: {message}")
+            }
+            _ => tracing::debug!(facility, "librdkafka: {message}"),
+        }
+    }
+
+    fn stats(&self, _: Statistics) {}
+
+    fn stats_raw(&self, _: &[u8]) {
+        self.served.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.served.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(%error, reason, "librdkafka");
+    }
+}
+
+impl fmt::Debug for Assignment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Assignment({})", self.setup.group)
+    }
+}

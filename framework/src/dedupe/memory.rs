@@ -1,0 +1,48 @@
+//! What has been done, in this process only.
+
+use super::Claim;
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Mutex, PoisonError};
+
+/// Remembers the last identities in memory.
+///
+/// For demos, tests, and handlers whose duplicates are cheap: a restart or
+/// another instance of the service knows nothing of them.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    limit: usize,
+    done: Mutex<Done>,
+}
+
+#[derive(Debug, Default)]
+struct Done {
+    known: HashSet<(i32, u128)>,
+    oldest_first: VecDeque<(i32, u128)>,
+}
+
+impl Memory {
+    /// Remembers up to `limit` identities, the oldest forgotten first.
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { limit, done: Mutex::default() }
+    }
+
+    pub(super) fn seen(&self, scope: i32, claims: &[Claim]) -> Vec<bool> {
+        let done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        claims.iter().map(|claim| done.known.contains(&(scope, claim.identity.key))).collect()
+    }
+
+    pub(super) fn mark(&self, scope: i32, claims: &[Claim]) {
+        let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        for claim in claims {
+            let entry = (scope, claim.identity.key);
+            if done.known.insert(entry) {
+                done.oldest_first.push_back(entry);
+            }
+            if done.oldest_first.len() > self.limit
+                && let Some(oldest) = done.oldest_first.pop_front()
+            {
+                done.known.remove(&oldest);
+            }
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! What has been done: asked before a record is handled, noted with its effects.
+
+mod memory;
+#[cfg(feature = "postgres")]
+pub(crate) mod migrate;
+#[cfg(feature = "postgres")]
+pub(crate) mod postgres;
+#[cfg(feature = "postgres")]
+pub(crate) mod scope;
+#[cfg(feature = "postgres")]
+pub(crate) mod sqlstate;
+
+pub(crate) use memory::Memory;
+
+use crate::identity::Identity;
+use crate::run::Source;
+use std::sync::Arc;
+
+/// Where it is kept.
+#[derive(Debug, Clone, Default)]
+pub(crate) enum Dedupe {
+    /// Nowhere: at least once.
+    #[default]
+    Off,
+    /// In this process, gone with it.
+    Memory(Arc<Memory>),
+    #[cfg(feature = "postgres")]
+    Postgres(Arc<postgres::Postgres>),
+}
+
+/// An identity with the record that has it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Claim {
+    pub(crate) identity: Identity,
+    pub(crate) offset: i64,
+}
+
+/// Why the store could not answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StoreError {
+    /// It cannot be reached, or cannot work. No record's fault.
+    #[error("PostgreSQL is unreachable or cannot work")]
+    Outage(#[source] crate::error::BoxError),
+    /// Another owner has an identity of the run in progress.
+    #[error("another owner has a record of this run in progress")]
+    InProgress,
+    /// The partition has a new owner.
+    #[error("the partition has a new owner")]
+    Fenced,
+    /// A deadlock or a serialization failure.
+    #[error("a deadlock or a serialization failure")]
+    Conflict,
+    /// The transaction was aborted by a statement whose error was dropped.
+    #[error("a statement failed and the handler dropped its error, so the transaction cannot commit")]
+    Aborted,
+    /// The handler ended the transaction.
+    #[error("the handler ended the transaction that it was given")]
+    NotOurs,
+    /// Anything else.
+    #[error(transparent)]
+    Other(crate::error::BoxError),
+}
+
+impl Dedupe {
+    /// Which identities are done, one answer each.
+    pub(crate) async fn seen(&self, scope: i32, claims: &[Claim]) -> Result<Vec<bool>, StoreError> {
+        match self {
+            Self::Off => Ok(vec![false; claims.len()]),
+            Self::Memory(memory) => Ok(memory.seen(scope, claims)),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(postgres) => postgres.seen(scope, claims).await,
+        }
+    }
+
+    /// Notes that identities are done.
+    pub(crate) async fn mark(&self, source: &Source, scope: i32, claims: &[Claim]) -> Result<(), StoreError> {
+        let _ = source;
+        match self {
+            Self::Off => Ok(()),
+            Self::Memory(memory) => {
+                memory.mark(scope, claims);
+                Ok(())
+            }
+            #[cfg(feature = "postgres")]
+            Self::Postgres(postgres) => postgres.mark(source, scope, claims).await,
+        }
+    }
+}

@@ -1,0 +1,424 @@
+//! What has been done, in PostgreSQL: claims in the handler's own transaction,
+//! and the fence that keeps an old owner of a partition out.
+
+use super::{Claim, StoreError, migrate};
+use crate::run::Source;
+use crate::tx::Tx;
+use crate::{BoxError, Error};
+use futures_util::future::BoxFuture;
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{Connection, Executor, Row};
+use std::collections::{HashMap, HashSet};
+use std::str::FromStr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use uuid::Uuid;
+
+/// How long to wait for a lock before an identity counts as in progress elsewhere.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often a process notes that it still writes to a day.
+const WRITTEN_EVERY: Duration = Duration::from_secs(60 * 60);
+/// How long to wait for a connection, new or free.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Onceward's own connections, and what is done on them.
+#[derive(Debug)]
+pub(crate) struct Postgres {
+    connections: Connections,
+    /// Days that have a partition, as far as this process knows, and since when.
+    days: Mutex<HashMap<i32, Instant>>,
+    /// Topics by number, as far as this process knows.
+    topics: Mutex<HashMap<String, i32>>,
+    /// A transaction that is idle for longer is ended by the server.
+    pub(crate) idle_limit: Duration,
+}
+
+impl Postgres {
+    /// Connects once, to find out now whether it can.
+    pub(crate) async fn connect(url: &str, most: usize, idle_limit: Duration) -> Result<Self, Error> {
+        // The source is left out: it quotes the URL, which holds a password.
+        let options = PgConnectOptions::from_str(url).map_err(|_| {
+            Error::config(
+                "database_url",
+                "is not a PostgreSQL URL, `postgres://user:password@host:port/database`",
+            )
+        })?;
+        let connections = Connections {
+            options: options.application_name("onceward"),
+            permits: Arc::new(Semaphore::new(most)),
+            idle: Mutex::default(),
+            idle_limit,
+        };
+        let postgres = Self { connections, days: Mutex::default(), topics: Mutex::default(), idle_limit };
+        postgres.on_a_connection("connect to PostgreSQL", async |_| Ok(())).await?;
+        Ok(postgres)
+    }
+
+    /// Runs a step of the startup, whose errors end it.
+    pub(crate) async fn on_a_connection<T>(
+        &self,
+        action: &str,
+        step: impl AsyncFnOnce(&mut PgConnection) -> Result<T, BoxError>,
+    ) -> Result<T, Error> {
+        let failed = |source| Error::Store { action: action.to_owned(), source };
+        let mut pooled = self.connections.get().await.map_err(|error| failed(root(error)))?;
+        let value = step(&mut pooled.tx.connection).await.map_err(failed)?;
+        self.connections.put_back(pooled);
+        Ok(value)
+    }
+
+    /// Opens a run's transaction and claims its identities: fence, mark and claims
+    /// in one statement. Says of each claim whether it is fresh, which means that
+    /// nobody has done it and it is ours to do in this transaction.
+    pub(crate) async fn begin(
+        &self,
+        source: &Source,
+        scope: i32,
+        claims: &[Claim],
+    ) -> Result<(UnitOfWork, Vec<bool>), StoreError> {
+        let rows = Rows::sorted(claims);
+        let mut pooled = self.connections.get().await?;
+        let connection = &mut pooled.tx.connection;
+        self.make_days(connection, &rows.days).await?;
+        let topic = self.topic(connection, source.partition.topic()).await?;
+        let fence = fence(connection, source).await?;
+        let mark = Uuid::from_u128(u128::from(fastrand::u64(..)) << 64 | u128::from(fastrand::u64(..)));
+        execute(connection, "begin").await?;
+        let row = sqlx::query(CLAIM)
+            .bind(&*source.group)
+            .bind(source.partition.topic())
+            .bind(source.partition.partition())
+            .bind(mark.to_string())
+            .bind(scope)
+            .bind(topic)
+            .bind(&rows.keys)
+            .bind(&rows.days)
+            .bind(&rows.offsets)
+            .bind(fence)
+            .fetch_one(&mut *connection)
+            .await?;
+        if row.try_get::<Option<i64>, _>(0)? != Some(fence) {
+            *source.fence.lock().await = None;
+            execute(connection, "rollback").await?;
+            self.connections.put_back(pooled);
+            return Err(StoreError::Fenced);
+        }
+        let claimed: HashSet<(Uuid, i32)> =
+            row.try_get::<Vec<Uuid>, _>(1)?.into_iter().zip(row.try_get::<Vec<i32>, _>(2)?).collect();
+        let fresh = first_of_each(claims, |claim| {
+            let key = Uuid::from_u128(claim.identity.key);
+            claim.identity.days().all(|day| claimed.contains(&(key, day)))
+        });
+        Ok((UnitOfWork { pooled, mark, scope }, fresh))
+    }
+
+    /// Which identities are done.
+    pub(crate) async fn seen(&self, scope: i32, claims: &[Claim]) -> Result<Vec<bool>, StoreError> {
+        let rows = Rows::sorted(claims);
+        let mut pooled = self.connections.get().await?;
+        let done: HashSet<Uuid> = sqlx::query_scalar(
+            "select d.event_key from unnest($1::uuid[], $2::int[]) as u (event_key, day) \
+             join onceward_dedupe d on d.event_key = u.event_key and d.scope = $3 \
+             and d.bucket = date '1970-01-01' + u.day",
+        )
+        .bind(&rows.keys)
+        .bind(&rows.days)
+        .bind(scope)
+        .fetch_all(&mut pooled.tx.connection)
+        .await?
+        .into_iter()
+        .collect();
+        self.connections.put_back(pooled);
+        Ok(claims.iter().map(|claim| done.contains(&Uuid::from_u128(claim.identity.key))).collect())
+    }
+
+    /// Notes that identities are done.
+    pub(crate) async fn mark(&self, source: &Source, scope: i32, claims: &[Claim]) -> Result<(), StoreError> {
+        let rows = Rows::sorted(claims);
+        let mut pooled = self.connections.get().await?;
+        let connection = &mut pooled.tx.connection;
+        self.make_days(connection, &rows.days).await?;
+        let topic = self.topic(connection, source.partition.topic()).await?;
+        sqlx::query(
+            "insert into onceward_dedupe (event_key, scope, bucket, topic, partition, record_offset) \
+             select u.event_key, $1, date '1970-01-01' + u.day, $2, $3, u.record_offset \
+             from unnest($4::uuid[], $5::int[], $6::bigint[]) as u (event_key, day, record_offset) \
+             order by u.event_key, u.day on conflict do nothing",
+        )
+        .bind(scope)
+        .bind(topic)
+        .bind(source.partition.partition())
+        .bind(&rows.keys)
+        .bind(&rows.days)
+        .bind(&rows.offsets)
+        .execute(connection)
+        .await?;
+        self.connections.put_back(pooled);
+        Ok(())
+    }
+
+    /// Makes the partitions of days that have none yet. A record of any day comes
+    /// at any time: a lagging consumer, a replay.
+    async fn make_days(&self, connection: &mut PgConnection, days: &[i32]) -> Result<(), StoreError> {
+        let missing: HashSet<i32> = {
+            let known = lock(&self.days);
+            let is_fresh = |at: &Instant| at.elapsed() < WRITTEN_EVERY;
+            days.iter().copied().filter(|day| !known.get(day).is_some_and(is_fresh)).collect()
+        };
+        for day in missing {
+            migrate::make_day(connection, day).await?;
+            lock(&self.days).insert(day, Instant::now());
+        }
+        Ok(())
+    }
+
+    /// The number of a topic.
+    async fn topic(&self, connection: &mut PgConnection, name: &str) -> Result<i32, StoreError> {
+        if let Some(id) = lock(&self.topics).get(name) {
+            return Ok(*id);
+        }
+        // The update changes nothing; it makes `returning` answer for an old row too.
+        let id = sqlx::query_scalar(
+            "insert into onceward_topic (name) values ($1) \
+             on conflict (name) do update set name = excluded.name returning id",
+        )
+        .bind(name)
+        .fetch_one(connection)
+        .await?;
+        lock(&self.topics).insert(name.to_owned(), id);
+        Ok(id)
+    }
+
+    /// Gives a transaction's connection back after its end.
+    pub(crate) fn done(&self, unit: UnitOfWork) {
+        self.connections.put_back(unit.pooled);
+    }
+}
+
+/// Fence, mark and claims. The rows come sorted: two runs that claim the same
+/// identities in another order would deadlock.
+const CLAIM: &str = "\
+with fence as materialized (
+    select token from onceward_owner where group_id = $1 and topic = $2 and partition = $3 for share
+), mark as (
+    select set_config('onceward.run', $4, true)
+), claimed as (
+    insert into onceward_dedupe (event_key, scope, bucket, topic, partition, record_offset)
+    select u.event_key, $5, date '1970-01-01' + u.day, $6, $3, u.record_offset
+    from unnest($7::uuid[], $8::int[], $9::bigint[]) as u (event_key, day, record_offset), fence
+    where fence.token = $10
+    order by u.event_key, u.day
+    on conflict do nothing
+    returning event_key, bucket
+)
+select (select token from fence),
+       array(select event_key from claimed),
+       array(select bucket - date '1970-01-01' from claimed),
+       (select set_config from mark)";
+
+/// The partition's token, raised when this owner first asks. That waits for the
+/// open transaction of the owner before, which has read the row `for share`.
+async fn fence(connection: &mut PgConnection, source: &Source) -> Result<i64, StoreError> {
+    let mut fence = source.fence.lock().await;
+    if let Some(token) = *fence {
+        return Ok(token);
+    }
+    let token = sqlx::query_scalar(
+        "insert into onceward_owner as o (group_id, topic, partition, token) values ($1, $2, $3, 1) \
+         on conflict (group_id, topic, partition) do update set token = o.token + 1 returning token",
+    )
+    .bind(&*source.group)
+    .bind(source.partition.topic())
+    .bind(source.partition.partition())
+    .fetch_one(connection)
+    .await?;
+    *fence = Some(token);
+    Ok(token)
+}
+
+/// Claims as columns, one row a day of an identity.
+struct Rows {
+    keys: Vec<Uuid>,
+    days: Vec<i32>,
+    offsets: Vec<i64>,
+}
+
+impl Rows {
+    fn sorted(claims: &[Claim]) -> Self {
+        let mut rows: Vec<(u128, i32, i64)> = Vec::with_capacity(claims.len());
+        for claim in claims {
+            rows.extend(claim.identity.days().map(|day| (claim.identity.key, day, claim.offset)));
+        }
+        rows.sort_unstable();
+        rows.dedup_by_key(|row| (row.0, row.1));
+        Self {
+            keys: rows.iter().map(|row| Uuid::from_u128(row.0)).collect(),
+            days: rows.iter().map(|row| row.1).collect(),
+            offsets: rows.iter().map(|row| row.2).collect(),
+        }
+    }
+}
+
+/// Whether each claim is fresh; of several with one identity only the first can be.
+fn first_of_each(claims: &[Claim], fresh: impl Fn(&Claim) -> bool) -> Vec<bool> {
+    let mut known = HashSet::with_capacity(claims.len());
+    claims.iter().map(|claim| known.insert(claim.identity.key) && fresh(claim)).collect()
+}
+
+/// A run's open transaction. Dropped before its end, it closes the connection,
+/// which rolls back.
+#[derive(Debug)]
+pub(crate) struct UnitOfWork {
+    pooled: Pooled,
+    mark: Uuid,
+    scope: i32,
+}
+
+impl UnitOfWork {
+    pub(crate) fn tx(&mut self) -> &mut Tx {
+        &mut self.pooled.tx
+    }
+
+    /// Begins a record's own part, and ends the one before.
+    pub(crate) async fn savepoint(&mut self) -> Result<(), StoreError> {
+        self.execute("savepoint onceward").await
+    }
+
+    /// Ends a record's own part. Fails as `Aborted` where a statement in it failed
+    /// and nobody said so.
+    pub(crate) async fn release(&mut self) -> Result<(), StoreError> {
+        self.execute("release onceward").await
+    }
+
+    /// Undoes a record's own part.
+    pub(crate) async fn rollback_to_savepoint(&mut self) -> Result<(), StoreError> {
+        self.execute("rollback to onceward").await
+    }
+
+    /// Gives claims back whose records were not done.
+    pub(crate) async fn unclaim(&mut self, claims: &[Claim]) -> Result<(), StoreError> {
+        let rows = Rows::sorted(claims);
+        sqlx::query(
+            "delete from onceward_dedupe d using unnest($1::uuid[], $2::int[]) as u (event_key, day) \
+             where d.event_key = u.event_key and d.scope = $3 and d.bucket = date '1970-01-01' + u.day",
+        )
+        .bind(&rows.keys)
+        .bind(&rows.days)
+        .bind(self.scope)
+        .execute(&mut self.pooled.tx.connection)
+        .await?;
+        Ok(())
+    }
+
+    /// Whether the transaction can still do something.
+    pub(crate) async fn is_aborted(&mut self) -> bool {
+        matches!(self.execute("select 1").await, Err(StoreError::Aborted))
+    }
+
+    /// Commits, if it is still our transaction and not aborted.
+    ///
+    /// A plain COMMIT of an aborted transaction is answered by a rollback and no
+    /// error. So it follows, in one round trip, a statement that fails in an
+    /// aborted transaction (25P02) and in any other than ours (22012).
+    pub(crate) async fn commit(&mut self) -> Result<(), StoreError> {
+        let end = format!(
+            "select 1 / (coalesce(current_setting('onceward.run', true), '') = '{}')::int; commit",
+            self.mark
+        );
+        execute(&mut self.pooled.tx.connection, &end).await
+    }
+
+    pub(crate) async fn rollback(&mut self) -> Result<(), StoreError> {
+        self.execute("rollback").await
+    }
+
+    async fn execute(&mut self, sql: &'static str) -> Result<(), StoreError> {
+        execute(&mut self.pooled.tx.connection, sql).await
+    }
+}
+
+/// A few connections, kept open. sqlx's pool asks the server on each return
+/// whether the connection is alive, a round trip a run; here a broken one is found
+/// when it is used, which an outage is anyway.
+#[derive(Debug)]
+struct Connections {
+    options: PgConnectOptions,
+    permits: Arc<Semaphore>,
+    idle: Mutex<Vec<PgConnection>>,
+    idle_limit: Duration,
+}
+
+#[derive(Debug)]
+struct Pooled {
+    tx: Tx,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Connections {
+    async fn get(&self) -> Result<Pooled, StoreError> {
+        let connecting = async {
+            let permit = self
+                .permits
+                .clone()
+                .acquire_owned()
+                .await
+                .map_err(|error| StoreError::Other(error.into()))?;
+            let idle = lock(&self.idle).pop();
+            let connection = match idle {
+                Some(connection) => connection,
+                None => self.open().await?,
+            };
+            Ok(Pooled { tx: Tx { connection }, _permit: permit })
+        };
+        tokio::time::timeout(CONNECT_TIMEOUT, connecting).await.unwrap_or_else(|_| {
+            Err(StoreError::Outage(format!("no connection within {CONNECT_TIMEOUT:?}").into()))
+        })
+    }
+
+    fn put_back(&self, pooled: Pooled) {
+        lock(&self.idle).push(pooled.tx.connection);
+    }
+
+    async fn open(&self) -> Result<PgConnection, StoreError> {
+        let mut connection = PgConnection::connect_with(&self.options).await.inspect_err(|_| {
+            // The others are likely broken too, and each would cost a failed run.
+            lock(&self.idle).clear();
+        })?;
+        // The last one ends what a handler left behind that was abandoned inside a
+        // long statement.
+        let settings = format!(
+            "set synchronous_commit = on; set default_transaction_isolation = 'read committed'; \
+             set lock_timeout = {}; set idle_in_transaction_session_timeout = {}; \
+             set client_connection_check_interval = '1s'",
+            LOCK_TIMEOUT.as_millis(),
+            self.idle_limit.as_millis(),
+        );
+        execute(&mut connection, &settings).await?;
+        Ok(connection)
+    }
+}
+
+/// Runs statements without parameters in one round trip.
+///
+/// Not an `async fn`, nor `raw_sql`: the compiler could not see that the future is
+/// `Send` for every lifetime.
+pub(super) fn execute<'c>(
+    connection: &'c mut PgConnection,
+    sql: &'c str,
+) -> BoxFuture<'c, Result<(), StoreError>> {
+    let executed = connection.execute(sql);
+    Box::pin(async move { Ok(executed.await.map(|_| ())?) })
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The error itself, without the class that it was put into.
+fn root(error: StoreError) -> BoxError {
+    match error {
+        StoreError::Outage(source) | StoreError::Other(source) => source,
+        error => error.into(),
+    }
+}

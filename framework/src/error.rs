@@ -1,0 +1,280 @@
+//! Why the application stopped, and why a record failed.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
+
+/// Any error, boxed.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
+
+/// Why the application did not start or had to stop.
+///
+/// Each message says in one sentence what is wrong and names the setting; the
+/// source, where there is one, says why. `Debug` prints both, so that a `main`
+/// that returns it ends with a readable line.
+#[derive(thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A setting is missing, unknown or impossible.
+    #[error("setting `{setting}`: {problem}")]
+    Config {
+        /// The setting, by the name it has in a file or on the builder.
+        setting: Cow<'static, str>,
+        /// What is wrong and what would be right.
+        problem: String,
+    },
+    /// A handler cannot run as it is set up.
+    #[error("handler `{handler}`: {problem}")]
+    Handler {
+        /// The handler's name.
+        handler: String,
+        /// What is wrong and what would be right.
+        problem: String,
+    },
+    /// A topic that a handler reads cannot be read.
+    #[error("topic `{topic}`: {problem}")]
+    Topic {
+        /// The topic.
+        topic: String,
+        /// What is wrong and what would be right.
+        problem: String,
+    },
+    /// The Kafka client failed for good.
+    #[error("cannot {action} (setting `brokers` = {brokers})")]
+    Kafka {
+        /// What was tried.
+        action: String,
+        /// The brokers it was tried on.
+        brokers: String,
+        /// What the client said.
+        source: rdkafka::error::KafkaError,
+    },
+    /// The dedupe table could not be used at startup.
+    #[error("cannot {action} (setting `database_url`)")]
+    Store {
+        /// What was tried.
+        action: String,
+        /// What the database said.
+        source: BoxError,
+    },
+    /// A record that no handler takes arrived, and the route's policy is to stop.
+    #[error(
+        "no handler of group `{group}` takes the record at {topic}/{partition}/{offset} (event type {event}); \
+         add a handler for it, or set `unmatched` of the topic to `skip`"
+    )]
+    Unmatched {
+        /// The consumer group.
+        group: String,
+        /// The record's topic.
+        topic: String,
+        /// The record's partition.
+        partition: i32,
+        /// The record's offset.
+        offset: i64,
+        /// What the record says it is.
+        event: String,
+    },
+    /// Work did not finish within the shutdown deadline. It was not committed
+    /// and is delivered again to the next owner.
+    #[error(
+        "{partitions} partition(s) had work left at the shutdown deadline of {deadline:?} (setting `shutdown_deadline`)"
+    )]
+    Unfinished {
+        /// How many partitions were abandoned.
+        partitions: usize,
+        /// The deadline.
+        deadline: Duration,
+    },
+    /// A hook or a thread of the application failed.
+    #[error("{what} failed")]
+    Internal {
+        /// What failed.
+        what: String,
+        /// Why.
+        source: BoxError,
+    },
+}
+
+impl Error {
+    pub(crate) fn config(setting: impl Into<Cow<'static, str>>, problem: impl Into<String>) -> Self {
+        Self::Config { setting: setting.into(), problem: problem.into() }
+    }
+
+    pub(crate) fn handler(handler: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::Handler { handler: handler.into(), problem: problem.into() }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")?;
+        let mut source = std::error::Error::source(self);
+        while let Some(error) = source {
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
+    }
+}
+
+/// What a handler returns: `Ok`, or an error that says whether trying again can help.
+pub type HandlerResult<T = ()> = Result<T, HandlerError>;
+
+/// Why a record failed.
+///
+/// `?` on any error makes one that is retryable. [`permanent`](Self::permanent)
+/// says that trying again will not help. It deliberately does not implement
+/// `std::error::Error`, so that `?` works on every type that does.
+pub struct HandlerError(Box<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    permanent: bool,
+    retry_after: Option<Duration>,
+    source: BoxError,
+}
+
+/// How a record failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The handler returned an error.
+    Returned,
+    /// The handler panicked.
+    Panicked,
+    /// The handler ran longer than its timeout.
+    TimedOut,
+    /// The record could not be decoded or lacks what an extractor needs.
+    Rejected,
+}
+
+impl HandlerError {
+    /// Makes an error of any other, or of a text. It is retryable.
+    pub fn new(source: impl Into<BoxError>) -> Self {
+        Self::of_kind(ErrorKind::Returned, source)
+    }
+
+    pub(crate) fn of_kind(kind: ErrorKind, source: impl Into<BoxError>) -> Self {
+        let permanent = kind == ErrorKind::Rejected;
+        Self(Box::new(Inner { kind, permanent, retry_after: None, source: source.into() }))
+    }
+
+    /// Says that trying again will not help.
+    #[must_use]
+    pub fn permanent(mut self) -> Self {
+        self.0.permanent = true;
+        self
+    }
+
+    /// Says when to try again, in place of the backoff.
+    #[must_use]
+    pub fn retry_after(mut self, delay: Duration) -> Self {
+        self.0.retry_after = Some(delay);
+        self
+    }
+
+    /// Whether trying again cannot help.
+    pub fn is_permanent(&self) -> bool {
+        self.0.permanent
+    }
+
+    /// How the record failed.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The delay asked for by [`retry_after`](Self::retry_after).
+    pub fn delay(&self) -> Option<Duration> {
+        self.0.retry_after
+    }
+
+    /// The error itself, to downcast.
+    pub fn source(&self) -> &(dyn std::error::Error + Send + Sync + 'static) {
+        &*self.0.source
+    }
+}
+
+impl<E: Into<BoxError>> From<E> for HandlerError {
+    fn from(source: E) -> Self {
+        Self::new(source)
+    }
+}
+
+impl fmt::Display for HandlerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.source)?;
+        let mut source = self.0.source.source();
+        while let Some(error) = source {
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for HandlerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HandlerError")
+            .field("kind", &self.0.kind)
+            .field("permanent", &self.0.permanent)
+            .field("source", &self.0.source)
+            .finish()
+    }
+}
+
+/// `.permanent()` and `.retry_after(d)` on a `Result`, before the `?`.
+///
+/// ```
+/// use onceward::prelude::*;
+///
+/// fn parse(text: &str) -> HandlerResult<u32> {
+///     Ok(text.parse::<u32>().permanent()?)
+/// }
+/// assert!(parse("x").unwrap_err().is_permanent());
+/// ```
+pub trait ResultExt<T> {
+    /// Says that trying again will not help.
+    ///
+    /// # Errors
+    /// Returns the error it was called on, marked.
+    fn permanent(self) -> HandlerResult<T>;
+
+    /// Says when to try again, in place of the backoff.
+    ///
+    /// # Errors
+    /// Returns the error it was called on, marked.
+    fn retry_after(self, delay: Duration) -> HandlerResult<T>;
+}
+
+impl<T, E: Into<HandlerError>> ResultExt<T> for Result<T, E> {
+    fn permanent(self) -> HandlerResult<T> {
+        self.map_err(|error| error.into().permanent())
+    }
+
+    fn retry_after(self, delay: Duration) -> HandlerResult<T> {
+        self.map_err(|error| error.into().retry_after(delay))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_of_an_error_is_one_line_with_its_source() {
+        let error = Error::Store {
+            action: "read the dedupe table".into(),
+            source: "no such host".to_string().into(),
+        };
+        assert_eq!(
+            format!("{error:?}"),
+            "cannot read the dedupe table (setting `database_url`): no such host"
+        );
+    }
+
+    #[test]
+    fn a_rejection_is_permanent_and_any_other_error_is_not() {
+        assert!(HandlerError::of_kind(ErrorKind::Rejected, "x").is_permanent());
+        assert!(!HandlerError::new("x").is_permanent());
+    }
+}

@@ -1,0 +1,46 @@
+//! One extractor a record of a whole run.
+
+use super::{Context, FromRecord};
+use crate::Run;
+use crate::handler::Rejected;
+use std::ops::Deref;
+
+/// What a batch handler takes: one `E` a record of the run, in offset order.
+///
+/// `E` is any extractor, or a tuple of them: `Batch<(Key<String>, Json<Flight>)>`.
+/// Duplicates are taken out before.
+///
+/// A batch handler that returns `HandlerResult` gives one outcome for all; if it
+/// fails, the run is halved until the record that fails is found. With
+/// `Vec<HandlerResult>` it names the records itself.
+#[derive(Debug)]
+pub struct Batch<E>(Vec<E>);
+
+impl<E> Batch<E> {
+    pub(crate) fn from_run<'a>(run: Run<'a>, context: &'a Context) -> Result<Self, Rejected>
+    where
+        E: FromRecord<'a>,
+    {
+        let extract = |(index, record)| {
+            E::from_record(record, context).map_err(|error| Rejected { index, error: error.into() })
+        };
+        run.iter().enumerate().map(extract).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl<E> Deref for Batch<E> {
+    type Target = [E];
+
+    fn deref(&self) -> &[E] {
+        &self.0
+    }
+}
+
+impl<E> IntoIterator for Batch<E> {
+    type Item = E;
+    type IntoIter = std::vec::IntoIter<E>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}

@@ -1,0 +1,133 @@
+//! A record's parts as a handler's arguments.
+//!
+//! | argument | what it is | rejected where |
+//! |---|---|---|
+//! | [`Json<T>`](Json) | the payload, decoded | it is not JSON of a `T`; null, unless `T` is an `Option` |
+//! | [`Bytes`] | the payload, copied | null, unless `Option<Bytes>` |
+//! | `&[u8]` | the payload, borrowed | null, unless `Option<&[u8]>` |
+//! | [`Key<T>`](Key) | the key as `String`, `&str`, `Vec<u8>`, `&[u8]`, an integer in text, or an `Option` of these | it is missing or not a `T` |
+//! | [`Headers`] | all headers | never |
+//! | [`Record`] | the record itself | never |
+//! | [`Position`] | topic, partition, offset, timestamp | never |
+//! | [`Attempt`] | which attempt this is, the first being 1 | never |
+//! | [`State<T>`](State) | what the application shares | at startup, where none was given |
+//! | `&mut Tx` | the record's PostgreSQL transaction | at startup, where no database is set |
+//! | [`Batch<E>`](Batch) | one `E` a record of a whole run | as `E`, for the record that it is |
+//!
+//! A rejected record counts as permanently failed: the same bytes will not decode
+//! better the next time. Records are decoded before their transaction begins.
+
+mod batch;
+#[cfg(feature = "json")]
+mod json;
+mod key;
+mod payload;
+mod position;
+mod state;
+
+pub use crate::record::{Headers, Record};
+pub use batch::Batch;
+pub use bytes::Bytes;
+#[cfg(feature = "json")]
+pub use json::Json;
+pub use key::{FromKey, Key};
+pub use position::{Attempt, Position};
+pub use state::{Context, State};
+
+use crate::error::{BoxError, ErrorKind, HandlerError};
+
+/// Why a record does not have what a handler asks for.
+#[derive(Debug)]
+pub struct Rejection(BoxError);
+
+impl Rejection {
+    /// Gives the reason.
+    pub fn new(reason: impl Into<BoxError>) -> Self {
+        Self(reason.into())
+    }
+}
+
+impl From<Rejection> for HandlerError {
+    fn from(rejection: Rejection) -> Self {
+        HandlerError::of_kind(ErrorKind::Rejected, rejection.0)
+    }
+}
+
+/// A handler's argument that is made of a record.
+///
+/// # Example
+///
+/// ```
+/// use onceward::extract::{Context, FromRecord, Rejection};
+/// use onceward::prelude::*;
+///
+/// /// The tenant, from a header.
+/// struct Tenant(String);
+///
+/// impl<'a> FromRecord<'a> for Tenant {
+///     fn from_record(record: Record<'a>, _: &'a Context) -> Result<Self, Rejection> {
+///         let tenant = record.headers().get_str("tenant").ok_or_else(|| Rejection::new("no header `tenant`"))?;
+///         Ok(Tenant(tenant.to_owned()))
+///     }
+/// }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be taken from a record",
+    label = "not an extractor",
+    note = "handlers take `Json<T>`, `Bytes`, `&[u8]`, `Key<T>`, `Headers`, `Record`, `Position`, `Attempt`, `State<T>`, `&mut Tx`, or your own type that implements `FromRecord`"
+)]
+pub trait FromRecord<'a>: Sized + Send {
+    /// Takes it from the record.
+    ///
+    /// # Errors
+    /// Says what the record lacks. It counts as a permanent failure.
+    fn from_record(record: Record<'a>, context: &'a Context) -> Result<Self, Rejection>;
+
+    /// Says at startup what is missing for it.
+    ///
+    /// # Errors
+    /// One sentence with the fix.
+    fn check(context: &Context) -> Result<(), String> {
+        let _ = context;
+        Ok(())
+    }
+}
+
+impl<'a> FromRecord<'a> for Record<'a> {
+    fn from_record(record: Record<'a>, _: &'a Context) -> Result<Self, Rejection> {
+        Ok(record)
+    }
+}
+
+impl<'a> FromRecord<'a> for Headers<'a> {
+    fn from_record(record: Record<'a>, _: &'a Context) -> Result<Self, Rejection> {
+        Ok(record.headers())
+    }
+}
+
+macro_rules! tuple {
+    ($($part:ident),*) => {
+        impl<'a, $($part: FromRecord<'a>),*> FromRecord<'a> for ($($part,)*) {
+            fn from_record(record: Record<'a>, context: &'a Context) -> Result<Self, Rejection> {
+                let _ = (record, context);
+                Ok(($($part::from_record(record, context)?,)*))
+            }
+
+            fn check(context: &Context) -> Result<(), String> {
+                let _ = context;
+                $($part::check(context)?;)*
+                Ok(())
+            }
+        }
+    };
+}
+
+tuple!();
+tuple!(A);
+tuple!(A, B);
+tuple!(A, B, C);
+tuple!(A, B, C, D);
+tuple!(A, B, C, D, E);
+tuple!(A, B, C, D, E, F);
+tuple!(A, B, C, D, E, F, G);
+tuple!(A, B, C, D, E, F, G, H);

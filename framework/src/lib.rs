@@ -1,0 +1,107 @@
+//! Consumer-side processing for Apache Kafka: no event lost, no effect twice, in
+//! order.
+//!
+//! ```no_run
+//! use onceward::prelude::*;
+//! use serde::Deserialize;
+//!
+//! #[derive(Deserialize)]
+//! struct Flight {
+//!     tailnum: String,
+//!     distance: i64,
+//! }
+//!
+//! /// Adds a departure to its plane's totals, once.
+//! #[handler(topic = "flights", group = "totals")]
+//! async fn on_flight(Json(flight): Json<Flight>, tx: &mut Tx) -> HandlerResult {
+//!     sqlx::query(
+//!         "insert into totals (tailnum, distance) values ($1, $2)
+//!          on conflict (tailnum) do update set distance = totals.distance + excluded.distance",
+//!     )
+//!     .bind(&flight.tailnum)
+//!     .bind(flight.distance)
+//!     .execute(tx)
+//!     .await?;
+//!     Ok(())
+//! }
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), onceward::Error> {
+//!     App::from_env()?.handler(on_flight {}).run().await
+//! }
+//! ```
+//!
+//! The modules stand in the order of a record's way from the broker to the handler
+//! and back to the committed offset; ARCHITECTURE.md tells it file by file.
+
+mod app;
+mod config;
+mod record;
+mod run;
+
+mod commit;
+pub mod extract;
+mod handler;
+mod inbox;
+pub mod middleware;
+mod offsets;
+mod outcome;
+mod partition;
+mod poll;
+mod queue;
+mod route;
+mod router;
+mod tx;
+
+mod assignment;
+mod shutdown;
+
+mod backoff;
+mod dead_letter;
+mod dedupe;
+mod drain;
+mod error;
+mod hooks;
+mod identity;
+#[cfg(feature = "json")]
+mod json_field;
+mod pace;
+#[cfg(feature = "testing")]
+pub mod testing;
+mod topics;
+mod wake;
+
+#[doc(hidden)]
+pub mod __private;
+
+pub use app::App;
+pub use config::{Config, DedupeKind, GroupProtocol, HandlerConfig, OutOfRange, Start};
+#[cfg(feature = "postgres")]
+pub use dedupe::migrate::migrate;
+pub use error::{BoxError, Error, ErrorKind, HandlerError, HandlerResult, ResultExt};
+pub use handler::{Handled, Handler, IntoHandled, Rejected, Settings, Tombstones};
+pub use identity::{IDENTITY_HEADER, IdentityFunction, IdentitySource};
+pub use middleware::{Delivery, Middleware, Next, NextRun, RecordMiddleware};
+#[cfg(feature = "macros")]
+#[doc = include_str!("docs/handler.md")]
+pub use onceward_macros::handler;
+pub use outcome::{Outcome, Outcomes};
+pub use record::{Header, Headers, Record, TopicPartition};
+pub use route::Route;
+pub use router::{EventFunction, EventType, Unmatched};
+pub use run::Run;
+pub use tokio_util::sync::CancellationToken;
+pub use tx::Tx;
+
+/// What most services use.
+pub mod prelude {
+    #[cfg(feature = "json")]
+    pub use crate::extract::Json;
+    pub use crate::extract::{Attempt, Batch, Bytes, Headers, Key, Position, Record, State};
+    #[cfg(feature = "macros")]
+    pub use crate::handler;
+    pub use crate::{
+        App, Delivery, EventType, Handler, HandlerError, HandlerResult, IdentitySource, Middleware, Next,
+        NextRun, Outcome, Outcomes, RecordMiddleware, ResultExt, Run, Tx, Unmatched,
+    };
+}

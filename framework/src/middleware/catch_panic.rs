@@ -1,0 +1,39 @@
+//! Turns a handler's panic into a failure of its record.
+
+use super::{Delivery, Next, RecordMiddleware};
+use crate::error::{ErrorKind, HandlerError};
+use crate::{HandlerResult, Outcome};
+use std::any::Any;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::task::Poll;
+
+/// Turns a panic of the handler into a failure of its record.
+///
+/// The failure is retryable. The connection of the handler's transaction is
+/// closed, which rolls back. Programs built with `panic = "abort"` end instead.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CatchPanic;
+
+impl RecordMiddleware for CatchPanic {
+    async fn call<'a, N: Next>(&'a self, delivery: Delivery<'a>, next: &'a N) -> HandlerResult<Outcome> {
+        let mut handling = pin!(next.run(delivery));
+        // Unwind safe: what the handler could have left half done is its own, or
+        // the transaction, whose connection is closed.
+        poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| handling.as_mut().poll(context))) {
+            Ok(poll) => poll,
+            Err(panic) => Poll::Ready(Err(HandlerError::of_kind(ErrorKind::Panicked, message(&*panic)))),
+        })
+        .await
+    }
+}
+
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("a value that is no text");
+    format!("the handler panicked: {text}")
+}

@@ -1,0 +1,248 @@
+//! Takes a run to its outcomes, by as many attempts at parts of it as needed.
+//!
+//! The first attempt is at the whole run. What fails without a known culprit is
+//! tried with each record apart, or in halves, until the culprit is found, so that
+//! all before it are done and only it is charged.
+
+use crate::backoff::Backoff;
+use crate::dedupe::StoreError;
+use crate::{HandlerError, Outcome, Outcomes, Run};
+use std::future::Future;
+use std::time::Duration;
+
+/// One way of doing a part of a run.
+pub(super) trait Attempts: Sync {
+    /// Whether an attempt can keep its records apart and so find a culprit alone.
+    const CAN_KEEP_APART: bool;
+
+    /// Tries to do this part, all or nothing up to where its outcomes end.
+    fn attempt<'a>(&'a self, part: Run<'a>, apart: bool) -> impl Future<Output = Attempt> + Send + 'a;
+}
+
+/// What came of an attempt.
+#[derive(Debug)]
+pub(super) enum Attempt {
+    /// It is durable: one outcome a record, in order, from the first on. It may
+    /// end early, after a failure or because time was up.
+    Done(Vec<Outcome>),
+    /// Nothing was done, because the record at this place failed.
+    Culprit(usize, HandlerError),
+    /// Nothing was done, because some record failed.
+    Failed(HandlerError),
+    /// Nothing was done, and no record is to blame.
+    Blameless(StoreError),
+}
+
+impl From<StoreError> for Attempt {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Aborted | StoreError::NotOurs => Self::Failed(HandlerError::new(error)),
+            StoreError::Other(source) => Self::Failed(HandlerError::new(source)),
+            error => Self::Blameless(error),
+        }
+    }
+}
+
+/// So many deadlocks in a row of one record alone are its own failure.
+const MOST_CONFLICTS: u32 = 20;
+
+pub(super) async fn drive<A: Attempts>(run: Run<'_>, attempts: &A) -> Outcomes {
+    let mut outcomes = Vec::with_capacity(run.len());
+    let mut plan = Plan::new(run.len());
+    let mut pause = Pause::default();
+    while outcomes.len() < run.len() {
+        let start = outcomes.len();
+        if let Some(error) = plan.culprit_at(start) {
+            outcomes.push(Outcome::Failed(error));
+            break;
+        }
+        let part = run.with(&run.records()[start..plan.end]);
+        match attempts.attempt(part, plan.apart).await {
+            Attempt::Done(done) => {
+                let whole = done.len() == part.len() && done.iter().all(Outcome::is_finished);
+                outcomes.extend(done);
+                if !whole {
+                    break;
+                }
+                pause = Pause::default();
+                plan.succeeded();
+            }
+            Attempt::Culprit(index, error) => plan.found(start + index, error),
+            Attempt::Failed(error) if part.len() == 1 => plan.found(start, error),
+            Attempt::Failed(_) => plan.failed(start, A::CAN_KEEP_APART),
+            Attempt::Blameless(StoreError::Conflict) => {
+                pause.conflicts += 1;
+                if part.len() == 1 && pause.conflicts > MOST_CONFLICTS {
+                    plan.found(start, HandlerError::new(StoreError::Conflict));
+                } else {
+                    plan.halve(start);
+                    pause.briefly(run).await;
+                }
+            }
+            Attempt::Blameless(error) => pause.until_it_may_work(run, &error).await,
+        }
+        if run.is_draining() && outcomes.len() == start {
+            break;
+        }
+    }
+    outcomes.resize_with(run.len(), || Outcome::NotReached);
+    Outcomes::new(outcomes)
+}
+
+/// Which part of the run comes next, and how.
+#[derive(Debug)]
+struct Plan {
+    len: usize,
+    /// The next part ends here.
+    end: usize,
+    apart: bool,
+    /// A culprit stands before this place.
+    suspect: Option<usize>,
+    culprit: Option<(usize, HandlerError)>,
+}
+
+impl Plan {
+    fn new(len: usize) -> Self {
+        Self { len, end: len, apart: false, suspect: None, culprit: None }
+    }
+
+    fn culprit_at(&mut self, place: usize) -> Option<HandlerError> {
+        self.culprit.take_if(|(culprit, _)| *culprit == place).map(|(_, error)| error)
+    }
+
+    /// What stands before the culprit goes next.
+    fn found(&mut self, place: usize, error: HandlerError) {
+        self.culprit = Some((place, error));
+        (self.end, self.apart, self.suspect) = (place, false, None);
+    }
+
+    fn failed(&mut self, start: usize, can_keep_apart: bool) {
+        if can_keep_apart && !self.apart && self.suspect.is_none() {
+            self.apart = true;
+        } else {
+            self.apart = false;
+            self.suspect = Some(self.end);
+            self.halve(start);
+        }
+    }
+
+    fn halve(&mut self, start: usize) {
+        self.end =
+            start + (self.end - start).div_ceil(2).min(self.end - start - usize::from(self.end - start > 1));
+    }
+
+    fn succeeded(&mut self) {
+        self.apart = false;
+        let start = self.end;
+        // Behind a culprit nothing is done: it would overtake.
+        let last = self.culprit.as_ref().map_or(self.len, |(culprit, _)| *culprit);
+        match self.suspect.filter(|suspect| *suspect > start) {
+            Some(suspect) => self.end = start + (suspect - start).div_ceil(2),
+            None => (self.end, self.suspect) = (last, None),
+        }
+    }
+}
+
+/// The pauses between attempts at which nobody is to blame.
+#[derive(Debug, Default)]
+struct Pause {
+    conflicts: u32,
+    backoff: Option<Backoff>,
+}
+
+impl Pause {
+    /// Lets the other side of a deadlock go first.
+    async fn briefly(&mut self, run: Run<'_>) {
+        run.wait(Backoff::new(Duration::from_millis(5), Duration::from_millis(100)).delay()).await;
+    }
+
+    async fn until_it_may_work(&mut self, run: Run<'_>, error: &StoreError) {
+        let first_time = self.backoff.is_none();
+        let backoff = self
+            .backoff
+            .get_or_insert_with(|| Backoff::new(Duration::from_millis(100), Duration::from_secs(5)));
+        let delay = backoff.delay();
+        if first_time {
+            let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+            tracing::warn!(source = %run.source(), error = %error, cause, "waiting; no attempt is counted");
+        }
+        run.wait(delay).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::drain::Drain;
+    use crate::record::{Message, OwnedMessage};
+    use crate::run::{RunClock, Source};
+    use crate::{Record, TopicPartition};
+    use std::sync::{Arc, Mutex};
+
+    /// Fails at the records of these offsets, the way a kind of handler does.
+    struct Scripted {
+        bad: Vec<i64>,
+        says_which: bool,
+        done: Mutex<Vec<i64>>,
+        attempts: Mutex<usize>,
+    }
+
+    impl Scripted {
+        fn new(bad: &[i64], says_which: bool) -> Self {
+            Self { bad: bad.to_vec(), says_which, done: Mutex::default(), attempts: Mutex::default() }
+        }
+    }
+
+    impl Attempts for Scripted {
+        const CAN_KEEP_APART: bool = false;
+
+        async fn attempt<'a>(&'a self, part: Run<'a>, _: bool) -> Attempt {
+            assert!(!part.is_empty());
+            *self.attempts.lock().unwrap() += 1;
+            if let Some(index) = part.iter().position(|record| self.bad.contains(&record.offset())) {
+                let error = HandlerError::new("bad");
+                return if self.says_which { Attempt::Culprit(index, error) } else { Attempt::Failed(error) };
+            }
+            self.done.lock().unwrap().extend(part.iter().map(|record| record.offset()));
+            Attempt::Done(part.iter().map(|_| Outcome::Completed).collect())
+        }
+    }
+
+    fn names(len: i64, scripted: &Scripted) -> Vec<&'static str> {
+        let messages: Vec<_> = (0..len)
+            .map(|offset| Message::Owned(Box::new(OwnedMessage { offset, ..Default::default() })))
+            .collect();
+        let source = Source::new(TopicPartition::new("t", 0), "g".into());
+        let clock = RunClock::start(Duration::from_secs(60), Arc::new(Drain::default()));
+        let records: Vec<_> =
+            messages.iter().map(|message| Record::new(message, &source.partition, 1)).collect();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let outcomes = runtime.block_on(drive(Run::new(&records, &source, &clock), scripted));
+        outcomes.iter().map(Outcome::name).collect()
+    }
+
+    #[test]
+    fn all_before_the_culprit_are_done_once_in_order_and_none_behind_it() {
+        for says_which in [true, false] {
+            for len in 1..40 {
+                for bad in 0..len {
+                    let scripted = Scripted::new(&[bad, (bad + 7) % len], says_which);
+                    let first = bad.min((bad + 7) % len);
+                    let names = names(len, &scripted);
+                    let place = usize::try_from(first).unwrap();
+                    assert_eq!(*scripted.done.lock().unwrap(), (0..first).collect::<Vec<_>>());
+                    assert!(names[..place].iter().all(|name| *name == "completed"));
+                    assert_eq!(names[place], "failed");
+                    assert!(names[place + 1..].iter().all(|name| *name == "not_reached"));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_culprit_that_is_not_named_is_found_by_halving() {
+        let scripted = Scripted::new(&[300], false);
+        names(512, &scripted);
+        assert!(*scripted.attempts.lock().unwrap() <= 20, "{:?}", scripted.attempts);
+    }
+}

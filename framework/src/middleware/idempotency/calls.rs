@@ -1,0 +1,132 @@
+//! Calls of the handler through the middleware that stand around each.
+
+use super::attempts::{Attempt, Attempts};
+use crate::handler::{Handled, Handler, Rejected};
+use crate::middleware::{Delivery, Next, Stack};
+use crate::route::Parts;
+use crate::tx::Tx;
+use crate::{HandlerError, HandlerResult, Outcome, Run};
+use std::sync::{Mutex, PoisonError};
+
+/// What is needed to call the handler.
+pub(super) struct Calls<'r, S, H> {
+    stack: &'r S,
+    pub(super) parts: &'r Parts<H>,
+}
+
+impl<'r, S: Stack, H: Handler> Calls<'r, S, H> {
+    pub(super) fn new(stack: &'r S, parts: &'r Parts<H>) -> Self {
+        Self { stack, parts }
+    }
+
+    /// Decodes what one call gets.
+    pub(super) fn decode<'b>(&self, part: Run<'b>) -> Result<H::Args<'b>, Rejected>
+    where
+        'r: 'b,
+    {
+        self.parts.handler.extract(part, &self.parts.bound.context)
+    }
+
+    /// Calls the handler once.
+    pub(super) async fn call(
+        &self,
+        part: Run<'_>,
+        args: H::Args<'_>,
+        tx: Option<&mut Tx>,
+    ) -> HandlerResult<Handled> {
+        let invoke =
+            Invoke { handler: &self.parts.handler, args: Mutex::new(Some(args)), each: Mutex::default() };
+        let delivery = Delivery { run: part, tx, timeout: self.parts.bound.timeout };
+        let outcome = self.stack.call(delivery, &invoke).await?;
+        let each = invoke.each.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Ok(each.map_or(Handled::All(outcome), Handled::Each))
+    }
+
+    /// Handles all of a part, whatever was done before.
+    async fn handle(&self, part: Run<'_>) -> Attempt {
+        if H::BATCH { self.handle_together(part).await } else { self.handle_each(part).await }
+    }
+
+    async fn handle_each(&self, part: Run<'_>) -> Attempt {
+        let mut outcomes = Vec::with_capacity(part.len());
+        for (index, record) in part.records().iter().enumerate() {
+            if index > 0 && part.is_draining() {
+                break;
+            }
+            let one = part.with(std::slice::from_ref(record));
+            let result = match self.decode(one) {
+                Ok(args) => self.call(one, args, None).await,
+                Err(rejected) => Err(rejected.error),
+            };
+            let outcome = result.and_then(for_one).into();
+            let failed = matches!(outcome, Outcome::Failed(_));
+            outcomes.push(outcome);
+            if failed {
+                break;
+            }
+        }
+        Attempt::Done(outcomes)
+    }
+
+    async fn handle_together(&self, part: Run<'_>) -> Attempt {
+        let args = match self.decode(part) {
+            Ok(args) => args,
+            Err(rejected) => return Attempt::Culprit(rejected.index, rejected.error),
+        };
+        match self.call(part, args, None).await.and_then(|handled| for_each(handled, part.len())) {
+            Ok(results) => Attempt::Done(results.into_iter().map(Into::into).collect()),
+            Err(error) => Attempt::Failed(error),
+        }
+    }
+}
+
+/// Dedupe is off: each attempt handles the part.
+impl<S: Stack, H: Handler> Attempts for Calls<'_, S, H> {
+    const CAN_KEEP_APART: bool = false;
+
+    async fn attempt<'a>(&'a self, part: Run<'a>, _: bool) -> Attempt {
+        self.handle(part).await
+    }
+}
+
+/// The outcome of a call with one record.
+pub(super) fn for_one(handled: Handled) -> HandlerResult<Outcome> {
+    match handled {
+        Handled::All(outcome) => outcome.same_for_all(),
+        each => for_each(each, 1)?.pop().expect("one result"),
+    }
+}
+
+/// The results of a call with several records, one each.
+pub(super) fn for_each(handled: Handled, len: usize) -> HandlerResult<Vec<HandlerResult<Outcome>>> {
+    match handled {
+        Handled::Each(results) if results.len() == len => Ok(results),
+        Handled::Each(results) => Err(HandlerError::new(format!(
+            "the batch handler returned {} results for {len} records; it must return one each, in order",
+            results.len()
+        ))),
+        Handled::All(outcome) => Ok((0..len).map(|_| outcome.same_for_all()).collect()),
+    }
+}
+
+/// The inner end of the middleware list: the handler with its decoded arguments.
+struct Invoke<'r, 'b, H: Handler + 'b> {
+    handler: &'r H,
+    args: Mutex<Option<H::Args<'b>>>,
+    /// What a batch handler says of each record, which its one outcome cannot.
+    each: Mutex<Option<Vec<HandlerResult<Outcome>>>>,
+}
+
+impl<H: Handler> Next for Invoke<'_, '_, H> {
+    async fn run<'a>(&'a self, delivery: Delivery<'a>) -> HandlerResult<Outcome> {
+        let args = self.args.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let args = args.ok_or("a middleware called the handler twice for one delivery")?;
+        match self.handler.call(args, delivery).await? {
+            Handled::All(outcome) => Ok(outcome),
+            Handled::Each(results) => {
+                *self.each.lock().unwrap_or_else(PoisonError::into_inner) = Some(results);
+                Ok(Outcome::Completed)
+            }
+        }
+    }
+}

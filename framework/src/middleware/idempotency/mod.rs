@@ -1,0 +1,47 @@
+//! Does nothing twice.
+
+mod attempts;
+mod calls;
+mod marks;
+#[cfg(feature = "postgres")]
+mod transaction;
+
+use super::Stack;
+use crate::dedupe::Dedupe;
+use crate::route::Parts;
+use crate::{Handler, Outcomes, Run};
+use calls::Calls;
+
+/// Does nothing twice, and is where a run becomes calls of the handler.
+///
+/// How depends on the handler and on the application's dedupe setting:
+///
+/// - **A handler that takes a transaction** (PostgreSQL): one transaction for the
+///   run claims the identities of all its records, runs the handler for each
+///   fresh one, and commits once. Effects and the note that they were done are
+///   one; see `transaction.rs`.
+/// - **Any other handler**: looks up the identities of the run, handles the fresh
+///   ones, marks them after success. Never before: a crash would lose the event.
+///   So a crash between the work and the mark repeats the work.
+/// - **With dedupe off**: handles all. At least once.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Idempotency;
+
+impl Idempotency {
+    pub(super) async fn run<'a, S: Stack, H: Handler>(
+        &'a self,
+        run: Run<'a>,
+        stack: &'a S,
+        parts: &'a Parts<H>,
+    ) -> Outcomes {
+        let calls = Calls::new(stack, parts);
+        match &parts.bound.dedupe {
+            #[cfg(feature = "postgres")]
+            Dedupe::Postgres(postgres) if H::TRANSACTION => {
+                attempts::drive(run, &transaction::InTransaction::new(&calls, postgres)).await
+            }
+            Dedupe::Off => attempts::drive(run, &calls).await,
+            dedupe => attempts::drive(run, &marks::Marked::new(&calls, dedupe)).await,
+        }
+    }
+}

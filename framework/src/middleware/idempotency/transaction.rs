@@ -1,0 +1,267 @@
+//! A handler with a transaction: one for all of a run.
+//!
+//! ```text
+//! decode · BEGIN · fence, mark and claims in one statement · the handler for each fresh record · check and COMMIT
+//! ```
+//!
+//! No timer fills a run: the commit in progress is the window in which the next
+//! one gathers.
+
+use super::attempts::{Attempt, Attempts};
+use super::calls::{Calls, for_each, for_one};
+use crate::dedupe::postgres::{Postgres, UnitOfWork};
+use crate::dedupe::sqlstate::code_in;
+use crate::dedupe::{Claim, StoreError};
+use crate::error::ErrorKind;
+use crate::handler::{Handler, Rejected};
+use crate::middleware::Stack;
+use crate::{HandlerError, Outcome, Record, Run};
+use std::time::Instant;
+
+pub(super) struct InTransaction<'r, S, H> {
+    calls: &'r Calls<'r, S, H>,
+    postgres: &'r Postgres,
+}
+
+/// The arguments of a part's calls: one set for all records, or one each.
+enum Decoded<A> {
+    Together(Result<A, Rejected>),
+    Each(Vec<Option<Result<A, Rejected>>>),
+}
+
+impl<S: Stack, H: Handler> Attempts for InTransaction<'_, S, H> {
+    const CAN_KEEP_APART: bool = !H::BATCH;
+
+    async fn attempt<'a>(&'a self, part: Run<'a>, apart: bool) -> Attempt {
+        let bound = &self.calls.parts.bound;
+        let claims: Vec<Claim> = part
+            .iter()
+            .map(|record| Claim { identity: bound.identity.of(record), offset: record.offset() })
+            .collect();
+        // Before BEGIN, so that no decoding holds a transaction open.
+        let decoded = self.decode(part);
+        let (unit, fresh) = match self.postgres.begin(part.assigned(), bound.scope, &claims).await {
+            Ok(begun) => begun,
+            Err(error) => return error.into(),
+        };
+        let work = match decoded {
+            Decoded::Together(args) => self.together(part, args, unit, &fresh).await,
+            Decoded::Each(args) => self.each(part, args, unit, &fresh, apart).await,
+        };
+        match work {
+            Ok((unit, outcomes)) => self.finish(unit, outcomes, &claims, &fresh).await,
+            Err(attempt) => attempt,
+        }
+    }
+}
+
+type Work = Result<(UnitOfWork, Vec<Outcome>), Attempt>;
+
+impl<'r, S: Stack, H: Handler> InTransaction<'r, S, H> {
+    pub(super) fn new(calls: &'r Calls<'r, S, H>, postgres: &'r Postgres) -> Self {
+        Self { calls, postgres }
+    }
+
+    fn decode<'b>(&self, part: Run<'b>) -> Decoded<H::Args<'b>>
+    where
+        'r: 'b,
+    {
+        if H::BATCH {
+            return Decoded::Together(self.calls.decode(part));
+        }
+        let one = |record| Some(self.calls.decode(part.with(std::slice::from_ref(record))));
+        Decoded::Each(part.records().iter().map(one).collect())
+    }
+
+    /// One call a record, until one fails or time is up.
+    async fn each(
+        &self,
+        part: Run<'_>,
+        mut args: Vec<Option<Result<H::Args<'_>, Rejected>>>,
+        mut unit: UnitOfWork,
+        fresh: &[bool],
+        apart: bool,
+    ) -> Work {
+        let mut outcomes = Vec::with_capacity(part.len());
+        for (index, record) in part.records().iter().enumerate() {
+            if index > 0 && part.should_stop() {
+                break;
+            }
+            if !fresh[index] {
+                outcomes.push(Outcome::Duplicate);
+                continue;
+            }
+            let args = match args[index].take().expect("each record is decoded once") {
+                Ok(args) => args,
+                Err(rejected) => {
+                    outcomes.push(Outcome::Failed(rejected.error));
+                    break;
+                }
+            };
+            if apart {
+                unit.savepoint().await?;
+            }
+            let started = Instant::now();
+            let one = part.with(std::slice::from_ref(record));
+            let result = self.calls.call(one, args, Some(unit.tx())).await.and_then(for_one);
+            match result {
+                Ok(outcome) if apart => match unit.release().await {
+                    Ok(()) => outcomes.push(outcome),
+                    Err(StoreError::Aborted) => {
+                        unit.rollback_to_savepoint().await?;
+                        outcomes.push(Outcome::Failed(HandlerError::new(StoreError::Aborted)));
+                        break;
+                    }
+                    Err(error) => return Err(error.into()),
+                },
+                Ok(outcome) => outcomes.push(outcome),
+                Err(error) if apart && error.kind() == ErrorKind::Returned && !is_conflict(&error) => {
+                    if unit.rollback_to_savepoint().await.is_err() {
+                        return Err(self.failed(unit, index, error, started).await);
+                    }
+                    outcomes.push(Outcome::Failed(error));
+                    break;
+                }
+                Err(error) => return Err(self.failed(unit, index, error, started).await),
+            }
+        }
+        Ok((unit, outcomes))
+    }
+
+    /// One call for all fresh records.
+    async fn together(
+        &self,
+        part: Run<'_>,
+        args: Result<H::Args<'_>, Rejected>,
+        mut unit: UnitOfWork,
+        fresh: &[bool],
+    ) -> Work {
+        let places: Vec<usize> = (0..part.len()).filter(|&place| fresh[place]).collect();
+        if places.is_empty() {
+            return Ok((unit, part.iter().map(|_| Outcome::Duplicate).collect()));
+        }
+        let records: Vec<Record<'_>> = places.iter().map(|&place| part.records()[place]).collect();
+        let fresh_part = part.with(&records);
+        let started = Instant::now();
+        // Duplicates are rare: only then is decoded again, without them.
+        let called = if places.len() == part.len() {
+            match args {
+                Ok(args) => self.calls.call(part, args, Some(unit.tx())).await,
+                Err(rejected) => return Err(self.rejected(unit, rejected.index, rejected.error).await),
+            }
+        } else {
+            match self.calls.decode(fresh_part) {
+                Ok(args) => self.calls.call(fresh_part, args, Some(unit.tx())).await,
+                Err(rejected) => {
+                    return Err(self.rejected(unit, places[rejected.index], rejected.error).await);
+                }
+            }
+        };
+        let results = match called.and_then(|handled| for_each(handled, places.len())) {
+            Ok(results) => results,
+            Err(error) => return Err(self.failed_together(unit, error, started).await),
+        };
+        let mut outcomes: Vec<_> = part.iter().map(|_| Outcome::Duplicate).collect();
+        for (place, result) in places.into_iter().zip(results) {
+            match result {
+                Ok(outcome) => outcomes[place] = outcome,
+                Err(error) => return Err(self.rejected(unit, place, error).await),
+            }
+        }
+        Ok((unit, outcomes))
+    }
+
+    /// Commits what was done, without the claims of what was not.
+    async fn finish(
+        &self,
+        mut unit: UnitOfWork,
+        outcomes: Vec<Outcome>,
+        claims: &[Claim],
+        fresh: &[bool],
+    ) -> Attempt {
+        let done = |place: usize| outcomes.get(place).is_some_and(Outcome::is_finished);
+        let undone: Vec<Claim> = (0..claims.len())
+            .filter(|&place| fresh[place] && !done(place))
+            .map(|place| claims[place])
+            .collect();
+        let nothing_done = !(0..claims.len()).any(|place| fresh[place] && done(place));
+        let end = async {
+            if nothing_done {
+                return unit.rollback().await;
+            }
+            if !undone.is_empty() {
+                unit.unclaim(&undone).await?;
+            }
+            unit.commit().await
+        };
+        match end.await {
+            Ok(()) => {
+                self.postgres.done(unit);
+                Attempt::Done(outcomes)
+            }
+            Err(error) => error.into(),
+        }
+    }
+
+    /// What a failed call means. The connection of a handler that was dropped in
+    /// the middle (timeout, panic) is closed, not used again.
+    async fn failed(
+        &self,
+        mut unit: UnitOfWork,
+        index: usize,
+        error: HandlerError,
+        started: Instant,
+    ) -> Attempt {
+        if error.kind() != ErrorKind::Returned {
+            return Attempt::Culprit(index, error);
+        }
+        // A record that finds the transaction aborted is not the one that did it.
+        let blames_another = match code_in(error.source()) {
+            Some(code) => code == "25P02",
+            None => unit.is_aborted().await,
+        };
+        match self.roll_back(unit, &error, started).await {
+            Some(blameless) => blameless,
+            None if blames_another && index > 0 => Attempt::Failed(error),
+            None => Attempt::Culprit(index, error),
+        }
+    }
+
+    async fn failed_together(&self, unit: UnitOfWork, error: HandlerError, started: Instant) -> Attempt {
+        if error.kind() != ErrorKind::Returned {
+            return Attempt::Failed(error);
+        }
+        self.roll_back(unit, &error, started).await.unwrap_or(Attempt::Failed(error))
+    }
+
+    /// A record that is known to fail, in a transaction that is sound.
+    async fn rejected(&self, mut unit: UnitOfWork, place: usize, error: HandlerError) -> Attempt {
+        if unit.rollback().await.is_ok() {
+            self.postgres.done(unit);
+        }
+        Attempt::Culprit(place, error)
+    }
+
+    /// Rolls back, and says if the failure is nobody's: a deadlock, or a
+    /// connection that broke. One that the server closed because the handler left
+    /// it idle for too long is the record's.
+    async fn roll_back(
+        &self,
+        mut unit: UnitOfWork,
+        error: &HandlerError,
+        started: Instant,
+    ) -> Option<Attempt> {
+        match unit.rollback().await {
+            Ok(()) => {
+                self.postgres.done(unit);
+                is_conflict(error).then_some(Attempt::Blameless(StoreError::Conflict))
+            }
+            Err(_) if started.elapsed() >= self.postgres.idle_limit => None,
+            Err(broken) => Some(Attempt::Blameless(StoreError::Outage(broken.into()))),
+        }
+    }
+}
+
+fn is_conflict(error: &HandlerError) -> bool {
+    matches!(code_in(error.source()).as_deref(), Some("40P01" | "40001"))
+}

@@ -1,0 +1,120 @@
+//! What stands around a handler.
+//!
+//! Two kinds, in one list, outermost first:
+//!
+//! - [`Middleware`] wraps a run: it sees all its records and all their outcomes.
+//! - [`RecordMiddleware`] wraps one call of the handler: one record, or for a
+//!   batch handler the run.
+//!
+//! The default list is [`DefaultStack`]: [`Idempotency`], [`CatchPanic`],
+//! [`Timeout`]. [`Route::middleware`](crate::Route::middleware) puts your own
+//! after these, next to the handler, [`Route::around`](crate::Route::around)
+//! before them, and [`Route::stack`](crate::Route::stack) replaces the list.
+//!
+//! # Example
+//!
+//! ```
+//! use onceward::prelude::*;
+//!
+//! /// Writes a line for each record that was handled.
+//! struct Audit;
+//!
+//! impl RecordMiddleware for Audit {
+//!     async fn call<'a, N: Next>(&'a self, delivery: Delivery<'a>, next: &'a N) -> HandlerResult<Outcome> {
+//!         let record = delivery.record();
+//!         let outcome = next.run(delivery).await?;
+//!         tracing::info!(offset = record.offset(), outcome = outcome.name(), "handled");
+//!         Ok(outcome)
+//!     }
+//! }
+//! ```
+
+mod catch_panic;
+mod idempotency;
+mod stack;
+mod timeout;
+
+pub use catch_panic::CatchPanic;
+pub use idempotency::Idempotency;
+pub(crate) use stack::check;
+pub use stack::{Around, DefaultStack, Each, Layer, Push, Stack};
+pub use timeout::Timeout;
+
+use crate::tx::Tx;
+use crate::{HandlerResult, Outcome, Outcomes, Record, Run};
+use std::future::Future;
+use std::time::Duration;
+
+/// A record on its way to the handler, with what the handler may use. For a batch
+/// handler, all records of the call.
+#[derive(Debug)]
+pub struct Delivery<'a> {
+    pub(crate) run: Run<'a>,
+    pub(crate) tx: Option<&'a mut Tx>,
+    pub(crate) timeout: Option<Duration>,
+}
+
+impl<'a> Delivery<'a> {
+    /// The record; the first one of a batch.
+    pub fn record(&self) -> Record<'a> {
+        self.run.records()[0]
+    }
+
+    /// All records of the call: one, unless the handler takes a batch.
+    pub fn run(&self) -> Run<'a> {
+        self.run
+    }
+
+    /// The transaction in which the record is handled, if the handler takes one.
+    pub fn tx(&mut self) -> Option<&mut Tx> {
+        self.tx.as_deref_mut()
+    }
+
+    /// How long the route lets the handler run.
+    pub fn timeout(&self) -> Option<Duration> {
+        self.timeout
+    }
+
+    #[doc(hidden)]
+    pub fn into_tx(self) -> &'a mut Tx {
+        self.tx.expect("a handler that takes a transaction is called with one")
+    }
+}
+
+/// What comes after a [`RecordMiddleware`].
+pub trait Next: Sync {
+    /// Goes on to the next middleware, or to the handler.
+    fn run<'a>(&'a self, delivery: Delivery<'a>) -> impl Future<Output = HandlerResult<Outcome>> + Send + 'a;
+}
+
+/// Wraps each call of the handler. Write the method as a plain `async fn`.
+///
+/// It runs inside the record's transaction, so whatever it does through
+/// [`Delivery::tx`] counts once, like the handler's own effects.
+pub trait RecordMiddleware: Send + Sync + 'static {
+    /// Does its part, and calls `next` once, or not at all.
+    fn call<'a, N: Next>(
+        &'a self,
+        delivery: Delivery<'a>,
+        next: &'a N,
+    ) -> impl Future<Output = HandlerResult<Outcome>> + Send + 'a;
+}
+
+/// What comes after a [`Middleware`].
+pub trait NextRun: Sync {
+    /// Goes on to the next middleware with this run, or a part of it.
+    fn run<'a>(&'a self, run: Run<'a>) -> impl Future<Output = Outcomes> + Send + 'a;
+}
+
+/// Wraps the handling of a run. Write the method as a plain `async fn`.
+///
+/// It gives one outcome a record, in the run's order. An outcome that says
+/// finished finishes the record's offset for good.
+pub trait Middleware: Send + Sync + 'static {
+    /// Does its part, and calls `next` with the run or parts of it.
+    fn call<'a, N: NextRun>(
+        &'a self,
+        run: Run<'a>,
+        next: &'a N,
+    ) -> impl Future<Output = Outcomes> + Send + 'a;
+}

@@ -1,0 +1,233 @@
+//! How middleware are put together: the one file full of generics.
+//!
+//! A stack is a list of types, `(first, (second, (third, ())))`, outermost first.
+//! The compiler sees through all of it, so a record costs no allocation; it is
+//! erased once a run, at the route.
+
+use super::{CatchPanic, Delivery, Idempotency, Middleware, Next, NextRun, RecordMiddleware, Timeout};
+use crate::route::Parts;
+use crate::{Error, Handler, HandlerResult, Outcome, Outcomes, Run};
+use std::any::type_name;
+use std::future::Future;
+
+/// The list that stands around a handler unless another is given.
+pub type DefaultStack = (Idempotency, (Each<CatchPanic>, (Each<Timeout>, ())));
+
+/// A list element: a [`RecordMiddleware`], around each call of the handler.
+#[derive(Debug, Clone, Copy)]
+pub struct Each<M>(pub M);
+
+/// A list element: a [`Middleware`], around the whole run.
+#[derive(Debug, Clone, Copy)]
+pub struct Around<M>(pub M);
+
+/// What a list element is, for the check at startup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Layer {
+    /// [`Idempotency`], between the two kinds.
+    Idempotency,
+    /// Around each call, by its type's name.
+    Each(&'static str),
+    /// Around the run, by its type's name.
+    Around(&'static str),
+}
+
+/// A list of middleware, outermost first: nested pairs of [`Each`], [`Around`] and
+/// [`Idempotency`] that end in `()`.
+pub trait Stack: Send + Sync + 'static {
+    /// Adds what the list holds, outermost first.
+    fn layers(&self, list: &mut Vec<Layer>);
+
+    /// Takes a run through the part of the list that wraps runs, down to
+    /// [`Idempotency`].
+    #[doc(hidden)]
+    fn run<'a, H: Handler>(
+        &'a self,
+        run: Run<'a>,
+        parts: &'a Parts<H>,
+    ) -> impl Future<Output = Outcomes> + Send + 'a;
+
+    /// Takes one call through the part of the list that wraps calls, down to
+    /// `handler`.
+    #[doc(hidden)]
+    fn call<'a, N: Next>(
+        &'a self,
+        delivery: Delivery<'a>,
+        handler: &'a N,
+    ) -> impl Future<Output = HandlerResult<Outcome>> + Send + 'a;
+}
+
+impl Stack for () {
+    fn layers(&self, _: &mut Vec<Layer>) {}
+
+    async fn run<'a, H: Handler>(&'a self, run: Run<'a>, _: &'a Parts<H>) -> Outcomes {
+        unreachable!("a list without Idempotency is refused at startup: {run:?}")
+    }
+
+    fn call<'a, N: Next>(
+        &'a self,
+        delivery: Delivery<'a>,
+        handler: &'a N,
+    ) -> impl Future<Output = HandlerResult<Outcome>> + Send + 'a {
+        handler.run(delivery)
+    }
+}
+
+impl<S: Stack> Stack for (Idempotency, S) {
+    fn layers(&self, list: &mut Vec<Layer>) {
+        list.push(Layer::Idempotency);
+        self.1.layers(list);
+    }
+
+    fn run<'a, H: Handler>(
+        &'a self,
+        run: Run<'a>,
+        parts: &'a Parts<H>,
+    ) -> impl Future<Output = Outcomes> + Send + 'a {
+        self.0.run(run, &self.1, parts)
+    }
+
+    fn call<'a, N: Next>(
+        &'a self,
+        delivery: Delivery<'a>,
+        handler: &'a N,
+    ) -> impl Future<Output = HandlerResult<Outcome>> + Send + 'a {
+        self.1.call(delivery, handler)
+    }
+}
+
+impl<M: Middleware, S: Stack> Stack for (Around<M>, S) {
+    fn layers(&self, list: &mut Vec<Layer>) {
+        list.push(Layer::Around(type_name::<M>()));
+        self.1.layers(list);
+    }
+
+    async fn run<'a, H: Handler>(&'a self, run: Run<'a>, parts: &'a Parts<H>) -> Outcomes {
+        self.0.0.call(run, &Rest { stack: &self.1, end: parts }).await
+    }
+
+    fn call<'a, N: Next>(
+        &'a self,
+        delivery: Delivery<'a>,
+        handler: &'a N,
+    ) -> impl Future<Output = HandlerResult<Outcome>> + Send + 'a {
+        self.1.call(delivery, handler)
+    }
+}
+
+impl<M: RecordMiddleware, S: Stack> Stack for (Each<M>, S) {
+    fn layers(&self, list: &mut Vec<Layer>) {
+        list.push(Layer::Each(type_name::<M>()));
+        self.1.layers(list);
+    }
+
+    fn run<'a, H: Handler>(
+        &'a self,
+        run: Run<'a>,
+        parts: &'a Parts<H>,
+    ) -> impl Future<Output = Outcomes> + Send + 'a {
+        self.1.run(run, parts)
+    }
+
+    async fn call<'a, N: Next>(&'a self, delivery: Delivery<'a>, handler: &'a N) -> HandlerResult<Outcome> {
+        self.0.0.call(delivery, &Rest { stack: &self.1, end: handler }).await
+    }
+}
+
+/// The rest of a list and what comes after it.
+struct Rest<'r, S, E> {
+    stack: &'r S,
+    end: &'r E,
+}
+
+impl<S: Stack, H: Handler> NextRun for Rest<'_, S, Parts<H>> {
+    fn run<'a>(&'a self, run: Run<'a>) -> impl Future<Output = Outcomes> + Send + 'a {
+        self.stack.run(run, self.end)
+    }
+}
+
+impl<S: Stack, N: Next> Next for Rest<'_, S, N> {
+    fn run<'a>(&'a self, delivery: Delivery<'a>) -> impl Future<Output = HandlerResult<Outcome>> + Send + 'a {
+        self.stack.call(delivery, self.end)
+    }
+}
+
+/// Puts an element at the inner end of a list.
+pub trait Push<M> {
+    /// The longer list.
+    type Output;
+
+    /// Puts it there.
+    fn push(self, element: M) -> Self::Output;
+}
+
+impl<M> Push<M> for () {
+    type Output = (M, ());
+
+    fn push(self, element: M) -> Self::Output {
+        (element, ())
+    }
+}
+
+impl<F, S: Push<M>, M> Push<M> for (F, S) {
+    type Output = (F, S::Output);
+
+    fn push(self, element: M) -> Self::Output {
+        (self.0, self.1.push(element))
+    }
+}
+
+/// Refuses a list that would undo a promise.
+pub(crate) fn check(handler: &str, layers: &[Layer]) -> Result<(), Error> {
+    let refused = |problem: String| Err(Error::handler(handler, problem));
+    let mut places = layers.iter().enumerate().filter(|(_, layer)| **layer == Layer::Idempotency);
+    let (Some((place, _)), None) = (places.next(), places.next()) else {
+        return refused(
+            "its middleware list must have `Idempotency` once: it is where runs become calls; \
+             `dedupe = \"off\"` turns it off"
+                .into(),
+        );
+    };
+    for layer in &layers[..place] {
+        if let Layer::Each(name) = layer {
+            return refused(format!(
+                "`Each({name})` stands outside `Idempotency`, where it would split the runs that are committed \
+                 together; move it after `Idempotency`, or wrap it in `Around` as a run middleware"
+            ));
+        }
+    }
+    for layer in &layers[place + 1..] {
+        if let Layer::Around(name) = layer {
+            return refused(format!(
+                "`Around({name})` stands inside `Idempotency`, where there are calls and no runs, and where a \
+                 retry would repeat work inside one transaction; move it before `Idempotency`"
+            ));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_that_undoes_a_promise_is_refused_with_the_fix() {
+        let refused = |layers: &[Layer]| check("h", layers).unwrap_err().to_string();
+        let (each, around) = (Layer::Each("A"), Layer::Around("R"));
+        assert!(check("h", &[around, Layer::Idempotency, each]).is_ok());
+        assert!(refused(&[each]).contains("must have `Idempotency` once"));
+        assert!(refused(&[Layer::Idempotency, Layer::Idempotency]).contains("once"));
+        assert!(refused(&[each, Layer::Idempotency]).contains("move it after"));
+        assert!(refused(&[Layer::Idempotency, around]).contains("move it before"));
+    }
+
+    #[test]
+    fn the_default_list_holds_what_the_docs_say() {
+        let mut layers = Vec::new();
+        (Idempotency, (Each(CatchPanic), (Each(Timeout::of_route()), ()))).layers(&mut layers);
+        assert!(check("h", &layers).is_ok());
+        assert!(matches!(layers[..], [Layer::Idempotency, Layer::Each(_), Layer::Each(_)]));
+    }
+}

@@ -1,0 +1,118 @@
+//! How records ended.
+
+use crate::{HandlerError, HandlerResult, Run};
+use std::borrow::Cow;
+
+/// How one record ended.
+///
+/// All but [`Failed`](Outcome::Failed) and [`NotReached`](Outcome::NotReached)
+/// finish the record's offset. Those two exist inside a run only: whatever still
+/// has them when the run comes back to its worker is run again.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// The handler did its work, and the work is durable.
+    Completed,
+    /// Done before under the same identity.
+    Duplicate,
+    /// Deliberately not handled, with the reason.
+    Skipped(Cow<'static, str>),
+    /// Its copy is in the dead-letter topic, acknowledged by all in-sync replicas.
+    DeadLettered,
+    /// The handler failed.
+    Failed(HandlerError),
+    /// The run ended before this record: it goes on in the next one.
+    NotReached,
+}
+
+impl Outcome {
+    /// Skips the record on purpose, with a reason that is logged and counted.
+    pub fn skipped(reason: impl Into<Cow<'static, str>>) -> Self {
+        Self::Skipped(reason.into())
+    }
+
+    /// Whether the record's offset may be committed.
+    pub fn is_finished(&self) -> bool {
+        !matches!(self, Self::Failed(_) | Self::NotReached)
+    }
+
+    /// What a handler of several records says of all, once for each.
+    pub(crate) fn same_for_all(&self) -> HandlerResult<Self> {
+        match self {
+            Self::Completed => Ok(Self::Completed),
+            Self::Duplicate => Ok(Self::Duplicate),
+            Self::Skipped(reason) => Ok(Self::Skipped(reason.clone())),
+            Self::DeadLettered | Self::NotReached | Self::Failed(_) => {
+                Err(HandlerError::new(format!("a handler cannot end its records as {}", self.name())))
+            }
+        }
+    }
+
+    /// The outcome's name in logs and metrics.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Duplicate => "duplicate",
+            Self::Skipped(_) => "skipped",
+            Self::DeadLettered => "dead_lettered",
+            Self::Failed(_) => "failed",
+            Self::NotReached => "not_reached",
+        }
+    }
+}
+
+impl From<Result<Outcome, HandlerError>> for Outcome {
+    fn from(result: Result<Outcome, HandlerError>) -> Self {
+        result.unwrap_or_else(Outcome::Failed)
+    }
+}
+
+/// One outcome a record of a [`Run`], in the run's order.
+#[derive(Debug)]
+pub struct Outcomes(Vec<Outcome>);
+
+impl Outcomes {
+    /// Takes one outcome a record, in the run's order. The worker treats a
+    /// record without an outcome as not reached.
+    pub fn new(outcomes: Vec<Outcome>) -> Self {
+        Self(outcomes)
+    }
+
+    /// No record of the run was reached.
+    pub fn not_reached(run: Run<'_>) -> Self {
+        Self(run.iter().map(|_| Outcome::NotReached).collect())
+    }
+
+    /// The outcomes, in the run's order.
+    pub fn iter(&self) -> std::slice::Iter<'_, Outcome> {
+        self.0.iter()
+    }
+
+    /// The outcomes, to change.
+    pub fn iter_mut(&mut self) -> std::slice::IterMut<'_, Outcome> {
+        self.0.iter_mut()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn append(&mut self, mut more: Outcomes) {
+        self.0.append(&mut more.0);
+    }
+}
+
+impl<'o> IntoIterator for &'o Outcomes {
+    type Item = &'o Outcome;
+    type IntoIter = std::slice::Iter<'o, Outcome>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter()
+    }
+}

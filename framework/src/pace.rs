@@ -1,0 +1,83 @@
+//! How many records the next run may have.
+
+use std::time::Duration;
+
+/// Sizes runs by the time they are expected to take, so that a drain can finish
+/// and a slow handler gets short runs.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    most: usize,
+    time: Duration,
+    /// Seconds a record, as a moving average.
+    record_time: f64,
+    /// Grows by doubling, so that one lucky run does not make a huge one.
+    ceiling: usize,
+}
+
+/// The weight of the newest run in the average.
+const WEIGHT: f64 = 0.3;
+const FIRST: usize = 32;
+
+impl Pace {
+    pub(crate) fn new(most: usize, time: Duration) -> Self {
+        Self { most, time, record_time: 0.0, ceiling: FIRST.min(most) }
+    }
+
+    /// The most records the next run may have.
+    pub(crate) fn records(&self) -> usize {
+        let expected = self.time.as_secs_f64() / self.record_time.max(1e-9);
+        (expected as usize).clamp(1, self.ceiling)
+    }
+
+    /// Notes that so many records took so long.
+    pub(crate) fn went(&mut self, records: usize, took: Duration) {
+        if records == 0 {
+            return;
+        }
+        let newest = took.as_secs_f64() / records as f64;
+        self.record_time = if self.record_time == 0.0 {
+            newest
+        } else {
+            self.record_time * (1.0 - WEIGHT) + newest * WEIGHT
+        };
+        self.ceiling = (self.ceiling * 2).min(self.most);
+    }
+
+    /// Notes a failure: its neighbours are repeated, so there shall be fewer.
+    pub(crate) fn failed(&mut self) {
+        self.ceiling = (self.ceiling / 2).max(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_of_a_quick_handler_grow_to_the_most() {
+        let mut pace = Pace::new(500, Duration::from_millis(250));
+        for _ in 0..5 {
+            pace.went(pace.records(), Duration::from_micros(100));
+        }
+        assert_eq!(pace.records(), 500);
+    }
+
+    #[test]
+    fn runs_of_a_slow_handler_fit_the_time() {
+        let mut pace = Pace::new(500, Duration::from_millis(250));
+        for _ in 0..20 {
+            let records = pace.records();
+            pace.went(records, Duration::from_millis(10) * u32::try_from(records).unwrap());
+        }
+        assert_eq!(pace.records(), 25);
+    }
+
+    #[test]
+    fn runs_get_shorter_after_failures_and_grow_again() {
+        let mut pace = Pace::new(64, Duration::from_secs(1));
+        (0..10).for_each(|_| pace.failed());
+        assert_eq!(pace.records(), 1);
+        (0..10).for_each(|_| pace.went(1, Duration::from_micros(1)));
+        assert_eq!(pace.records(), 64);
+    }
+}

@@ -1,0 +1,169 @@
+//! Gets runs from the inbox, gives finished offsets to the OffsetTracker.
+
+use crate::backoff::Backoff;
+use crate::drain::Drain;
+use crate::inbox::Inbox;
+use crate::offsets::OffsetTracker;
+use crate::pace::Pace;
+use crate::record::Record;
+use crate::router::Router;
+use crate::run::{Fetched, Run, RunClock, Source};
+use crate::wake::Wake;
+use crate::{HandlerError, Outcome, Outcomes};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// What the poll thread and the worker of one assigned partition share. A
+/// partition that comes back after a revoke gets a new one, so what is late
+/// reaches only the old.
+#[derive(Debug)]
+pub(crate) struct Partition {
+    pub(crate) source: Source,
+    pub(crate) inbox: Inbox,
+    pub(crate) drain: Arc<Drain>,
+    offsets: Mutex<OffsetTracker>,
+    ended: AtomicBool,
+    wake: Arc<Wake>,
+}
+
+impl Partition {
+    pub(crate) fn new(source: Source, inbox: Inbox, wake: Arc<Wake>) -> Self {
+        Self {
+            source,
+            inbox,
+            drain: Arc::default(),
+            offsets: Mutex::default(),
+            ended: AtomicBool::new(false),
+            wake,
+        }
+    }
+
+    pub(crate) fn offsets(&self) -> MutexGuard<'_, OffsetTracker> {
+        self.offsets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets the worker finish the record in hand and end.
+    pub(crate) fn begin_drain(&self) {
+        self.drain.begin();
+        self.inbox.close();
+    }
+
+    /// Whether the worker has ended, in whatever way.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+}
+
+/// How a worker works.
+#[derive(Debug, Clone)]
+pub(crate) struct Limits {
+    pub(crate) records: usize,
+    pub(crate) bytes: usize,
+    pub(crate) time: Duration,
+}
+
+/// Works one assigned partition until it is given away.
+pub(crate) struct PartitionWorker {
+    partition: Arc<Partition>,
+    router: Arc<Router>,
+    limits: Limits,
+    pace: Pace,
+    trouble: Backoff,
+}
+
+impl PartitionWorker {
+    pub(crate) fn new(partition: Arc<Partition>, router: Arc<Router>, limits: Limits) -> Self {
+        let most = router.max_run_records.unwrap_or(usize::MAX).min(limits.records);
+        let pace = Pace::new(most, limits.time);
+        let trouble = Backoff::new(Duration::from_millis(100), Duration::from_secs(30));
+        Self { partition, router, limits, pace, trouble }
+    }
+
+    pub(crate) async fn work(mut self) {
+        // Also when the task is aborted, or unwinds.
+        let _ended = OnEnd(self.partition.clone());
+        while let Some(fetched) = self.partition.inbox.take(self.pace.records(), self.limits.bytes).await {
+            self.process(fetched).await;
+        }
+    }
+
+    /// Takes fetched records to finished offsets: in through the middleware to the
+    /// handler, and back.
+    ///
+    /// A record whose outcome is an error that no middleware dealt with stays
+    /// unfinished, so nothing after it is committed; it is run again, after a
+    /// pause, until it finishes or the partition is given away.
+    async fn process(&mut self, fetched: Fetched) {
+        let partition = self.partition.clone();
+        let mut open = open(&fetched, &partition.source);
+        while !open.is_empty() && !partition.drain.has_begun() {
+            let clock = RunClock::start(self.limits.time, partition.drain.clone());
+            let run = Run::new(&open, &partition.source, &clock);
+            let started = Instant::now();
+            let outcomes = self.router.handle(run).await;
+            let finished = self.finish(run, &outcomes);
+            self.pace.went(finished, started.elapsed());
+            if let Some((record, error)) = first_failure(run, &outcomes) {
+                self.pause(run, record, error).await;
+            } else {
+                self.trouble.reset();
+            }
+            open = still_open(&open, &outcomes);
+        }
+    }
+
+    fn finish(&self, run: Run<'_>, outcomes: &Outcomes) -> usize {
+        let mut offsets = self.partition.offsets();
+        let finished = run.iter().zip(outcomes).filter(|(_, outcome)| outcome.is_finished());
+        finished.map(|(record, _)| offsets.finish(record.offset())).count()
+    }
+
+    /// The record is held, and its partition with it, where one can see it.
+    async fn pause(&mut self, run: Run<'_>, record: Record<'_>, error: &HandlerError) {
+        self.pace.failed();
+        let delay = error.delay().unwrap_or_else(|| self.trouble.delay());
+        tracing::error!(
+            topic = record.topic(),
+            partition = record.partition(),
+            offset = record.offset(),
+            attempt = record.attempt(),
+            permanent = error.is_permanent(),
+            ?delay,
+            error = %error,
+            "record failed; its partition waits for it"
+        );
+        run.wait(delay).await;
+    }
+}
+
+fn open<'f>(fetched: &'f Fetched, source: &'f Source) -> Vec<Record<'f>> {
+    fetched.messages.iter().map(|message| Record::new(message, &source.partition, 1)).collect()
+}
+
+fn first_failure<'r, 'o>(run: Run<'r>, outcomes: &'o Outcomes) -> Option<(Record<'r>, &'o HandlerError)> {
+    run.iter().zip(outcomes).find_map(|(record, outcome)| match outcome {
+        Outcome::Failed(error) => Some((record, error)),
+        _ => None,
+    })
+}
+
+/// What has to be run again. Only a failure of its own costs a record an attempt.
+fn still_open<'f>(open: &[Record<'f>], outcomes: &Outcomes) -> Vec<Record<'f>> {
+    let outcomes = outcomes.iter().map(Some).chain(std::iter::repeat(None));
+    let again = |(record, outcome): (&Record<'f>, Option<&Outcome>)| match outcome {
+        None | Some(Outcome::NotReached) => Some(*record),
+        Some(Outcome::Failed(_)) => Some(record.again()),
+        Some(_) => None,
+    };
+    open.iter().zip(outcomes).filter_map(again).collect()
+}
+
+struct OnEnd(Arc<Partition>);
+
+impl Drop for OnEnd {
+    fn drop(&mut self) {
+        self.0.ended.store(true, Ordering::Release);
+        self.0.wake.wake();
+    }
+}

@@ -1,0 +1,205 @@
+//! A handler with all that is set for it.
+
+use crate::dedupe::Dedupe;
+use crate::extract::Context;
+use crate::handler::{Handler, Settings, Tombstones};
+use crate::identity::IdentitySource;
+use crate::middleware::{
+    Around, CatchPanic, DefaultStack, Each, Idempotency, Layer, Middleware, Push, RecordMiddleware, Stack,
+    Timeout,
+};
+use crate::{Outcomes, Run};
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A handler with its topics, group and middleware: what `#[handler]` sets, and
+/// what can be set without it.
+///
+/// ```
+/// # use onceward::prelude::*;
+/// # use std::time::Duration;
+/// #[handler(topic = "flights")]
+/// async fn on_flight(flight: Bytes) -> HandlerResult {
+///     Ok(())
+/// }
+///
+/// let route = on_flight {}.route().group("totals").timeout(Duration::from_secs(5));
+/// ```
+#[must_use]
+pub struct Route<H, S = DefaultStack> {
+    handler: H,
+    stack: S,
+    settings: Settings,
+}
+
+impl<H: Handler> Route<H> {
+    /// Takes a handler with what its attribute says.
+    pub fn new(handler: H) -> Self {
+        let stack = (Idempotency, (Each(CatchPanic), (Each(Timeout::of_route()), ())));
+        Self { settings: handler.settings(), handler, stack }
+    }
+}
+
+impl<H: Handler, S: Stack> Route<H, S> {
+    /// Reads this topic, or pattern of topics that starts with `^`, and no other.
+    pub fn topic(mut self, topic: impl Into<String>) -> Self {
+        self.settings.topics = vec![topic.into()];
+        self
+    }
+
+    /// Reads these topics and no others.
+    pub fn topics<T: Into<String>>(mut self, topics: impl IntoIterator<Item = T>) -> Self {
+        self.settings.topics = topics.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Sets the consumer group.
+    pub fn group(mut self, group: impl Into<String>) -> Self {
+        self.settings.group = Some(group.into());
+        self
+    }
+
+    /// Takes only records of this event type; see [`EventType`](crate::EventType).
+    pub fn event(mut self, event: impl Into<String>) -> Self {
+        self.settings.event = Some(event.into());
+        self
+    }
+
+    /// Bounds each call of the handler.
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.settings.timeout = Some(limit);
+        self
+    }
+
+    /// Says what tells one event from another.
+    pub fn identity(mut self, identity: IdentitySource) -> Self {
+        self.settings.identity = identity;
+        self
+    }
+
+    /// Gives a name that the handler had before, so that what it did then is not
+    /// done again.
+    pub fn formerly(mut self, name: impl Into<String>) -> Self {
+        self.settings.formerly.push(name.into());
+        self
+    }
+
+    /// Says what happens to records with a null value.
+    pub fn tombstones(mut self, tombstones: Tombstones) -> Self {
+        self.settings.tombstones = tombstones;
+        self
+    }
+
+    /// Bounds the records of a run.
+    pub fn max_run_records(mut self, records: usize) -> Self {
+        self.settings.max_run_records = Some(records);
+        self
+    }
+
+    /// Puts a middleware around each call, next to the handler: inside the
+    /// transaction, and inside all that were put before it.
+    pub fn middleware<M: RecordMiddleware>(self, middleware: M) -> Route<H, S::Output>
+    where
+        S: Push<Each<M>>,
+    {
+        Route { handler: self.handler, settings: self.settings, stack: self.stack.push(Each(middleware)) }
+    }
+
+    /// Puts a middleware around the run, outside all that are there.
+    pub fn around<M: Middleware>(self, middleware: M) -> Route<H, (Around<M>, S)> {
+        Route { handler: self.handler, settings: self.settings, stack: (Around(middleware), self.stack) }
+    }
+
+    /// Replaces the whole list of middleware. A list that would undo a promise is
+    /// refused at startup.
+    pub fn stack<T: Stack>(self, stack: T) -> Route<H, T> {
+        Route { handler: self.handler, settings: self.settings, stack }
+    }
+}
+
+impl<H: Handler> From<H> for Route<H> {
+    fn from(handler: H) -> Self {
+        Self::new(handler)
+    }
+}
+
+impl<H, S> fmt::Debug for Route<H, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Route").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// What a route has at run time beside its stack.
+#[derive(Debug)]
+pub struct Parts<H> {
+    pub(crate) handler: H,
+    pub(crate) bound: Bound,
+}
+
+/// What the application gives a route when it starts.
+#[derive(Debug, Clone)]
+pub(crate) struct Bound {
+    pub(crate) context: Arc<Context>,
+    pub(crate) dedupe: Dedupe,
+    pub(crate) identity: IdentitySource,
+    /// Consumer group and handler, by number.
+    pub(crate) scope: i32,
+    pub(crate) timeout: Option<Duration>,
+}
+
+/// A route of any handler, before the application starts.
+pub(crate) trait AnyRoute: Send {
+    fn settings(&self) -> &Settings;
+    fn settings_mut(&mut self) -> &mut Settings;
+    fn layers(&self) -> Vec<Layer>;
+    fn takes_transaction(&self) -> bool;
+    fn check(&self, context: &Context) -> Result<(), String>;
+    fn bind(self: Box<Self>, bound: Bound) -> Arc<dyn Handle>;
+}
+
+impl<H: Handler, S: Stack> AnyRoute for Route<H, S> {
+    fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    fn settings_mut(&mut self) -> &mut Settings {
+        &mut self.settings
+    }
+
+    fn layers(&self) -> Vec<Layer> {
+        let mut layers = Vec::new();
+        self.stack.layers(&mut layers);
+        layers
+    }
+
+    fn takes_transaction(&self) -> bool {
+        H::TRANSACTION
+    }
+
+    fn check(&self, context: &Context) -> Result<(), String> {
+        self.handler.check(context)
+    }
+
+    fn bind(self: Box<Self>, bound: Bound) -> Arc<dyn Handle> {
+        Arc::new(BoundRoute { stack: self.stack, parts: Parts { handler: self.handler, bound } })
+    }
+}
+
+/// A route of any handler, as the router calls it: erased once a run.
+pub(crate) trait Handle: Send + Sync {
+    fn handle<'a>(&'a self, run: Run<'a>) -> Pin<Box<dyn Future<Output = Outcomes> + Send + 'a>>;
+}
+
+struct BoundRoute<H, S> {
+    stack: S,
+    parts: Parts<H>,
+}
+
+impl<H: Handler, S: Stack> Handle for BoundRoute<H, S> {
+    fn handle<'a>(&'a self, run: Run<'a>) -> Pin<Box<dyn Future<Output = Outcomes> + Send + 'a>> {
+        Box::pin(self.stack.run(run, &self.parts))
+    }
+}

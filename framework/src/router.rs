@@ -1,0 +1,208 @@
+//! Gets a run, gives each stretch of it to the handler that takes it.
+
+use crate::error::Error;
+use crate::handler::Tombstones;
+use crate::route::Handle;
+use crate::{HandlerError, Outcome, Outcomes, Record, Run};
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+use tokio::sync::mpsc::UnboundedSender;
+
+/// What says which event a record is, where a topic carries several types.
+#[derive(Clone)]
+#[non_exhaustive]
+pub enum EventType {
+    /// The value of a header; by default CloudEvents' `ce_type`.
+    Header(Cow<'static, str>),
+    /// A text field at the top level of a JSON payload.
+    #[cfg(feature = "json")]
+    Field(Cow<'static, str>),
+    /// Whatever this function makes of the record.
+    Function(EventFunction),
+}
+
+/// A function from a record to its event type.
+pub type EventFunction = Arc<dyn for<'a> Fn(Record<'a>) -> Option<Cow<'a, str>> + Send + Sync>;
+
+impl EventType {
+    /// The value of a header.
+    pub fn header(name: impl Into<Cow<'static, str>>) -> Self {
+        Self::Header(name.into())
+    }
+
+    /// A text field at the top level of a JSON payload.
+    #[cfg(feature = "json")]
+    pub fn field(name: impl Into<Cow<'static, str>>) -> Self {
+        Self::Field(name.into())
+    }
+
+    /// What a function makes of the record.
+    pub fn function(
+        function: impl for<'a> Fn(Record<'a>) -> Option<Cow<'a, str>> + Send + Sync + 'static,
+    ) -> Self {
+        Self::Function(Arc::new(function))
+    }
+
+    fn of<'a>(&self, record: Record<'a>) -> Option<Cow<'a, str>> {
+        match self {
+            Self::Header(name) => record.headers().get_str(name).map(Cow::Borrowed),
+            #[cfg(feature = "json")]
+            Self::Field(name) => crate::json_field::text(record.payload()?, name),
+            Self::Function(function) => function(record),
+        }
+    }
+}
+
+impl Default for EventType {
+    fn default() -> Self {
+        Self::Header("ce_type".into())
+    }
+}
+
+impl fmt::Debug for EventType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Header(name) => write!(f, "header `{name}`"),
+            #[cfg(feature = "json")]
+            Self::Field(name) => write!(f, "field `{name}`"),
+            Self::Function(_) => f.write_str("a function"),
+        }
+    }
+}
+
+/// What happens to a record that no handler of its topic takes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Unmatched {
+    /// The application stops with an error that names the record. The default: a
+    /// type that nobody handles is a handler that was forgotten, until said
+    /// otherwise.
+    #[default]
+    Stop,
+    /// It is skipped and counted.
+    Skip,
+    /// A copy goes to the dead-letter topic.
+    DeadLetter,
+}
+
+/// The handlers of one topic.
+pub(crate) struct Router {
+    pub(crate) group: Arc<str>,
+    pub(crate) routes: Vec<EventRoute>,
+    pub(crate) max_run_records: Option<usize>,
+    pub(crate) event_type: EventType,
+    pub(crate) unmatched: Unmatched,
+    pub(crate) dead_letter: Option<crate::dead_letter::DeadLetters>,
+    /// Where a reason to stop the application goes.
+    pub(crate) stop: UnboundedSender<Error>,
+}
+
+/// A handler and the event type that it takes.
+pub(crate) struct EventRoute {
+    pub(crate) event: Option<String>,
+    pub(crate) tombstones: Tombstones,
+    pub(crate) route: Arc<dyn Handle>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Target {
+    Route(usize),
+    Tombstone,
+    Nobody,
+}
+
+impl Router {
+    /// Handles a run. Where its records belong to several handlers, each stretch
+    /// of one handler's records is a run of its own, one after the other: order
+    /// within a partition holds across handlers.
+    pub(crate) async fn handle(&self, run: Run<'_>) -> Outcomes {
+        if let [only] = &self.routes[..]
+            && only.event.is_none()
+            && only.tombstones == Tombstones::Handle
+        {
+            return only.route.handle(run).await;
+        }
+        let targets: Vec<Target> = run.iter().map(|record| self.target(record)).collect();
+        let mut outcomes = Outcomes::new(Vec::with_capacity(run.len()));
+        while outcomes.len() < run.len() {
+            let start = outcomes.len();
+            let target = targets[start];
+            let end =
+                targets[start..].iter().position(|other| *other != target).map_or(run.len(), |n| start + n);
+            let stretch = run.with(&run.records()[start..end]);
+            let ended = match target {
+                Target::Route(index) => self.routes[index].route.handle(stretch).await,
+                Target::Tombstone => skip_all(stretch, "tombstone"),
+                Target::Nobody => self.unmatched(stretch).await,
+            };
+            let finished = ended.iter().all(Outcome::is_finished);
+            outcomes.append(ended);
+            if !finished || (run.should_stop() && outcomes.len() < run.len()) {
+                break;
+            }
+        }
+        let reached = outcomes.len();
+        outcomes.append(Outcomes::not_reached(run.with(&run.records()[reached..])));
+        outcomes
+    }
+
+    fn target(&self, record: Record<'_>) -> Target {
+        let event = self.event_type.of(record);
+        let takes = |route: &EventRoute| match &route.event {
+            None => true,
+            Some(takes) => event.as_deref() == Some(takes),
+        };
+        match self.routes.iter().position(takes) {
+            None => Target::Nobody,
+            Some(index)
+                if record.payload().is_none() && self.routes[index].tombstones == Tombstones::Skip =>
+            {
+                Target::Tombstone
+            }
+            Some(index) => Target::Route(index),
+        }
+    }
+
+    async fn unmatched(&self, stretch: Run<'_>) -> Outcomes {
+        let event = |record: Record<'_>| self.event_type.of(record).unwrap_or("none".into()).into_owned();
+        match self.unmatched {
+            Unmatched::Skip => skip_all(stretch, "no handler takes it"),
+            Unmatched::DeadLetter => {
+                let dead_letter = self.dead_letter.as_ref().expect("made for every router with this policy");
+                dead_letter
+                    .publish(stretch, &self.group, |record| {
+                        format!("no handler takes event type {}", event(record))
+                    })
+                    .await
+            }
+            Unmatched::Stop => {
+                let record = stretch.records()[0];
+                let error = Error::Unmatched {
+                    group: self.group.to_string(),
+                    topic: record.topic().to_owned(),
+                    partition: record.partition(),
+                    offset: record.offset(),
+                    event: event(record),
+                };
+                let failed = Outcome::Failed(HandlerError::new(error.to_string()).permanent());
+                // Nobody listens only if the application is stopping already.
+                let _ = self.stop.send(error);
+                let mut outcomes = Outcomes::new(vec![failed]);
+                outcomes.append(Outcomes::not_reached(stretch.with(&stretch.records()[1..])));
+                outcomes
+            }
+        }
+    }
+}
+
+fn skip_all(stretch: Run<'_>, reason: &'static str) -> Outcomes {
+    tracing::debug!(source = %stretch.source(), records = stretch.len(), reason, "skipped");
+    Outcomes::new(stretch.iter().map(|_| Outcome::skipped(reason)).collect())
+}
+
+impl fmt::Debug for Router {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Router({} handlers)", self.routes.len())
+    }
+}

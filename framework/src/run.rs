@@ -1,0 +1,122 @@
+//! Records of one partition that are handled together.
+
+use crate::drain::Drain;
+use crate::queue::Keepalive;
+use crate::record::{Message, Record, TopicPartition};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Records of one partition, in offset order, on their way to one handler.
+///
+/// A view that costs nothing to copy. A part of it is a run again.
+#[derive(Debug, Clone, Copy)]
+pub struct Run<'a> {
+    records: &'a [Record<'a>],
+    source: &'a Source,
+    clock: &'a RunClock,
+}
+
+impl<'a> Run<'a> {
+    pub(crate) fn new(records: &'a [Record<'a>], source: &'a Source, clock: &'a RunClock) -> Self {
+        Self { records, source, clock }
+    }
+
+    /// The records.
+    pub fn records(&self) -> &'a [Record<'a>] {
+        self.records
+    }
+
+    /// The records, one by one.
+    pub fn iter(&self) -> std::iter::Copied<std::slice::Iter<'a, Record<'a>>> {
+        self.records.iter().copied()
+    }
+
+    /// How many records there are.
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// Where all of them come from.
+    pub fn source(&self) -> &'a TopicPartition {
+        &self.source.partition
+    }
+
+    /// The same run with only these records; they must stay in order.
+    pub fn with<'b>(&self, records: &'b [Record<'b>]) -> Run<'b>
+    where
+        'a: 'b,
+    {
+        Run { records, source: self.source, clock: self.clock }
+    }
+
+    /// Whether the run should end after the record in hand: its time is up, or
+    /// the partition is being given away. What it did not reach is
+    /// [`NotReached`](crate::Outcome::NotReached).
+    pub fn should_stop(&self) -> bool {
+        self.clock.should_stop()
+    }
+
+    /// Whether the partition is being given away.
+    pub fn is_draining(&self) -> bool {
+        self.clock.drain.has_begun()
+    }
+
+    /// Waits for `delay`, or until the partition is being given away.
+    pub(crate) async fn wait(&self, delay: Duration) {
+        tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            () = self.clock.drain.begun() => {}
+        }
+    }
+
+    pub(crate) fn assigned(&self) -> &'a Source {
+        self.source
+    }
+}
+
+/// One assignment of a partition to this process. A partition that comes back
+/// after a revoke is another `Source`.
+#[derive(Debug)]
+pub(crate) struct Source {
+    pub(crate) partition: TopicPartition,
+    /// The consumer group.
+    pub(crate) group: Arc<str>,
+    /// The fence's token, once raised; see `dedupe/postgres.rs`.
+    pub(crate) fence: tokio::sync::Mutex<Option<i64>>,
+}
+
+impl Source {
+    pub(crate) fn new(partition: TopicPartition, group: Arc<str>) -> Self {
+        Self { partition, group, fence: tokio::sync::Mutex::new(None) }
+    }
+}
+
+/// When a run has to end.
+#[derive(Debug)]
+pub(crate) struct RunClock {
+    deadline: Instant,
+    drain: Arc<Drain>,
+}
+
+impl RunClock {
+    pub(crate) fn start(limit: Duration, drain: Arc<Drain>) -> Self {
+        Self { deadline: Instant::now() + limit, drain }
+    }
+
+    fn should_stop(&self) -> bool {
+        self.drain.has_begun() || Instant::now() >= self.deadline
+    }
+}
+
+/// Records that a worker took from its inbox, with what keeps them alive.
+#[derive(Debug)]
+pub(crate) struct Fetched {
+    // Before the client, so that it is dropped before it.
+    pub(crate) messages: Vec<Message>,
+    pub(crate) _client: Keepalive,
+}
