@@ -1,0 +1,347 @@
+//! The function and its arguments as code.
+
+use crate::args::{Args, Identity, Tombstones};
+use crate::errors::Errors;
+use crate::model::{Argument, HandlerFn, Kind};
+use proc_macro2::{Ident, Span, TokenStream};
+use quote::{ToTokens, quote, quote_spanned};
+use syn::ext::IdentExt;
+use syn::spanned::Spanned;
+use syn::visit_mut::{self, VisitMut};
+use syn::{Index, Lifetime, Type, TypeReference};
+
+/// Leaves the function as it is, and a type of the same name beside it.
+pub(crate) fn handler(attribute: TokenStream, item: TokenStream) -> TokenStream {
+    let mut errors = Errors::default();
+    let args = Args::parse(attribute, &mut errors);
+    let function = HandlerFn::parse(item.clone(), &mut errors);
+    let beside = function.map(|function| {
+        args.check(&function.name, &mut errors);
+        let marker = marker(&function);
+        let implementation =
+            if errors.is_empty() { implementation(&args, &function) } else { placeholder(&function) };
+        quote!(#marker #implementation)
+    });
+    quote!(#item #beside #errors)
+}
+
+/// The type. It has braces because a type with them takes no name among values,
+/// where the function has it.
+fn marker(function: &HandlerFn) -> TokenStream {
+    let HandlerFn { cfgs, visibility, name, .. } = function;
+    let doc = format!(" The handler that `#[handler]` made of [`fn@{}`].", name.unraw());
+    quote! {
+        #[doc = #doc]
+        #(#cfgs)*
+        #[allow(non_camel_case_types)]
+        #[derive(::core::clone::Clone, ::core::marker::Copy, ::core::fmt::Debug)]
+        #visibility struct #name {}
+    }
+}
+
+fn implementation(args: &Args, function: &HandlerFn) -> TokenStream {
+    let HandlerFn { cfgs, name, .. } = function;
+    let (batch, transaction) = (function.is_batch(), function.takes_transaction());
+    let settings = settings(args, name);
+    let taken = function.arguments.iter().filter_map(Argument::field);
+    let extract = function.arguments.iter().filter_map(Argument::extract);
+    let check = function.arguments.iter().filter_map(Argument::check);
+    let call = call(function);
+    quote! {
+        #(#cfgs)*
+        const _: () = {
+            pub struct __Args<'a>(#(#taken,)* ::core::marker::PhantomData<&'a ()>);
+
+            impl ::onceward::__private::Handler for #name {
+                type Args<'a> = __Args<'a>;
+
+                const BATCH: bool = #batch;
+                const TRANSACTION: bool = #transaction;
+
+                fn settings(&self) -> ::onceward::__private::Settings {
+                    #settings
+                }
+
+                fn extract<'a>(
+                    &'a self,
+                    run: ::onceward::__private::Run<'a>,
+                    context: &'a ::onceward::__private::Context,
+                ) -> ::core::result::Result<Self::Args<'a>, ::onceward::__private::Rejected> {
+                    ::core::result::Result::Ok(__Args(#(#extract,)* ::core::marker::PhantomData))
+                }
+
+                #call
+
+                fn check(
+                    &self,
+                    context: &::onceward::__private::Context,
+                ) -> ::core::result::Result<(), ::std::string::String> {
+                    #(#check;)*
+                    ::core::result::Result::Ok(())
+                }
+            }
+        };
+    }
+}
+
+fn settings(args: &Args, function: &Ident) -> TokenStream {
+    let name = args.name(function);
+    let Args { topics, group, event, formerly, max_run_records, .. } = args;
+    let [group, event] = [group, event].map(|argument| argument.iter());
+    let timeout = args.timeout.iter().map(|limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
+    let identity = args.identity.iter();
+    let tombstones = args.tombstones.iter();
+    let max_run_records = max_run_records.iter();
+    quote! {
+        ::onceward::__private::Settings::new(#name)
+            #(.topic(#topics))*
+            #(.group(#group))*
+            #(.event(#event))*
+            #(.timeout(::core::time::Duration::from_millis(#timeout)))*
+            #(.identity(#identity))*
+            #(.formerly(#formerly))*
+            #(.tombstones(#tombstones))*
+            #(.max_run_records(#max_run_records))*
+    }
+}
+
+impl ToTokens for Identity {
+    fn to_tokens(&self, tokens: &mut TokenStream) {
+        let source = match self {
+            Self::CloudEvents => quote!(CloudEvents),
+            Self::Header(name) => quote!(header(#name)),
+            Self::Function(path) => quote!(function(#path)),
+            Self::Position => quote!(Position),
+        };
+        tokens.extend(quote!(::onceward::__private::IdentitySource::#source));
+    }
+}
+
+impl ToTokens for Tombstones {
+    fn to_tokens(&self, tokens: &mut TokenStream) {
+        tokens.extend(match self {
+            Self::Handle => quote!(::onceward::__private::Tombstones::Handle),
+            Self::Skip => quote!(::onceward::__private::Tombstones::Skip),
+        });
+    }
+}
+
+/// The call of the user's function. What the compiler has to say of the result,
+/// it says at the result's type.
+fn call(function: &HandlerFn) -> TokenStream {
+    let HandlerFn { name, result, .. } = function;
+    // Named so that they hide no function of the user.
+    let (args, delivery) =
+        (Ident::new("args", Span::mixed_site()), Ident::new("delivery", Span::mixed_site()));
+    let mut fields = (0..).map(Index::from);
+    let values = function.arguments.iter().map(|argument| match argument.kind {
+        Kind::Tx => quote!(#delivery.into_tx()),
+        _ => {
+            let field = fields.next();
+            quote!(#args.#field)
+        }
+    });
+    let handled = quote_spanned! {at(result)=>
+        ::onceward::__private::IntoHandled::into_handled(#name(#(#values),*).await)
+    };
+    quote_spanned! {at(name)=>
+        async fn call<'a, 'r: 'a>(
+            &'a self,
+            #args: Self::Args<'r>,
+            #delivery: ::onceward::__private::Delivery<'a>,
+        ) -> ::onceward::__private::HandlerResult<::onceward::__private::Handled> {
+            #handled
+        }
+    }
+}
+
+impl Argument {
+    /// The type of its field in the arguments.
+    fn field(&self) -> Option<Type> {
+        let mut ty = self.ty.clone();
+        NameLifetimes.visit_type_mut(&mut ty);
+        (!matches!(self.kind, Kind::Tx)).then_some(ty)
+    }
+
+    fn extract(&self) -> Option<TokenStream> {
+        let function = match self.kind {
+            Kind::Batch(_) => quote!(extract_each),
+            _ => quote!(extract),
+        };
+        self.call(&quote!(#function(run, context)))
+    }
+
+    fn check(&self) -> Option<TokenStream> {
+        self.call(&quote!(check(context)))
+    }
+
+    /// A call of a function of its extractor. Where that is none, the compiler says
+    /// so at its type.
+    fn call(&self, call: &TokenStream) -> Option<TokenStream> {
+        let extractor = match &self.kind {
+            Kind::Tx => return None,
+            Kind::Extractor => &self.ty,
+            Kind::Batch(item) => item,
+        };
+        Some(quote_spanned!(at(extractor)=> <#extractor as ::onceward::__private::Argument>::#call?))
+    }
+}
+
+/// Where these tokens stand. Names in code that is put there mean what they mean
+/// in the rest of the generated code, also where a `macro_rules` made the tokens.
+fn at(tokens: &impl ToTokens) -> Span {
+    tokens.span().resolved_at(Span::call_site())
+}
+
+/// Names the elided lifetimes `'a`.
+struct NameLifetimes;
+
+impl VisitMut for NameLifetimes {
+    fn visit_type_reference_mut(&mut self, reference: &mut TypeReference) {
+        let and = reference.and_token;
+        reference.lifetime.get_or_insert_with(|| Lifetime::new("'a", and.spans[0]));
+        visit_mut::visit_type_reference_mut(self, reference);
+    }
+
+    fn visit_lifetime_mut(&mut self, lifetime: &mut Lifetime) {
+        if lifetime.ident == "_" {
+            *lifetime = Lifetime::new("'a", lifetime.span());
+        }
+    }
+
+    // Inside `fn(&T)` and `Fn(&T)` an elided lifetime means any.
+    fn visit_type_bare_fn_mut(&mut self, _: &mut syn::TypeBareFn) {}
+
+    fn visit_parenthesized_generic_arguments_mut(&mut self, _: &mut syn::ParenthesizedGenericArguments) {}
+}
+
+/// What stands in for a handler after an error, so that its use elsewhere makes
+/// no second message.
+fn placeholder(function: &HandlerFn) -> TokenStream {
+    let HandlerFn { cfgs, name, .. } = function;
+    quote! {
+        #(#cfgs)*
+        impl ::onceward::__private::Handler for #name {
+            type Args<'a> = ();
+
+            fn settings(&self) -> ::onceward::__private::Settings {
+                ::core::unreachable!()
+            }
+
+            fn extract<'a>(
+                &'a self,
+                _: ::onceward::__private::Run<'a>,
+                _: &'a ::onceward::__private::Context,
+            ) -> ::core::result::Result<(), ::onceward::__private::Rejected> {
+                ::core::unreachable!()
+            }
+
+            async fn call<'a, 'r: 'a>(
+                &'a self,
+                _: (),
+                _: ::onceward::__private::Delivery<'a>,
+            ) -> ::onceward::__private::HandlerResult<::onceward::__private::Handled> {
+                ::core::unreachable!()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The expansion as rustfmt would write it.
+    fn expanded(attribute: TokenStream, item: TokenStream) -> String {
+        prettyplease::unparse(&syn::parse2(handler(attribute, item)).unwrap())
+    }
+
+    /// Set `UPDATE_SNAPSHOT` to write what is generated now.
+    #[test]
+    fn the_generated_code_is_the_one_in_the_snapshot() {
+        const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/snapshots/on_flight.rs");
+        const ATTRIBUTE: &str = r#"topic = "flights", group = "totals", timeout = "30s", formerly = "sums""#;
+        let generated = expanded(
+            ATTRIBUTE.parse().unwrap(),
+            quote! {
+                /// Adds a departure to its plane's totals, once.
+                pub(crate) async fn on_flight(
+                    Json(flight): Json<Flight<'_>>,
+                    tx: &mut Tx,
+                    Key(tailnum): Key<&str>,
+                ) -> HandlerResult {
+                    tx.add(tailnum, flight.distance).await
+                }
+            },
+        );
+        let generated = format!("// What `#[handler({ATTRIBUTE})]` leaves.\n\n{generated}");
+        if std::env::var_os("UPDATE_SNAPSHOT").is_some() {
+            std::fs::write(PATH, &generated).unwrap();
+        }
+        let snapshot = std::fs::read_to_string(PATH).unwrap();
+        let differs = generated.lines().zip(snapshot.lines()).position(|(now, then)| now != then);
+        let line = differs.unwrap_or_else(|| generated.lines().count().min(snapshot.lines().count()));
+        let from = |text: &str| text.lines().skip(line).take(8).collect::<Vec<_>>().join("\n");
+        assert!(
+            generated == snapshot,
+            "from line {} on the generated code is now\n\n{}\n\nand not\n\n{}\n\n\
+             If it should be, run the test once with UPDATE_SNAPSHOT=1.",
+            line + 1,
+            from(&generated),
+            from(&snapshot),
+        );
+    }
+
+    #[test]
+    fn the_function_stays_as_it_is_whatever_is_wrong() {
+        let item = quote! {
+            /// Kept.
+            #[inline]
+            fn f<T>(self) { what ever => ?! }
+        };
+        let generated = handler(quote!(), item.clone()).to_string();
+        assert!(generated.starts_with(&item.to_string()));
+        assert!(generated.contains("compile_error"));
+    }
+
+    #[test]
+    fn a_handler_with_a_mistake_is_one_all_the_same() {
+        let generated = expanded(
+            quote!(topic = ""),
+            quote!(
+                async fn f(tx: &Tx) {}
+            ),
+        );
+        assert_eq!(generated.matches("compile_error").count(), 2);
+        assert_eq!(generated.matches("::onceward::__private::Handler for f {").count(), 1);
+    }
+
+    #[test]
+    fn what_is_left_out_of_a_build_leaves_nothing_behind() {
+        for attribute in [quote!(topic = "flights"), quote!()] {
+            let generated = expanded(
+                attribute,
+                quote!(
+                    #[cfg(feature = "x")]
+                    async fn f() {}
+                ),
+            );
+            assert_eq!(generated.matches("#[cfg(feature = \"x\")]").count(), 3);
+        }
+    }
+
+    #[test]
+    fn elided_lifetimes_are_named_where_they_stand_for_the_record() {
+        let named = |mut ty: Type| {
+            NameLifetimes.visit_type_mut(&mut ty);
+            ty.into_token_stream().to_string().replace(' ', "")
+        };
+        assert_eq!(named(syn::parse_quote!(Json<(&str, Flight<'_>)>)), "Json<(&'astr,Flight<'a>)>");
+        assert_eq!(named(syn::parse_quote!(&'static str)), "&'staticstr");
+        assert_eq!(named(syn::parse_quote!(State<fn(&str)>)), "State<fn(&str)>");
+        assert_eq!(
+            named(syn::parse_quote!(State<Box<dyn Fn(&str) -> &str>>)),
+            "State<Box<dynFn(&str)->&str>>"
+        );
+    }
+}

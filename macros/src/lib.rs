@@ -1,0 +1,20 @@
+//! `#[handler]` of Onceward. Use it through the crate `onceward`, where it is
+//! documented.
+//!
+//! An expansion is four small steps, in four files: the attribute's arguments
+//! (`args`), the function and its checks (`model`), the generated code (`expand`),
+//! and what was wrong (`errors`).
+
+mod args;
+mod errors;
+mod expand;
+mod model;
+
+use proc_macro::TokenStream;
+
+// Documented where it is re-exported, so that its examples compile.
+#[allow(missing_docs)]
+#[proc_macro_attribute]
+pub fn handler(attribute: TokenStream, item: TokenStream) -> TokenStream {
+    expand::handler(attribute.into(), item.into()).into()
+}
