@@ -1,0 +1,210 @@
+//! `flights produce`: one record a row.
+
+use crate::Result;
+use crate::args::{Args, Options};
+use crate::copies::Copies;
+use crate::flight::Row;
+use crate::selection::Selection;
+use crate::settings::{self, DATA};
+use md5::{Digest, Md5};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
+use rdkafka::util::Timeout;
+use rdkafka::{ClientConfig, ClientContext};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+pub(crate) const OPTIONS: Options = Options {
+    operand: Some("FILE"),
+    flags: &[],
+    values: &["--from", "--to", "--sample", "--seed", "--duplicates", "--rate"],
+};
+
+const TICK: Duration = Duration::from_millis(10);
+
+/// Produces the selected rows and their copies, and waits until Kafka has them.
+pub(crate) async fn produce(args: &Args) -> Result<()> {
+    let (selection, mut copies) = (Selection::from_args(args)?, Copies::from_args(args)?);
+    let rate = args.number("--rate", 1)?;
+    let (brokers, topic) = (settings::brokers()?, settings::topic());
+    create_topic(&brokers, &topic, settings::partitions()?).await?;
+    let mut sender = Sender::connect(&brokers, topic, rate)?;
+    selection.each(args.operand().unwrap_or(DATA), |row| {
+        let mut event = Event::of(row)?;
+        copies.plan(&mut event);
+        sender.send(&event)?;
+        while let Some(copy) = copies.due() {
+            sender.send(&copy)?;
+        }
+        Ok(())
+    })?;
+    for copy in copies.rest() {
+        sender.send(&copy)?;
+    }
+    sender.finish()
+}
+
+async fn create_topic(brokers: &str, topic: &str, partitions: i32) -> Result<()> {
+    let cannot = |error: &dyn std::fmt::Display| {
+        format!("cannot create the topic `{topic}` (FLIGHTS_TOPIC) on {brokers} (KAFKA_BROKERS): {error}")
+    };
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", brokers).create().map_err(|error| cannot(&error))?;
+    let topics = [NewTopic::new(topic, partitions, TopicReplication::Fixed(1))];
+    let limit = Some(Duration::from_secs(30));
+    let options = AdminOptions::new().request_timeout(limit).operation_timeout(limit);
+    let results = admin.create_topics(&topics, &options).await.map_err(|error| cannot(&error))?;
+    match results.into_iter().next() {
+        None | Some(Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(()),
+        Some(Err((_, error))) => Err(cannot(&error)),
+    }
+}
+
+/// A record to be.
+#[derive(Debug, Clone)]
+pub(crate) struct Event {
+    pub(crate) id: String,
+    pub(crate) key: String,
+    pub(crate) payload: Vec<u8>,
+    /// In milliseconds; `None` is the time of producing.
+    pub(crate) timestamp: Option<i64>,
+}
+
+impl Event {
+    fn of(row: Row<'_>) -> Result<Self> {
+        let payload = serde_json::to_vec(&row)
+            .map_err(|error| format!("cannot write {} as JSON: {error}", row.event_id))?;
+        Ok(Self { key: row.tailnum.to_owned(), id: row.event_id, payload, timestamp: None })
+    }
+
+    /// The same for each copy, the trace too.
+    fn headers(&self) -> OwnedHeaders {
+        let trace = format!("{:x}", Md5::digest(&self.id));
+        let traceparent = format!("00-{trace}-{}-01", &trace[..16]);
+        OwnedHeaders::new_with_capacity(3)
+            .insert(Header { key: "ce_source", value: Some("/flights") })
+            .insert(Header { key: "ce_id", value: Some(&self.id) })
+            .insert(Header { key: "traceparent", value: Some(&traceparent) })
+    }
+
+    fn to_record<'a>(&'a self, topic: &'a str) -> BaseRecord<'a, String, Vec<u8>> {
+        let record = BaseRecord::to(topic).key(&self.key).payload(&self.payload).headers(self.headers());
+        match self.timestamp {
+            Some(timestamp) => record.timestamp(timestamp),
+            None => record,
+        }
+    }
+}
+
+struct Sender {
+    producer: BaseProducer<Deliveries>,
+    topic: String,
+    rate: Option<u32>,
+    start: Instant,
+    sent: u64,
+}
+
+impl Sender {
+    fn connect(brokers: &str, topic: String, rate: Option<u32>) -> Result<Self> {
+        let producer = ClientConfig::new()
+            .set("bootstrap.servers", brokers)
+            // Acknowledged by all replicas, none twice and none overtaken by its own retry.
+            .set("enable.idempotence", "true")
+            // Java's partitioner: every client puts a key on the same partition.
+            .set("partitioner", "murmur2_random")
+            .set("linger.ms", "20")
+            // Enough for full batches; what is held for longer falls out of the processor's caches.
+            .set("queue.buffering.max.messages", "20000")
+            .create_with_context(Deliveries::default())
+            .map_err(|error| format!("cannot make a producer for {brokers} (KAFKA_BROKERS): {error}"))?;
+        Ok(Self { producer, topic, rate, start: Instant::now(), sent: 0 })
+    }
+
+    fn send(&mut self, event: &Event) -> Result<()> {
+        self.wait_for_turn();
+        let mut record = event.to_record(&self.topic);
+        while let Err((error, unsent)) = self.producer.send(record) {
+            if error != KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) {
+                return Err(format!("cannot produce {} to the topic `{}`: {error}", event.id, self.topic));
+            }
+            self.producer.poll(TICK);
+            self.check()?;
+            record = unsent;
+        }
+        self.sent += 1;
+        if self.sent.is_multiple_of(100) {
+            self.producer.poll(Duration::ZERO);
+        }
+        Ok(())
+    }
+
+    /// Waits as the rate asks for, but not for each of many records: a poll
+    /// cannot sleep for less than a millisecond.
+    fn wait_for_turn(&self) {
+        let Some(rate) = self.rate else { return };
+        let turn = Duration::from_secs_f64(self.sent as f64 / f64::from(rate));
+        match turn.checked_sub(self.start.elapsed()) {
+            Some(wait) if wait >= TICK => self.producer.poll(wait),
+            _ => (),
+        }
+    }
+
+    /// Waits until every record is acknowledged or given up.
+    fn finish(self) -> Result<()> {
+        self.producer
+            .flush(Timeout::Never)
+            .map_err(|error| format!("cannot produce to the topic `{}`: {error}", self.topic))?;
+        self.check()?;
+        let acknowledged = self.producer.context().acknowledged.load(Ordering::Relaxed);
+        if acknowledged != self.sent {
+            return Err(format!(
+                "{} of {} records have no delivery report",
+                self.sent - acknowledged,
+                self.sent
+            ));
+        }
+        let seconds = self.start.elapsed().as_secs_f64();
+        eprintln!("{seconds:.2} s, {:.0} records/s", self.sent as f64 / seconds);
+        println!("produced: {}", self.sent);
+        Ok(())
+    }
+
+    fn check(&self) -> Result<()> {
+        match self.producer.context().failure.get() {
+            None => Ok(()),
+            Some(failure) => Err(format!(
+                "a record was not acknowledged, so the topic `{}` lacks at least that one: {failure}; \
+                 delete the topic and produce again",
+                self.topic
+            )),
+        }
+    }
+}
+
+/// What the delivery reports said.
+#[derive(Default)]
+struct Deliveries {
+    acknowledged: AtomicU64,
+    failure: OnceLock<KafkaError>,
+}
+
+impl ClientContext for Deliveries {}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        match result {
+            Ok(_) => {
+                self.acknowledged.fetch_add(1, Ordering::Relaxed);
+            }
+            Err((error, _)) => {
+                self.failure.get_or_init(|| error.clone());
+            }
+        }
+    }
+}
