@@ -667,3 +667,15 @@ impl RouterParts {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_application_can_run_in_a_spawned_task() {
+        fn is_send<T: Send>(_: fn(App) -> T) {}
+        is_send(App::run);
+        is_send(App::command);
+    }
+}

@@ -189,7 +189,12 @@ impl Assignment {
         self.begin_drain();
     }
 
-    fn assigned(&self, consumer: &Arc<Consumer>, list: &mut TopicPartitionList) -> KafkaResult<()> {
+    fn assigned(&self, list: &mut TopicPartitionList) -> KafkaResult<()> {
+        let consumer = &self
+            .consumer
+            .get()
+            .and_then(Weak::upgrade)
+            .expect("partitions come while the consumer is polled");
         let committed = self.set_positions(consumer, list)?;
         let mut names = Vec::new();
         for element in list.elements() {
@@ -301,7 +306,7 @@ impl Assignment {
         Ok(())
     }
 
-    fn revoked(&self, consumer: &Arc<Consumer>, list: &TopicPartitionList) -> KafkaResult<()> {
+    fn revoked(&self, consumer: &Consumer, list: &TopicPartitionList) -> KafkaResult<()> {
         let lost = consumer.assignment_lost();
         let leaving: Vec<_> = {
             let mut owned = self.owned();
@@ -436,13 +441,12 @@ fn list_of(partitions: &[TopicPartition]) -> String {
 }
 
 impl ConsumerContext for Assignment {
-    fn rebalance(&self, _: &BaseConsumer<Self>, error: RDKafkaRespErr, list: &mut TopicPartitionList) {
+    fn rebalance(&self, consumer: &Consumer, error: RDKafkaRespErr, list: &mut TopicPartitionList) {
         self.served.fetch_add(1, Ordering::Relaxed);
-        // None while the last handle is being dropped: nothing is owned then.
-        let Some(consumer) = self.consumer.get().and_then(Weak::upgrade) else { return };
         let result = match error {
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.assigned(&consumer, list),
-            _ => self.revoked(&consumer, list),
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.assigned(list),
+            // Also while the last handle is being dropped, which waits for the unassign.
+            _ => self.revoked(consumer, list),
         };
         if let Err(error) = result {
             let error = Error::Internal { what: "a rebalance".to_owned(), source: error.into() };

@@ -221,9 +221,7 @@ impl Config {
             let path = match (&*name, name.strip_prefix("ONCEWARD_")) {
                 ("KAFKA_BROKERS", _) => vec!["brokers".to_owned()],
                 ("DATABASE_URL", _) => vec!["database_url".to_owned()],
-                // Ours, but not settings of the application.
                 ("ONCEWARD_CONFIG", _) => continue,
-                (name, Some(_)) if NOT_SETTINGS.iter().any(|prefix| name.starts_with(prefix)) => continue,
                 (_, Some(setting)) => path_of(setting),
                 _ => continue,
             };
@@ -316,10 +314,6 @@ impl fmt::Debug for Config {
         f.debug_struct("Config").field("brokers", &self.brokers).finish_non_exhaustive()
     }
 }
-
-/// Variables that start with `ONCEWARD_` and belong to tests and scripts.
-const NOT_SETTINGS: [&str; 4] =
-    ["ONCEWARD_STACK", "ONCEWARD_REQUIRE_", "ONCEWARD_KAFKA_PORT", "ONCEWARD_TEST_"];
 
 fn read_file(path: &Path) -> Result<toml::Table, Error> {
     let setting = format!("ONCEWARD_CONFIG = {}", path.display());

@@ -151,7 +151,7 @@ pub(crate) struct Bound {
 }
 
 /// A route of any handler, before the application starts.
-pub(crate) trait AnyRoute: Send {
+pub(crate) trait AnyRoute: Send + Sync {
     fn settings(&self) -> &Settings;
     fn settings_mut(&mut self) -> &mut Settings;
     fn layers(&self) -> Vec<Layer>;

@@ -1,11 +1,10 @@
 //! Makes the tables, and checks at startup that they fit the program.
 
 use super::StoreError;
-use super::postgres::{Postgres, execute};
+use super::postgres::{Postgres, execute, failed};
 use crate::{BoxError, Error};
 use sqlx::migrate::{Migration, Migrator};
 use sqlx::postgres::PgConnection;
-use sqlx::raw_sql;
 use std::borrow::Cow;
 use std::time::Duration;
 
@@ -28,23 +27,24 @@ pub async fn migrate(database_url: &str) -> Result<(), Error> {
 }
 
 pub(crate) async fn apply(postgres: &Postgres) -> Result<(), Error> {
-    postgres
-        .on_a_connection("make Onceward's tables", async |connection| {
-            let schema: Option<String> = sqlx::query_scalar("select quote_ident(current_schema())")
-                .fetch_one(&mut *connection)
-                .await?;
-            let schema = schema.ok_or("no schema of the search_path exists")?;
-            let path: String = sqlx::query_scalar("select current_setting('search_path')")
-                .fetch_one(&mut *connection)
-                .await?;
-            raw_sql("create schema if not exists onceward; set search_path = onceward")
-                .execute(&mut *connection)
-                .await?;
-            in_schema(&schema).run(&mut *connection).await?;
-            raw_sql(&format!("set search_path = {path}")).execute(&mut *connection).await?;
-            Ok(())
-        })
-        .await
+    const ACTION: &str = "make Onceward's tables";
+    let mut connection = postgres.connection(ACTION).await?;
+    apply_on(connection.get()).await.map_err(failed(ACTION))?;
+    postgres.put_back(connection);
+    Ok(())
+}
+
+async fn apply_on(connection: &mut PgConnection) -> Result<(), BoxError> {
+    let (schema, path): (Option<String>, String) =
+        sqlx::query_as("select quote_ident(current_schema()), current_setting('search_path')")
+            .fetch_one(&mut *connection)
+            .await?;
+    let schema = schema.ok_or("no schema of the search_path exists")?;
+    execute(connection, "create schema if not exists onceward; set search_path = onceward").await?;
+    // Not `run`, whose future is not `Send` for the compiler.
+    in_schema(&schema).run_direct(&mut *connection).await?;
+    execute(connection, &format!("set search_path = {path}")).await?;
+    Ok(())
 }
 
 /// The migrations, each with its tables in `schema`, while sqlx keeps its own
@@ -69,22 +69,10 @@ fn in_schema(schema: &str) -> Migrator {
 
 /// Refuses tables that this program cannot run on.
 pub(crate) async fn check(postgres: &Postgres) -> Result<(), Error> {
-    let (version, oldest_program) = postgres
-        .on_a_connection("read the version of Onceward's tables", async |connection| {
-            let there: bool = sqlx::query_scalar(
-                "select to_regclass('onceward._sqlx_migrations') is not null and to_regclass('onceward_version') is not null",
-            )
-            .fetch_one(&mut *connection)
-            .await?;
-            if !there {
-                return Ok((0, 0));
-            }
-            let version: Option<i64> =
-                sqlx::query_scalar("select max(version) from onceward._sqlx_migrations where success").fetch_one(&mut *connection).await?;
-            let oldest: i32 = sqlx::query_scalar("select oldest_program from onceward_version").fetch_one(connection).await?;
-            Ok::<_, BoxError>((version.unwrap_or(0), i64::from(oldest)))
-        })
-        .await?;
+    const ACTION: &str = "read the version of Onceward's tables";
+    let mut connection = postgres.connection(ACTION).await?;
+    let (version, oldest_program) = version(connection.get()).await.map_err(failed(ACTION))?;
+    postgres.put_back(connection);
     let needed = newest();
     if version < needed {
         let what = if version == 0 { "are not there".to_owned() } else { format!("have version {version}") };
@@ -106,6 +94,21 @@ pub(crate) async fn check(postgres: &Postgres) -> Result<(), Error> {
         ));
     }
     Ok(())
+}
+
+/// The tables' version, and the oldest that a program may know.
+async fn version(connection: &mut PgConnection) -> Result<(i64, i64), sqlx::Error> {
+    let there = "select to_regclass('onceward._sqlx_migrations') is not null \
+                 and to_regclass('onceward_version') is not null";
+    if !sqlx::query_scalar(there).fetch_one(&mut *connection).await? {
+        return Ok((0, 0));
+    }
+    sqlx::query_as(
+        "select coalesce(max(version), 0), (select oldest_program::bigint from onceward_version) \
+         from onceward._sqlx_migrations where success",
+    )
+    .fetch_one(connection)
+    .await
 }
 
 /// Makes the partition of a day (since 1970-01-01) and notes that it is written to.

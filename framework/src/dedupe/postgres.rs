@@ -51,21 +51,19 @@ impl Postgres {
             idle_limit,
         };
         let postgres = Self { connections, days: Mutex::default(), topics: Mutex::default(), idle_limit };
-        postgres.on_a_connection("connect to PostgreSQL", async |_| Ok(())).await?;
+        let connection = postgres.connection("connect to PostgreSQL").await?;
+        postgres.put_back(connection);
         Ok(postgres)
     }
 
-    /// Runs a step of the startup, whose errors end it.
-    pub(crate) async fn on_a_connection<T>(
-        &self,
-        action: &str,
-        step: impl AsyncFnOnce(&mut PgConnection) -> Result<T, BoxError>,
-    ) -> Result<T, Error> {
-        let failed = |source| Error::Store { action: action.to_owned(), source };
-        let mut pooled = self.connections.get().await.map_err(|error| failed(root(error)))?;
-        let value = step(&mut pooled.tx.connection).await.map_err(failed)?;
+    /// A connection for a step of the startup.
+    pub(crate) async fn connection(&self, action: &'static str) -> Result<Pooled, Error> {
+        self.connections.get().await.map_err(|error| failed(action)(root(error)))
+    }
+
+    /// Takes a connection back.
+    pub(crate) fn put_back(&self, pooled: Pooled) {
         self.connections.put_back(pooled);
-        Ok(value)
     }
 
     /// Opens a run's transaction and claims its identities: fence, mark and claims
@@ -237,6 +235,11 @@ async fn fence(connection: &mut PgConnection, source: &Source) -> Result<i64, St
     Ok(token)
 }
 
+/// What a failed step of the startup means.
+pub(super) fn failed<E: Into<BoxError>>(action: &'static str) -> impl Fn(E) -> Error {
+    move |source| Error::Store { action: action.to_owned(), source: source.into() }
+}
+
 /// Claims as columns, one row a day of an identity.
 struct Rows {
     keys: Vec<Uuid>,
@@ -350,9 +353,15 @@ struct Connections {
 }
 
 #[derive(Debug)]
-struct Pooled {
+pub(crate) struct Pooled {
     tx: Tx,
     _permit: OwnedSemaphorePermit,
+}
+
+impl Pooled {
+    pub(super) fn get(&mut self) -> &mut PgConnection {
+        &mut self.tx.connection
+    }
 }
 
 impl Connections {

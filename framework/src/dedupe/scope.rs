@@ -1,9 +1,10 @@
 //! A handler's number in the table of what was done, and a guard against losing
 //! it: under a new name, a handler would do everything again.
 
-use super::postgres::Postgres;
-use crate::{BoxError, Error};
+use super::postgres::{Postgres, failed};
+use crate::Error;
 use sqlx::Row;
+use sqlx::postgres::PgRow;
 
 /// A handler as the table knows it.
 #[derive(Debug, Clone)]
@@ -74,37 +75,36 @@ fn refuse_renamed(
 }
 
 async fn load(postgres: &Postgres, group: &str) -> Result<Vec<Known>, Error> {
-    postgres
-        .on_a_connection("read the handlers of the group", async |connection| {
-            let rows = sqlx::query("select id, handler, topics from onceward_scope where group_id = $1")
-                .bind(group)
-                .fetch_all(connection)
-                .await?;
-            let known = |row: &sqlx::postgres::PgRow| {
-                Ok(Known { id: row.try_get(0)?, handler: row.try_get(1)?, topics: row.try_get(2)? })
-            };
-            rows.iter().map(known).collect::<Result<_, BoxError>>()
-        })
+    const ACTION: &str = "read the handlers of the group";
+    let mut connection = postgres.connection(ACTION).await?;
+    let rows = sqlx::query("select id, handler, topics from onceward_scope where group_id = $1")
+        .bind(group)
+        .fetch_all(connection.get())
         .await
+        .map_err(failed(ACTION))?;
+    postgres.put_back(connection);
+    let known =
+        |row: &PgRow| Ok(Known { id: row.try_get(0)?, handler: row.try_get(1)?, topics: row.try_get(2)? });
+    rows.iter().map(known).collect::<Result<_, sqlx::Error>>().map_err(failed(ACTION))
 }
 
 async fn make(postgres: &Postgres, group: &str, handler: &ScopeName) -> Result<i32, Error> {
-    postgres
-        .on_a_connection("note a new handler of the group", async |connection| {
-            // Another instance may make it at the same time; the update makes
-            // `returning` answer for its row too.
-            let id = sqlx::query_scalar(
-                "insert into onceward_scope (group_id, handler, topics) values ($1, $2, $3) \
-                 on conflict (group_id, handler) do update set topics = excluded.topics returning id",
-            )
-            .bind(group)
-            .bind(&handler.handler)
-            .bind(&handler.topics)
-            .fetch_one(connection)
-            .await?;
-            Ok(id)
-        })
-        .await
+    const ACTION: &str = "note a new handler of the group";
+    let mut connection = postgres.connection(ACTION).await?;
+    // Another instance may make it at the same time; the update makes `returning`
+    // answer for its row too.
+    let id = sqlx::query_scalar(
+        "insert into onceward_scope (group_id, handler, topics) values ($1, $2, $3) \
+         on conflict (group_id, handler) do update set topics = excluded.topics returning id",
+    )
+    .bind(group)
+    .bind(&handler.handler)
+    .bind(&handler.topics)
+    .fetch_one(connection.get())
+    .await
+    .map_err(failed(ACTION))?;
+    postgres.put_back(connection);
+    Ok(id)
 }
 
 #[cfg(test)]

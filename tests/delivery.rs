@@ -1,0 +1,76 @@
+//! Records reach their handlers, in order, and their effects count once.
+
+use onceward::prelude::*;
+use std::sync::{Arc, Mutex};
+use support::{Running, eventually, produce, stack_or_leave_out, unique};
+
+#[derive(Default, Clone)]
+struct Seen(Arc<Mutex<Vec<(String, String)>>>);
+
+impl Seen {
+    fn count(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+}
+
+#[handler(topic = "overridden")]
+async fn note(Key(key): Key<String>, payload: Bytes, seen: State<Seen>) -> HandlerResult {
+    seen.0.0.lock().unwrap().push((key, String::from_utf8(payload.to_vec())?));
+    Ok(())
+}
+
+fn records(count: usize, keys: usize) -> Vec<(String, String)> {
+    (0..count).map(|n| (format!("key-{}", n % keys), n.to_string())).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_group_starts_at_the_earliest_record_and_keeps_the_order_of_each_key() {
+    let stack = stack_or_leave_out!();
+    let (topic, group) = (stack.topic("delivery", 3).await, unique("group"));
+    produce(&stack.producer(), &topic, records(2000, 17)).await;
+    let seen = Seen::default();
+    let app = stack.app().state(seen.clone()).handler(note {}.route().topic(&topic).group(&group));
+    let running = Running::start(app);
+    eventually("all records are handled", async || seen.count() == 2000).await;
+    stack.caught_up(&group, &topic, 3).await;
+    running.stop().await.unwrap();
+    let seen = seen.0.lock().unwrap();
+    for key in 0..17 {
+        let key = format!("key-{key}");
+        let of_key: Vec<usize> =
+            seen.iter().filter(|(k, _)| *k == key).map(|(_, n)| n.parse().unwrap()).collect();
+        assert!(of_key.is_sorted(), "{key}");
+    }
+}
+
+#[handler(topic = "overridden")]
+async fn add(Key(key): Key<String>, payload: Bytes, tx: &mut Tx) -> HandlerResult {
+    sqlx::query(
+        "insert into totals as t (key, count, chain) values ($1, 1, md5($2))
+         on conflict (key) do update set count = t.count + 1, chain = md5(t.chain || $2)",
+    )
+    .bind(key)
+    .bind(std::str::from_utf8(&payload)?)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn effects_in_a_transaction_count_once_over_restarts() {
+    let stack = stack_or_leave_out!();
+    let (topic, group, database) = (stack.topic("effects", 3).await, unique("group"), stack.database().await);
+    database.execute("create table totals (key text primary key, count bigint, chain text)").await;
+    let app = || {
+        let route = add {}.route().topic(&topic).group(&group);
+        stack.app().database_url(&database.url).migrate(true).handler(route)
+    };
+    let producer = stack.producer();
+    for round in 1..=3 {
+        produce(&producer, &topic, records(1000, 17)).await;
+        let running = Running::start(app());
+        stack.caught_up(&group, &topic, 3).await;
+        running.stop().await.unwrap();
+        assert_eq!(database.number("select sum(count)::bigint from totals").await, 1000 * round);
+    }
+}

@@ -1,0 +1,3 @@
+//! Tests of the promises, each against the real servers that it is about.
+
+mod delivery;
