@@ -1,0 +1,8 @@
+// An argument without a value.
+
+use onceward::prelude::*;
+
+#[handler(topic = "flights", group)]
+async fn on_flight() {}
+
+fn main() {}

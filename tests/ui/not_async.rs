@@ -1,0 +1,10 @@
+// The function is not async.
+
+use onceward::prelude::*;
+
+#[handler(topic = "flights")]
+fn on_flight() -> HandlerResult {
+    Ok(())
+}
+
+fn main() {}

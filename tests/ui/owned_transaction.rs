@@ -1,0 +1,8 @@
+// The transaction is taken by value.
+
+use onceward::prelude::*;
+
+#[handler(topic = "flights")]
+async fn on_flight(_tx: Tx) {}
+
+fn main() {}
