@@ -110,7 +110,7 @@ impl Assignment {
     /// Moves records from the partitions' queues to their inboxes. Says whether
     /// there is more to move at once.
     pub(crate) fn read(&self, batch: &mut Vec<Message>) -> bool {
-        const BATCH: usize = 512;
+        const BATCH: usize = 1024;
         let mut more = false;
         let mut out_of_range = Vec::new();
         for (name, owned) in &mut self.owned().partitions {

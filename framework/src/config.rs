@@ -91,14 +91,14 @@ pub struct Config {
     /// How long a shutdown may take in all, 20 s by default.
     #[serde(default, deserialize_with = "duration")]
     pub shutdown_deadline: Option<Duration>,
-    /// The most records of a run, 500 by default.
+    /// The most records of a run, 1,000 by default.
     pub max_run_records: Option<usize>,
     /// The most bytes of a run, 4 MiB by default; one larger record is a run.
     pub max_run_bytes: Option<usize>,
     /// How long a run may take, 250 ms by default. Runs are sized to fit.
     #[serde(default, deserialize_with = "duration")]
     pub max_run_time: Option<Duration>,
-    /// The most records of a partition in memory before its worker, 2,000 by default.
+    /// The most records of a partition in memory before its worker, 4,000 by default.
     pub partition_records: Option<usize>,
     /// The most bytes of these, 16 MiB by default. What librdkafka prefetches and
     /// pins comes on top: `queued.max.messages.kbytes` and one fetch a partition.
@@ -297,10 +297,10 @@ impl Config {
             commit_interval: self.commit_interval.unwrap_or(Duration::from_secs(1)),
             drain_deadline: self.drain_deadline.unwrap_or(Duration::from_secs(3)),
             shutdown_deadline: self.shutdown_deadline.unwrap_or(Duration::from_secs(20)),
-            max_run_records: self.max_run_records.unwrap_or(500),
+            max_run_records: self.max_run_records.unwrap_or(1000),
             max_run_bytes: self.max_run_bytes.unwrap_or(4 << 20),
             max_run_time: self.max_run_time.unwrap_or(Duration::from_millis(250)),
-            partition_records: self.partition_records.unwrap_or(2000),
+            partition_records: self.partition_records.unwrap_or(4000),
             partition_bytes: self.partition_bytes.unwrap_or(16 << 20),
         };
         resolved.check()?;

@@ -90,8 +90,10 @@ impl<S: Stack, H: Handler> Attempts for Calls<'_, S, H> {
 }
 
 /// The outcome of a call with one record.
+#[inline]
 pub(super) fn for_one(handled: Handled) -> HandlerResult<Outcome> {
     match handled {
+        Handled::All(Outcome::Completed) => Ok(Outcome::Completed),
         Handled::All(outcome) => outcome.same_for_all(),
         each => for_each(each, 1)?.pop().expect("one result"),
     }

@@ -1,0 +1,35 @@
+//! Topics full of records to read.
+
+use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
+use rdkafka::producer::DefaultProducerContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use std::time::Duration;
+use support::Stack;
+use tokio::runtime::Runtime;
+
+/// A topic with `records` records of `size` bytes, evenly over its partitions.
+pub fn full(runtime: &Runtime, stack: &Stack, partitions: i32, records: u64, size: usize) -> String {
+    let topic = runtime.block_on(stack.topic(&format!("bench-{partitions}-{size}"), partitions));
+    let producer: ThreadedProducer<DefaultProducerContext> = stack
+        .client()
+        .set("enable.idempotence", "true")
+        .set("linger.ms", "50")
+        .set("batch.size", "1000000")
+        .set("queue.buffering.max.messages", "500000")
+        .create()
+        .expect("a producer");
+    let mut payload = vec![b'x'; size];
+    for number in 0..records {
+        payload[..8].copy_from_slice(&number.to_be_bytes());
+        let key = format!("k{:07}", number % 5000);
+        let mut record =
+            BaseRecord::to(&topic).key(&key).payload(&payload).partition((number % partitions as u64) as i32);
+        while let Err((error, back)) = producer.send(record) {
+            assert!(matches!(error, KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull)), "{error}");
+            std::thread::yield_now();
+            record = back;
+        }
+    }
+    producer.flush(Duration::from_secs(120)).expect("all records are acknowledged");
+    topic
+}
