@@ -59,7 +59,8 @@ async fn database(stack: &Stack) -> Database {
 }
 
 fn key(number: u64) -> String {
-    format!("k{:07}", number % 5000)
+    let partitions = PARTITIONS as u64;
+    format!("k{}-{:04}", number % partitions, number / partitions % 600)
 }
 
 fn one_by_one(runtime: &Runtime, stack: &Stack, records: u64) -> Took {

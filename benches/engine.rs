@@ -50,7 +50,7 @@ pub struct Count {
 impl Middleware for Count {
     async fn call<'a, N: NextRun>(&'a self, run: Run<'a>, next: &'a N) -> Outcomes {
         let outcomes = next.run(run).await;
-        let count = outcomes.len() as u64;
+        let count = outcomes.iter().filter(|outcome| outcome.is_finished()).count() as u64;
         if self.handled.fetch_add(count, Ordering::Relaxed) + count >= self.until {
             self.done.cancel();
         }

@@ -21,9 +21,10 @@ pub fn full(runtime: &Runtime, stack: &Stack, partitions: i32, records: u64, siz
     let mut payload = vec![b'x'; size];
     for number in 0..records {
         payload[..8].copy_from_slice(&number.to_be_bytes());
-        let key = format!("k{:07}", number % 5000);
-        let mut record =
-            BaseRecord::to(&topic).key(&key).payload(&payload).partition((number % partitions as u64) as i32);
+        // Partitions share no key, as with any partitioner.
+        let partition = number % partitions as u64;
+        let key = format!("k{partition}-{:04}", number / partitions as u64 % 600);
+        let mut record = BaseRecord::to(&topic).key(&key).payload(&payload).partition(partition as i32);
         while let Err((error, back)) = producer.send(record) {
             assert!(matches!(error, KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull)), "{error}");
             std::thread::yield_now();
