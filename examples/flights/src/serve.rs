@@ -6,6 +6,7 @@ use crate::totals::{Planes, Totals};
 use crate::{Result, settings, table};
 use onceward::prelude::*;
 use std::collections::BTreeSet;
+use std::io::IsTerminal;
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
@@ -89,8 +90,14 @@ async fn upsert(planes: &Planes, tx: &mut Tx) -> sqlx::Result<()> {
 
 /// Makes the table and runs a handler until the process is told to stop.
 pub(crate) async fn serve(batch: bool) -> Result<()> {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // RUST_LOG says otherwise. sqlx's notices of tables that are there already are no news.
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn"));
+    let stderr = std::io::stderr;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(stderr().is_terminal())
+        .with_writer(stderr)
+        .init();
     table::migrate().await?;
     // Its Debug is one line with the reason.
     run(batch).await.map_err(|error| format!("{error:?}"))
