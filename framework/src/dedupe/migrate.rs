@@ -40,7 +40,7 @@ async fn apply_on(connection: &mut PgConnection) -> Result<(), BoxError> {
             .fetch_one(&mut *connection)
             .await?;
     let schema = schema.ok_or("no schema of the search_path exists")?;
-    execute(connection, "create schema if not exists onceward; set search_path = onceward").await?;
+    execute(connection, "create schema if not exists onceward_migrations; set search_path = onceward_migrations").await?;
     // Not `run`, whose future is not `Send` for the compiler.
     in_schema(&schema).run_direct(&mut *connection).await?;
     execute(connection, &format!("set search_path = {path}")).await?;
@@ -48,12 +48,12 @@ async fn apply_on(connection: &mut PgConnection) -> Result<(), BoxError> {
 }
 
 /// The migrations, each with its tables in `schema`, while sqlx keeps its own
-/// table in the schema `onceward`: in a shared one it would meet the application's
+/// table in the schema `onceward_migrations`: in a shared one it would meet the application's
 /// migrations, and each would call the other's unknown.
 fn in_schema(schema: &str) -> Migrator {
     let moved = |migration: &Migration| Migration {
         sql: Cow::Owned(format!(
-            "set local search_path = {schema};\n{}\n;set local search_path = onceward",
+            "set local search_path = {schema};\n{}\n;set local search_path = onceward_migrations",
             migration.sql
         )),
         ..migration.clone()
@@ -98,14 +98,14 @@ pub(crate) async fn check(postgres: &Postgres) -> Result<(), Error> {
 
 /// The tables' version, and the oldest that a program may know.
 async fn version(connection: &mut PgConnection) -> Result<(i64, i64), sqlx::Error> {
-    let there = "select to_regclass('onceward._sqlx_migrations') is not null \
+    let there = "select to_regclass('onceward_migrations._sqlx_migrations') is not null \
                  and to_regclass('onceward_version') is not null";
     if !sqlx::query_scalar(there).fetch_one(&mut *connection).await? {
         return Ok((0, 0));
     }
     sqlx::query_as(
         "select coalesce(max(version), 0), (select oldest_program::bigint from onceward_version) \
-         from onceward._sqlx_migrations where success",
+         from onceward_migrations._sqlx_migrations where success",
     )
     .fetch_one(connection)
     .await
