@@ -233,7 +233,9 @@ impl App {
     /// # Errors
     /// As [`run`](Self::run), and for a command that does not exist.
     pub async fn command(mut self) -> Result<(), Error> {
-        match std::env::args().nth(1).as_deref() {
+        // A name of its own: the iterator is not `Send` and would live through the match.
+        let command = std::env::args().nth(1);
+        match command.as_deref() {
             None | Some("run") => self.run().await,
             Some("migrate") => {
                 self.code.migrate = Some(true);
