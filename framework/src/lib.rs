@@ -34,6 +34,8 @@
 //! The modules stand in the order of a record's way from the broker to the handler
 //! and back to the committed offset; ARCHITECTURE.md tells it file by file.
 
+#![cfg_attr(not(feature = "postgres"), allow(dead_code, reason = "what only PostgreSQL needs"))]
+
 mod app;
 mod config;
 mod record;
@@ -55,6 +57,7 @@ mod tx;
 
 mod assignment;
 mod shutdown;
+mod tail;
 
 mod backoff;
 mod dead_letter;
