@@ -9,10 +9,11 @@ use crate::commit::{Committed, Committer, add, commit_last};
 use crate::config::{OutOfRange, Start};
 use crate::inbox::Inbox;
 use crate::partition::{Limits, Partition, PartitionWorker};
-use crate::queue::{Keepalive, PartitionQueue, Queued};
+use crate::queue::{self, Keepalive, PartitionQueue, Queued};
 use crate::record::{Message, TopicPartition};
 use crate::router::Router;
 use crate::run::Source;
+use crate::tail::{Tail, Tails};
 use crate::wake::Wake;
 use crate::{Error, hooks::Hooks};
 use rdkafka::client::ClientContext;
@@ -70,6 +71,7 @@ pub(crate) struct Assignment {
 struct Owned {
     partitions: HashMap<(String, i32), OwnedPartition>,
     committer: Committer,
+    tails: Tails,
 }
 
 struct OwnedPartition {
@@ -85,15 +87,25 @@ impl OwnedPartition {
     fn due(&self) -> Option<i64> {
         self.committed.due(self.partition.offsets().committable())
     }
+
+    /// Where it stands, if nothing is in flight and yet it is not at the end.
+    fn tail(&self, consumer: &Consumer) -> Option<Tail> {
+        let source = &self.partition.source.partition;
+        let (oldest, end) = queue::known_watermarks(consumer, source.topic(), source.partition())?;
+        let offsets = self.partition.offsets();
+        let from = offsets.committable().or(self.committed.acknowledged()).unwrap_or(oldest);
+        let lags = offsets.is_idle() && from < end && !self.stopped;
+        lags.then(|| Tail { partition: self.partition.clone(), from })
+    }
 }
 
 impl Assignment {
-    pub(crate) fn new(setup: Setup, wake: Arc<Wake>, committer: Committer) -> Self {
+    pub(crate) fn new(setup: Setup, wake: Arc<Wake>, committer: Committer, tails: Tails) -> Self {
         Self {
             setup,
             wake,
             consumer: OnceLock::new(),
-            owned: Mutex::new(Owned { partitions: HashMap::new(), committer }),
+            owned: Mutex::new(Owned { partitions: HashMap::new(), committer, tails }),
             served: AtomicU64::new(0),
         }
     }
@@ -124,7 +136,6 @@ impl Assignment {
                     offsets.begin(message.offset());
                     batch.push(Message::Kafka(message));
                 }
-                Queued::End(end) => offsets.reached_end(end),
                 Queued::Error(error) => match error {
                     RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => {
                         out_of_range.push(name.clone());
@@ -146,9 +157,15 @@ impl Assignment {
     }
 
     pub(crate) fn commit_if_due(&self, consumer: &Consumer) -> Duration {
-        let Owned { partitions, committer } = &mut *self.owned();
+        let Owned { partitions, committer, .. } = &mut *self.owned();
         committer.commit(consumer, || due(partitions.values()));
         committer.wait()
+    }
+
+    /// Has the holes behind the last records closed.
+    pub(crate) fn close_holes(&self, consumer: &Consumer) {
+        let Owned { partitions, tails, .. } = &mut *self.owned();
+        tails.look(|| partitions.values().filter_map(|owned| owned.tail(consumer)).collect());
     }
 
     /// Whether a worker ended that nobody asked to.
@@ -458,7 +475,7 @@ impl ConsumerContext for Assignment {
     fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
         self.served.fetch_add(1, Ordering::Relaxed);
         let gone = {
-            let Owned { partitions, committer } = &mut *self.owned();
+            let Owned { partitions, committer, .. } = &mut *self.owned();
             if result.is_ok() {
                 for element in offsets.elements() {
                     let owned = partitions.get_mut(&(element.topic().to_owned(), element.partition()));

@@ -25,6 +25,11 @@ impl Committed {
         committable.filter(|offset| self.acknowledged.is_none_or(|acknowledged| acknowledged < *offset))
     }
 
+    /// What the broker said it has.
+    pub(crate) fn acknowledged(&self) -> Option<i64> {
+        self.acknowledged
+    }
+
     pub(crate) fn acknowledge(&mut self, offset: i64) {
         self.acknowledged = self.acknowledged.max(Some(offset));
     }

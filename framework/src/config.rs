@@ -404,7 +404,7 @@ const OURS: [(&str, &str); 9] = [
         "auto.offset.reset",
         "set `start` (no committed offset) and `out_of_range` (the broker no longer has it)",
     ),
-    ("enable.partition.eof", "it is how holes at the end of a partition are seen"),
+    ("enable.partition.eof", "with it, a rebalance could skip a record (librdkafka #4844)"),
     ("allow.auto.create.topics", "a consumer never makes the topics it reads"),
 ];
 
@@ -553,7 +553,7 @@ impl Resolved {
             .set("enable.auto.offset.store", "false")
             // So that "no committed offset" and "out of range" are told apart.
             .set("auto.offset.reset", "error")
-            .set("enable.partition.eof", "true")
+            .set("enable.partition.eof", "false")
             .set("allow.auto.create.topics", "false");
         config
     }

@@ -29,14 +29,18 @@ impl OffsetTracker {
         self.pending.push_back(Pending { offset, finished: false });
     }
 
-    /// Notes that everything below `end` was delivered, so that a hole at the end
-    /// of a partition leaves no lag behind.
-    pub(crate) fn reached_end(&mut self, end: i64) {
-        let last = end - 1;
-        if self.pending.back().is_none_or(|pending| pending.offset < last) && self.watermark < Some(end) {
-            self.pending.push_back(Pending { offset: last, finished: true });
-            self.advance();
+    /// Notes that nothing will be delivered from `from` to `end`, where all below
+    /// `from` is finished: a hole at the end of a partition leaves no lag behind.
+    pub(crate) fn close_hole(&mut self, from: i64, end: i64) {
+        let is_there = self.pending.is_empty() && self.watermark.is_none_or(|watermark| watermark == from);
+        if is_there && from < end {
+            self.watermark = Some(end);
         }
+    }
+
+    /// Whether all that was delivered is finished.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.pending.is_empty()
     }
 
     /// Finishes a record. One that is not pending (finished before) is ignored.
@@ -99,30 +103,33 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_the_partition_closes_a_trailing_hole_once_all_before_it_is_finished() {
+    fn a_hole_at_the_end_is_closed_once_all_before_it_is_finished() {
         let mut tracker = began(&[0, 1]);
         tracker.finish(0);
-        tracker.reached_end(5);
+        tracker.close_hole(1, 5);
         assert_eq!(tracker.committable(), Some(1));
         tracker.finish(1);
+        tracker.close_hole(2, 5);
         assert_eq!(tracker.committable(), Some(5));
-        tracker.reached_end(5);
-        assert_eq!(tracker.committable(), Some(5));
+    }
+
+    #[test]
+    fn a_hole_that_was_seen_from_elsewhere_closes_nothing() {
+        let mut tracker = began(&[0, 9]);
+        tracker.finish(0);
+        tracker.finish(9);
+        tracker.close_hole(1, 20);
+        assert_eq!(tracker.committable(), Some(10));
+        tracker.close_hole(10, 10);
+        tracker.close_hole(10, 7);
+        assert_eq!(tracker.committable(), Some(10));
     }
 
     #[test]
     fn the_end_of_a_partition_without_visible_records_is_its_watermark() {
         let mut tracker = OffsetTracker::default();
-        tracker.reached_end(7);
+        tracker.close_hole(0, 7);
         assert_eq!(tracker.committable(), Some(7));
-    }
-
-    #[test]
-    fn the_end_is_never_past_an_unfinished_record() {
-        let mut tracker = began(&[0, 1]);
-        tracker.reached_end(2);
-        tracker.finish(1);
-        assert_eq!(tracker.committable(), None);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use crate::assignment::{Assignment, Consumer, Setup};
 use crate::commit::Committer;
 use crate::config::Resolved;
 use crate::shutdown::Shutdown;
+use crate::tail::Tails;
 use crate::wake::Wake;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::Consumer as _;
@@ -41,7 +42,8 @@ impl Poller {
         shutdown.wakes(&wake);
         let client = config.consumer(&setup.group);
         let committer = Committer::new(config.commit_interval, config.session_timeout()?);
-        let assignment = Assignment::new(setup, wake.clone(), committer);
+        let tails = Tails::new(&client, setup.runtime.clone());
+        let assignment = Assignment::new(setup, wake.clone(), committer, tails);
         let mut consumer =
             Consumer::from_config_and_context(&client, assignment).map_err(failed("create the consumer"))?;
         let waker = wake.clone();
@@ -67,6 +69,7 @@ impl Poller {
             self.serve_events()?;
             let more = assignment.read(&mut batch);
             let until_commit = assignment.commit_if_due(&self.consumer);
+            assignment.close_holes(&self.consumer);
             if assignment.has_dead_worker() {
                 return Err(Error::Internal {
                     what: "a partition's worker".into(),

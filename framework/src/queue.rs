@@ -13,6 +13,8 @@
 //! - A message must be destroyed before its client. [`KafkaMessage`] does not
 //!   hold the client; whoever owns messages holds a [`Keepalive`] that is
 //!   dropped after them (`run::Fetched`, `inbox::Inbox`).
+//! - A batch read moves the client's position one too far at the end of a partition
+//!   (librdkafka #4844 in 2.12.1), so `enable.partition.eof` stays off; see `tail.rs`.
 //! - Headers are parsed by librdkafka on first use, which writes into the
 //!   message; a `Once` makes that happen once.
 #![allow(unsafe_code)]
@@ -151,9 +153,6 @@ impl fmt::Debug for KafkaMessage {
 #[derive(Debug)]
 pub(crate) enum Queued {
     Message(KafkaMessage),
-    /// The end of the partition: everything below this offset was delivered or
-    /// is a hole (compacted away, a transaction marker).
-    End(i64),
     Error(RDKafkaErrorCode),
 }
 
@@ -231,7 +230,6 @@ impl<C: ConsumerContext + 'static> PartitionQueue<C> {
             let message = KafkaMessage { message, headers: Once::new() };
             take(match message.raw().err {
                 RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => Queued::Message(message),
-                RDKafkaRespErr::RD_KAFKA_RESP_ERR__PARTITION_EOF => Queued::End(message.offset()),
                 error => Queued::Error(error.into()),
             });
         }
@@ -324,4 +322,26 @@ fn committed(error: RDKafkaRespErr) -> Result<(), KafkaError> {
         RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(()),
         error => Err(KafkaError::ConsumerCommit(error.into())),
     }
+}
+
+/// The oldest and the end offset of a partition that the last fetch brought, without
+/// a request; `None` before the first.
+pub(crate) fn known_watermarks<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    topic: &str,
+    partition: i32,
+) -> Option<(i64, i64)> {
+    let topic = CString::new(topic).ok()?;
+    let (mut low, mut high) = (-1, -1);
+    // SAFETY: the client lives as long as `consumer`; two valid places for the result.
+    let error = unsafe {
+        sys::rd_kafka_get_watermark_offsets(
+            consumer.client().native_ptr(),
+            topic.as_ptr(),
+            partition,
+            &mut low,
+            &mut high,
+        )
+    };
+    (error == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR && low >= 0 && high >= 0).then_some((low, high))
 }
