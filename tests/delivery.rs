@@ -74,3 +74,33 @@ async fn effects_in_a_transaction_count_once_over_restarts() {
         assert_eq!(database.number("select sum(count)::bigint from totals").await, 1000 * round);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_day_to_which_nothing_was_written_for_the_window_is_dropped() {
+    let stack = stack_or_leave_out!();
+    let (topic, group, database) = (stack.topic("expiry", 1).await, unique("group"), stack.database().await);
+    database.execute("create table totals (key text primary key, count bigint, chain text)").await;
+    let app = || {
+        let route = add {}.route().topic(&topic).group(&group);
+        stack.app().database_url(&database.url).migrate(true).handler(route)
+    };
+    produce(&stack.producer(), &topic, records(10, 1)).await;
+    let running = Running::start(app());
+    stack.caught_up(&group, &topic, 1).await;
+    running.stop().await.unwrap();
+    let days = "select count(*) from pg_inherits where inhparent = 'onceward_dedupe'::regclass";
+    let before = database.number(days).await;
+    assert!(before >= 1);
+    database
+        .execute(
+            "insert into onceward_bucket values ('2001-02-03', now() - interval '15 days');
+             create table onceward_dedupe_20010203 partition of onceward_dedupe for values from ('2001-02-03') to ('2001-02-04')",
+        )
+        .await;
+    assert_eq!(database.number(days).await, before + 1);
+    let running = Running::start(app());
+    eventually("the old day is gone", async || database.number(days).await == before).await;
+    assert_eq!(database.number("select count(*) from onceward_bucket where bucket < '2002-01-01'").await, 0);
+    assert_eq!(database.number("select count(*) from onceward_dedupe").await, 10);
+    running.stop().await.unwrap();
+}

@@ -7,13 +7,13 @@ use crate::dedupe::{Dedupe, Memory};
 use crate::extract::Context;
 use crate::handler::Settings;
 use crate::hooks::{Hooks, Steps};
-use crate::middleware::{self, Stack};
+use crate::middleware;
 use crate::partition::Limits;
 use crate::poll::Poller;
-use crate::route::{AnyRoute, Bound, Handle, Route};
+use crate::route::{AnyRoute, Bound, Handle, IntoRoute};
 use crate::router::{EventRoute, EventType, Router, Unmatched};
 use crate::shutdown::{self, Shutdown};
-use crate::{BoxError, Error, Handler, TopicPartition, topics};
+use crate::{BoxError, Error, TopicPartition, topics};
 use regex::Regex;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -22,6 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 /// An application: handlers, settings, and what they share.
 ///
@@ -146,9 +147,9 @@ impl App {
     }
 
     /// Adds a handler: the value that `#[handler]` leaves (`on_flight {}`), or a
-    /// [`Route`] made of it.
-    pub fn handler<H: Handler, S: Stack>(mut self, route: impl Into<Route<H, S>>) -> Self {
-        self.routes.push(Box::new(route.into()));
+    /// [`Route`](crate::Route) made of it.
+    pub fn handler(mut self, route: impl IntoRoute) -> Self {
+        self.routes.push(Box::new(route.into_route()));
         self
     }
 
@@ -264,6 +265,7 @@ impl App {
         let (token, start, stop) =
             (self.token.clone(), std::mem::take(&mut self.start), std::mem::take(&mut self.stop));
         let prepared = self.prepare().await?;
+        let _upkeep = prepared.upkeep();
         start.run("a hook on start").await?;
         let consumed = prepared.consume(token).await;
         let stopped = stop.run("a hook on stop").await;
@@ -336,7 +338,7 @@ impl App {
             };
             setups.push((topics, setup));
         }
-        Ok(Prepared { config, setups, shutdown, stop })
+        Ok(Prepared { config, dedupe, setups, shutdown, stop })
     }
 }
 
@@ -355,12 +357,25 @@ impl fmt::Debug for App {
 /// Everything checked, nothing consumed.
 struct Prepared {
     config: Resolved,
+    dedupe: Dedupe,
     setups: Vec<(Vec<String>, Setup)>,
     shutdown: Shutdown,
     stop: mpsc::UnboundedReceiver<Error>,
 }
 
 impl Prepared {
+    /// What runs beside the consuming, until it is dropped.
+    fn upkeep(&self) -> Option<AbortOnDropHandle<()>> {
+        #[cfg(feature = "postgres")]
+        if let Dedupe::Postgres(postgres) = &self.dedupe {
+            let (postgres, window) = (postgres.clone(), self.config.dedupe_window);
+            let upkeep = async move { crate::dedupe::expiry::keep_dropping(&postgres, window).await };
+            return Some(AbortOnDropHandle::new(tokio::spawn(upkeep)));
+        }
+        let _ = &self.dedupe;
+        None
+    }
+
     async fn consume(mut self, token: CancellationToken) -> Result<(), Error> {
         let (ended, mut ends) = mpsc::unbounded_channel();
         let groups = self.setups.len();

@@ -418,6 +418,8 @@ const PROFILE: [(&str, &str); 5] = [
     ("client.id", "onceward"),
 ];
 
+const SHORTEST_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
+
 impl Resolved {
     fn check(&self) -> Result<(), Error> {
         let positive = [
@@ -429,6 +431,9 @@ impl Resolved {
         ];
         if let Some((setting, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
             return Err(Error::config(setting, "is 0; it must be at least 1"));
+        }
+        if self.dedupe_window < SHORTEST_WINDOW {
+            return Err(Error::config("dedupe_window", "is shorter than a day, the unit in which it is kept"));
         }
         if self.commit_interval.is_zero() || self.max_run_time.is_zero() {
             let setting = if self.commit_interval.is_zero() { "commit_interval" } else { "max_run_time" };

@@ -90,7 +90,7 @@ pub use middleware::{Delivery, Middleware, Next, NextRun, RecordMiddleware};
 pub use onceward_macros::handler;
 pub use outcome::{Outcome, Outcomes};
 pub use record::{Header, Headers, Record, TopicPartition};
-pub use route::Route;
+pub use route::{IntoRoute, Route};
 pub use router::{EventFunction, EventType, Unmatched};
 pub use run::Run;
 pub use tokio_util::sync::CancellationToken;
@@ -108,3 +108,9 @@ pub mod prelude {
         NextRun, Outcome, Outcomes, RecordMiddleware, ResultExt, Run, Tx, Unmatched,
     };
 }
+
+/// The snippets of the guides, compiled as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+#[doc = include_str!("../../docs/operations.md")]
+struct Guides;

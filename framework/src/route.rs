@@ -120,9 +120,38 @@ impl<H: Handler, S: Stack> Route<H, S> {
     }
 }
 
-impl<H: Handler> From<H> for Route<H> {
-    fn from(handler: H) -> Self {
-        Self::new(handler)
+/// What [`App::handler`](crate::App::handler) takes: a handler, or a [`Route`] made of
+/// one.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is neither a handler nor a route",
+    label = "not a handler",
+    note = "put `#[handler(topic = \"..\")]` on the async fn `f` and pass `f {{}}`: the value of the type that the attribute leaves beside it"
+)]
+pub trait IntoRoute {
+    /// The handler.
+    type Handler: Handler;
+    /// The list of middleware around it.
+    type Stack: Stack;
+
+    /// Makes the route.
+    fn into_route(self) -> Route<Self::Handler, Self::Stack>;
+}
+
+impl<H: Handler> IntoRoute for H {
+    type Handler = H;
+    type Stack = DefaultStack;
+
+    fn into_route(self) -> Route<H> {
+        Route::new(self)
+    }
+}
+
+impl<H: Handler, S: Stack> IntoRoute for Route<H, S> {
+    type Handler = H;
+    type Stack = S;
+
+    fn into_route(self) -> Self {
+        self
     }
 }
 

@@ -1,5 +1,7 @@
 //! What has been done: asked before a record is handled, noted with its effects.
 
+#[cfg(feature = "postgres")]
+pub(crate) mod expiry;
 mod memory;
 #[cfg(feature = "postgres")]
 pub(crate) mod migrate;

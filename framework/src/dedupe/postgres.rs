@@ -61,6 +61,10 @@ impl Postgres {
         self.connections.get().await.map_err(|error| failed(action)(root(error)))
     }
 
+    pub(super) async fn get(&self) -> Result<Pooled, StoreError> {
+        self.connections.get().await
+    }
+
     /// Takes a connection back.
     pub(crate) fn put_back(&self, pooled: Pooled) {
         self.connections.put_back(pooled);

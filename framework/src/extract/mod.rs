@@ -107,6 +107,7 @@ impl<'a> FromRecord<'a> for Headers<'a> {
 
 macro_rules! tuple {
     ($($part:ident),*) => {
+        #[diagnostic::do_not_recommend]
         impl<'a, $($part: FromRecord<'a>),*> FromRecord<'a> for ($($part,)*) {
             fn from_record(record: Record<'a>, context: &'a Context) -> Result<Self, Rejection> {
                 let _ = (record, context);

@@ -1,0 +1,62 @@
+//! Drops what was done so long ago that no copy of it can come any more.
+
+use super::StoreError;
+use super::postgres::{Postgres, execute};
+use sqlx::postgres::PgConnection;
+use std::time::Duration;
+
+/// How often it is looked. Far below the shortest window, and a process notes every
+/// hour which days it still writes to (`postgres.rs`), so a day in use is never old.
+const INTERVAL: Duration = Duration::from_secs(60 * 60);
+
+/// Drops days, whole, to which nothing was written for `window`. Not days that are
+/// `window` old: a lagging or replaying consumer writes to old ones.
+pub(crate) async fn keep_dropping(postgres: &Postgres, window: Duration) {
+    loop {
+        if let Err(error) = drop_old(postgres, window).await {
+            tracing::warn!(%error, "cannot drop old days of what was done; trying again in {INTERVAL:?}");
+        }
+        tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+async fn drop_old(postgres: &Postgres, window: Duration) -> Result<(), StoreError> {
+    let mut connection = postgres.get().await?;
+    // Of several instances one does it.
+    let mine: bool = sqlx::query_scalar("select pg_try_advisory_lock(hashtextextended('onceward_expiry', 0))")
+        .fetch_one(connection.get())
+        .await?;
+    if mine {
+        let dropped = drop_days(connection.get(), window).await;
+        execute(connection.get(), "select pg_advisory_unlock(hashtextextended('onceward_expiry', 0))").await?;
+        dropped?;
+    }
+    postgres.put_back(connection);
+    Ok(())
+}
+
+async fn drop_days(connection: &mut PgConnection, window: Duration) -> Result<(), StoreError> {
+    let old: Vec<(String, i32)> = sqlx::query_as(
+        "select 'onceward_dedupe_' || to_char(bucket, 'YYYYMMDD'), bucket - date '1970-01-01' from onceward_bucket \
+         where written_at < now() - make_interval(secs => $1)",
+    )
+    .bind(window.as_secs_f64())
+    .fetch_all(&mut *connection)
+    .await?;
+    for (name, day) in old {
+        let attached: bool = sqlx::query_scalar("select exists (select from pg_inherits where inhrelid = to_regclass($1))")
+            .bind(&name)
+            .fetch_one(&mut *connection)
+            .await?;
+        if attached {
+            // Waits for the transactions under way, and makes none wait.
+            execute(connection, &format!("alter table onceward_dedupe detach partition {name} concurrently")).await?;
+        }
+        let forget = format!(
+            "drop table if exists {name}; delete from onceward_bucket where bucket = date '1970-01-01' + {day}"
+        );
+        execute(connection, &forget).await?;
+        tracing::info!(table = name, "dropped: nothing was written to it for the dedupe window");
+    }
+    Ok(())
+}
