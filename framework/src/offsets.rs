@@ -66,8 +66,9 @@ impl OffsetTracker {
     }
 
     fn advance(&mut self) {
-        while let Some(first) = self.pending.pop_front_if(|first| first.finished) {
+        while let Some(first) = self.pending.front().filter(|first| first.finished) {
             self.watermark = Some(first.offset + 1);
+            self.pending.pop_front();
         }
     }
 }
