@@ -43,6 +43,9 @@ impl Copies {
     /// minute before, so that a day has only one of them.
     pub(crate) fn plan(&mut self, original: &mut Event) {
         self.originals += 1;
+        if self.share == 0 {
+            return;
+        }
         let draw = |what: &str| draw(self.seed, &format!("{what} {}", original.id));
         if draw("copy") % 1_000_000 >= self.share {
             return;

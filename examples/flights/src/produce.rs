@@ -76,15 +76,16 @@ pub(crate) struct Event {
 
 impl Event {
     fn of(row: Row<'_>) -> Result<Self> {
-        let payload = serde_json::to_vec(&row)
+        let mut payload = Vec::with_capacity(512);
+        serde_json::to_writer(&mut payload, &row)
             .map_err(|error| format!("cannot write {} as JSON: {error}", row.event_id))?;
         Ok(Self { key: row.tailnum.to_owned(), id: row.event_id, payload, timestamp: None })
     }
 
     /// The same for each copy, the trace too.
     fn headers(&self) -> OwnedHeaders {
-        let trace = format!("{:x}", Md5::digest(&self.id));
-        let traceparent = format!("00-{trace}-{}-01", &trace[..16]);
+        let trace = u128::from_be_bytes(Md5::digest(&self.id).into());
+        let traceparent = format!("00-{trace:032x}-{:016x}-01", trace as u64);
         OwnedHeaders::new_with_capacity(3)
             .insert(Header { key: "ce_source", value: Some("/flights") })
             .insert(Header { key: "ce_id", value: Some(&self.id) })
@@ -206,5 +207,28 @@ impl ProducerContext for Deliveries {
                 self.failure.get_or_init(|| error.clone());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rdkafka::message::Headers;
+
+    #[test]
+    fn an_event_carries_its_identity_and_a_trace() {
+        let event = Event { id: "a/1".into(), key: "k".into(), payload: Vec::new(), timestamp: None };
+        let headers: Vec<_> =
+            event.headers().iter().map(|header| (header.key.to_owned(), text(header))).collect();
+        let trace = "00-32a390517fcc6e43df5fc5f2c94699e1-df5fc5f2c94699e1-01";
+        assert_eq!(
+            headers,
+            [("ce_source", "/flights"), ("ce_id", "a/1"), ("traceparent", trace)]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        );
+    }
+
+    fn text(header: Header<'_, &[u8]>) -> String {
+        String::from_utf8(header.value.unwrap().to_vec()).unwrap()
     }
 }
