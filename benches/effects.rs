@@ -75,11 +75,12 @@ fn one_by_one(runtime: &Runtime, stack: &Stack, records: u64) -> Took {
                     for number in (worker..records).step_by(PARTITIONS as usize) {
                         let mut tx = connection.begin().await.expect("begin");
                         let id = Uuid::from_u128(u128::from(number) << 64 | 1);
-                        let claimed = sqlx::query("insert into done (event_key) values ($1) on conflict do nothing")
-                            .bind(id)
-                            .execute(&mut *tx)
-                            .await
-                            .expect("claim");
+                        let claimed =
+                            sqlx::query("insert into done (event_key) values ($1) on conflict do nothing")
+                                .bind(id)
+                                .execute(&mut *tx)
+                                .await
+                                .expect("claim");
                         if claimed.rows_affected() == 1 {
                             sqlx::query(UPSERT).bind(key(number)).execute(&mut *tx).await.expect("effect");
                         }
@@ -122,7 +123,8 @@ async fn many(keys: Batch<Key<&str>>, tx: &mut Tx) -> HandlerResult {
 fn ours(runtime: &Runtime, stack: &Stack, topic: &str, records: u64, batch: bool) -> Took {
     runtime.block_on(async {
         let database = database(stack).await;
-        let (start, end, stop) = (Arc::new(OnceLock::new()), CancellationToken::new(), CancellationToken::new());
+        let (start, end, stop) =
+            (Arc::new(OnceLock::new()), CancellationToken::new(), CancellationToken::new());
         let (started, done) = (start.clone(), end.clone());
         let count = Count { handled: Arc::default(), until: records, done };
         let app = App::new()

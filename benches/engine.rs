@@ -19,7 +19,9 @@ use tokio::runtime::Runtime;
 
 pub fn run(runtime: &Runtime, stack: &Stack, rounds: usize) -> Vec<String> {
     let mut results = Vec::new();
-    for (size, partitions, records) in [(100, 8, 2_000_000), (100, 1, 1_500_000), (512, 8, 800_000), (512, 1, 800_000)] {
+    for (size, partitions, records) in
+        [(100, 8, 2_000_000), (100, 1, 1_500_000), (512, 8, 800_000), (512, 1, 800_000)]
+    {
         let topic = topics::full(runtime, stack, partitions, records, size);
         let (topic, stack) = (&*topic, stack);
         let contenders: Vec<Contender<'_>> = vec![
@@ -181,7 +183,8 @@ fn batch_loop(stack: &Stack, topic: &str, partitions: i32, records: u64) -> Took
             // SAFETY: the queue lives, the array has room, each message is read and
             // destroyed once.
             let read = unsafe {
-                let read = sys::rd_kafka_consume_batch_queue(queue as *mut _, 0, batch.as_mut_ptr(), batch.len());
+                let read =
+                    sys::rd_kafka_consume_batch_queue(queue as *mut _, 0, batch.as_mut_ptr(), batch.len());
                 for &message in &batch[..usize::try_from(read).unwrap_or(0)] {
                     std::hint::black_box(*(*message).payload.cast::<u8>());
                     sys::rd_kafka_message_destroy(message);

@@ -40,6 +40,7 @@ fn main() {
     }
     if !results.is_empty() {
         std::fs::create_dir_all("target/bench").expect("a folder for the results");
-        std::fs::write("target/bench/results.json", format!("[\n{}\n]\n", results.join(",\n"))).expect("results");
+        std::fs::write("target/bench/results.json", format!("[\n{}\n]\n", results.join(",\n")))
+            .expect("results");
     }
 }

@@ -84,7 +84,8 @@ async fn measure(stack: &Stack, protocol: &str) {
     }
     sent.cancel();
     let records = sending.await.expect("no panic");
-    support::eventually("all are handled", async || log.lock().expect("no panic").handled.len() == records).await;
+    support::eventually("all are handled", async || log.lock().expect("no panic").handled.len() == records)
+        .await;
     first_stop.cancel();
     first.await.expect("no panic").expect("a clean end");
     let log = log.lock().expect("no panic");

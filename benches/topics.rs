@@ -1,8 +1,8 @@
 //! Topics full of records to read.
 
-use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
-use rdkafka::producer::DefaultProducerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::DefaultProducerContext;
+use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 use std::time::Duration;
 use support::Stack;
 use tokio::runtime::Runtime;

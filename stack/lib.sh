@@ -3,7 +3,7 @@
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # A test that runs in a copy of the tree (cargo mutants makes one) still means the stack that is up.
-dir=${ONCEWARD_STACK:-$(dirname "$here")/target/stack}
+dir=${ONCEWARD_STACK:-${STACK_DIR:-$(dirname "$here")/target/stack}}
 
 say() { printf 'stack: %s\n' "$*"; }
 

@@ -194,7 +194,8 @@ async fn joined_and_left(batch: bool) {
     for number in 0..5 {
         let log = format!("second-{number}");
         let second = service.serve(None, &log);
-        eventually("the second one has partitions", async || service.log(&log).contains("assigned group")).await;
+        eventually("the second one has partitions", async || service.log(&log).contains("assigned group"))
+            .await;
         assert!(second.terminate().success(), "{}", service.log(&log));
     }
     producing.succeeds().await;

@@ -1,4 +1,5 @@
 //! Tests of the promises, each against the real servers that it is about.
+#![allow(clippy::unwrap_used)] // In tests a panic is the report.
 
 mod delivery;
 mod flights;

@@ -92,8 +92,18 @@ pub fn compare(case: &str, rounds: usize, mut contenders: Vec<Contender<'_>>) ->
         let (rate_ratio, cpu_ratio) = (ratio(Took::rate), ratio(Took::cpu_ns));
         table += &format!(
             "| {name} | {:.0} [{:.0}..{:.0}] | {:.0} [{:.0}..{:.0}] | {:.2} [{:.2}..{:.2}] | {:.2} [{:.2}..{:.2}] |\n",
-            rate.0, rate.1, rate.2, cpu.0, cpu.1, cpu.2, rate_ratio.0, rate_ratio.1, rate_ratio.2, cpu_ratio.0,
-            cpu_ratio.1, cpu_ratio.2,
+            rate.0,
+            rate.1,
+            rate.2,
+            cpu.0,
+            cpu.1,
+            cpu.2,
+            rate_ratio.0,
+            rate_ratio.1,
+            rate_ratio.2,
+            cpu_ratio.0,
+            cpu_ratio.1,
+            cpu_ratio.2,
         );
         json.push(format!(
             "{{\"case\":\"{case}\",\"contender\":\"{name}\",\"records_per_s\":{:.0},\"spread\":[{:.0},{:.0}],\"cpu_ns_per_record\":{:.1},\"ratio_to_first\":{:.3}}}",

@@ -433,7 +433,10 @@ impl Resolved {
             return Err(Error::config(setting, "is 0; it must be at least 1"));
         }
         if self.dedupe_window < SHORTEST_WINDOW {
-            return Err(Error::config("dedupe_window", "is shorter than a day, the unit in which it is kept"));
+            return Err(Error::config(
+                "dedupe_window",
+                "is shorter than a day, the unit in which it is kept",
+            ));
         }
         if self.commit_interval.is_zero() || self.max_run_time.is_zero() {
             let setting = if self.commit_interval.is_zero() { "commit_interval" } else { "max_run_time" };

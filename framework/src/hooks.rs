@@ -6,6 +6,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 type Step = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send>> + Send>;
+type ToldOfRange = Box<dyn Fn(&TopicPartition, i64) + Send + Sync>;
 type Told = Box<dyn Fn(&[TopicPartition]) + Send + Sync>;
 
 /// The application's hooks.
@@ -13,7 +14,7 @@ type Told = Box<dyn Fn(&[TopicPartition]) + Send + Sync>;
 pub(crate) struct Hooks {
     assigned: Vec<Told>,
     revoked: Vec<Told>,
-    out_of_range: Vec<Box<dyn Fn(&TopicPartition, i64) + Send + Sync>>,
+    out_of_range: Vec<ToldOfRange>,
 }
 
 impl Hooks {

@@ -23,12 +23,14 @@ pub(crate) async fn keep_dropping(postgres: &Postgres, window: Duration) {
 async fn drop_old(postgres: &Postgres, window: Duration) -> Result<(), StoreError> {
     let mut connection = postgres.get().await?;
     // Of several instances one does it.
-    let mine: bool = sqlx::query_scalar("select pg_try_advisory_lock(hashtextextended('onceward_expiry', 0))")
-        .fetch_one(connection.get())
-        .await?;
+    let mine: bool =
+        sqlx::query_scalar("select pg_try_advisory_lock(hashtextextended('onceward_expiry', 0))")
+            .fetch_one(connection.get())
+            .await?;
     if mine {
         let dropped = drop_days(connection.get(), window).await;
-        execute(connection.get(), "select pg_advisory_unlock(hashtextextended('onceward_expiry', 0))").await?;
+        execute(connection.get(), "select pg_advisory_unlock(hashtextextended('onceward_expiry', 0))")
+            .await?;
         dropped?;
     }
     postgres.put_back(connection);
@@ -44,13 +46,15 @@ async fn drop_days(connection: &mut PgConnection, window: Duration) -> Result<()
     .fetch_all(&mut *connection)
     .await?;
     for (name, day) in old {
-        let attached: bool = sqlx::query_scalar("select exists (select from pg_inherits where inhrelid = to_regclass($1))")
-            .bind(&name)
-            .fetch_one(&mut *connection)
-            .await?;
+        let attached: bool =
+            sqlx::query_scalar("select exists (select from pg_inherits where inhrelid = to_regclass($1))")
+                .bind(&name)
+                .fetch_one(&mut *connection)
+                .await?;
         if attached {
             // Waits for the transactions under way, and makes none wait.
-            execute(connection, &format!("alter table onceward_dedupe detach partition {name} concurrently")).await?;
+            execute(connection, &format!("alter table onceward_dedupe detach partition {name} concurrently"))
+                .await?;
         }
         let forget = format!(
             "drop table if exists {name}; delete from onceward_bucket where bucket = date '1970-01-01' + {day}"

@@ -40,7 +40,11 @@ async fn apply_on(connection: &mut PgConnection) -> Result<(), BoxError> {
             .fetch_one(&mut *connection)
             .await?;
     let schema = schema.ok_or("no schema of the search_path exists")?;
-    execute(connection, "create schema if not exists onceward_migrations; set search_path = onceward_migrations").await?;
+    execute(
+        connection,
+        "create schema if not exists onceward_migrations; set search_path = onceward_migrations",
+    )
+    .await?;
     // Not `run`, whose future is not `Send` for the compiler.
     in_schema(&schema).run_direct(&mut *connection).await?;
     execute(connection, &format!("set search_path = {path}")).await?;
