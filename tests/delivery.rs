@@ -104,3 +104,61 @@ async fn a_day_to_which_nothing_was_written_for_the_window_is_dropped() {
     assert_eq!(database.number("select count(*) from onceward_dedupe").await, 10);
     running.stop().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_application_that_is_dropped_leaves_its_group() {
+    let stack = stack_or_leave_out!();
+    let (topic, group) = (stack.topic("dropped", 1).await, unique("group"));
+    let app = || {
+        let seen = Seen::default();
+        let app = stack.app().state(seen.clone()).handler(note {}.route().topic(&topic).group(&group));
+        (seen, app)
+    };
+    produce(&stack.producer(), &topic, records(10, 1)).await;
+    let (seen, first) = app();
+    tokio::select! {
+        ended = first.run() => panic!("it ended by itself: {ended:?}"),
+        () = eventually("the first one has handled all", async || seen.count() == 10) => {}
+    }
+    // It has drained and committed, so the next one gets what comes now, and no more.
+    stack.caught_up(&group, &topic, 1).await;
+    produce(&stack.producer(), &topic, records(5, 1)).await;
+    let (seen, second) = app();
+    let running = Running::start(second);
+    stack.caught_up(&group, &topic, 1).await;
+    running.stop().await.unwrap();
+    assert_eq!(seen.count(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_that_stay_go_on_when_a_member_joins_while_all_is_caught_up() {
+    let stack = stack_or_leave_out!();
+    let (topic, group) = (stack.topic("stay", 4).await, unique("group"));
+    let seen = Seen::default();
+    let alarms = Arc::new(Mutex::new(Vec::new()));
+    let app = || {
+        let alarms = alarms.clone();
+        let route = note {}.route().topic(&topic).group(&group);
+        let alarm = move |partition: &_, offset| alarms.lock().unwrap().push(format!("{partition} {offset}"));
+        stack.app().state(seen.clone()).on_out_of_range(alarm).handler(route)
+    };
+    let producer = stack.producer();
+    produce(&producer, &topic, records(100, 20)).await;
+    let first = Running::start(app());
+    stack.caught_up(&group, &topic, 4).await;
+    first.stop().await.unwrap();
+    // This one gets its partitions at their ends, and has delivered nothing yet.
+    let first = Running::start(app());
+    for round in 1..=2 {
+        let assigned = Arc::new(tokio::sync::Notify::new());
+        let told = assigned.clone();
+        let second = Running::start(app().on_assigned(move |_| told.notify_one()));
+        assigned.notified().await;
+        produce(&producer, &topic, records(100, 20)).await;
+        stack.caught_up(&group, &topic, 4).await;
+        second.stop().await.unwrap();
+        assert_eq!(seen.count(), 100 + 100 * round);
+    }
+    first.stop().await.unwrap();
+    assert_eq!(*alarms.lock().unwrap(), Vec::<String>::new());
+}

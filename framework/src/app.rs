@@ -377,6 +377,8 @@ impl Prepared {
     }
 
     async fn consume(mut self, token: CancellationToken) -> Result<(), Error> {
+        // Also when the caller drops this future: no thread consumes on without it.
+        let _end = EndOnDrop(self.shutdown.clone());
         let (ended, mut ends) = mpsc::unbounded_channel();
         let groups = self.setups.len();
         for (topics, setup) in self.setups.drain(..) {
@@ -410,6 +412,14 @@ impl Prepared {
             left -= 1;
         }
         result
+    }
+}
+
+struct EndOnDrop(Shutdown);
+
+impl Drop for EndOnDrop {
+    fn drop(&mut self) {
+        self.0.begin();
     }
 }
 

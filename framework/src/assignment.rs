@@ -81,11 +81,18 @@ struct OwnedPartition {
     worker: JoinHandle<()>,
     committed: Committed,
     stopped: bool,
+    /// librdkafka has no position for it; when to look for one.
+    without_position: Option<Instant>,
 }
 
 impl OwnedPartition {
     fn due(&self) -> Option<i64> {
         self.committed.due(self.partition.offsets().committable())
+    }
+
+    /// The next offset to deliver, as far as it is known.
+    fn next(&self) -> Option<i64> {
+        self.partition.offsets().delivered_to().or(self.committed.acknowledged())
     }
 
     /// Where it stands, if nothing is in flight and yet it is not at the end.
@@ -124,8 +131,12 @@ impl Assignment {
     pub(crate) fn read(&self, batch: &mut Vec<Message>) -> bool {
         const BATCH: usize = 1024;
         let mut more = false;
-        let mut out_of_range = Vec::new();
+        let mut without_position = Vec::new();
         for (name, owned) in &mut self.owned().partitions {
+            if owned.without_position.is_some_and(|at| at <= Instant::now()) && !owned.stopped {
+                owned.without_position = Some(Instant::now() + Duration::from_secs(1));
+                without_position.push(name.clone());
+            }
             let limit = if owned.stopped { 0 } else { owned.partition.inbox.room().min(BATCH) };
             if limit == 0 {
                 continue;
@@ -138,7 +149,7 @@ impl Assignment {
                 }
                 Queued::Error(error) => match error {
                     RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => {
-                        out_of_range.push(name.clone());
+                        owned.without_position = Some(Instant::now());
                     }
                     error => tracing::warn!(topic = name.0, partition = name.1, %error, "cannot fetch; trying again"),
                 },
@@ -150,8 +161,8 @@ impl Assignment {
             }
             more |= count == limit;
         }
-        for (topic, partition) in out_of_range {
-            self.out_of_range(&topic, partition);
+        for (topic, partition) in without_position {
+            self.find_position(&topic, partition);
         }
         more
     }
@@ -254,7 +265,14 @@ impl Assignment {
         let queue = PartitionQueue::split(consumer, topic, partition, &self.wake)?;
         let worker = PartitionWorker::new(shared.clone(), router, self.setup.limits.clone());
         let worker = self.setup.runtime.spawn(worker.work());
-        Some(OwnedPartition { queue, partition: shared, worker, committed, stopped: false })
+        Some(OwnedPartition {
+            queue,
+            partition: shared,
+            worker,
+            committed,
+            stopped: false,
+            without_position: None,
+        })
     }
 
     /// Sets where each partition starts; gives what the group has committed.
@@ -381,32 +399,67 @@ impl Assignment {
         unfinished
     }
 
-    /// The broker does not have the offset: no committed one, where the lookup of
-    /// the assignment failed, or one that it has deleted.
-    fn out_of_range(&self, topic: &str, partition: i32) {
+    /// librdkafka has no valid position: there is no committed offset and the lookup of
+    /// the assignment failed; or the broker has deleted the offset; or, after a
+    /// rebalance, it forgot where a partition that stayed was.
+    fn find_position(&self, topic: &str, partition: i32) {
         let Some(consumer) = self.consumer.get().and_then(Weak::upgrade) else { return };
-        let mut list = TopicPartitionList::new();
-        list.add_partition(topic, partition);
-        let committed = consumer.committed_offsets(list.clone(), LOOKUP_LIMIT);
-        let position = match &committed {
-            Ok(committed) => {
-                match committed.elements_for_topic(topic).first().map(|element| element.offset()) {
-                    Some(Offset::Offset(offset)) => self.deleted(topic, partition, offset),
-                    _ => self.set_starts(&consumer, &list.clone(), &mut list).ok().and_then(|()| {
-                        list.elements_for_topic(topic).first().map(|element| element.offset())
-                    }),
+        let position = match self.position(&consumer, topic, partition) {
+            Ok(Some(offset)) => self.in_range(&consumer, topic, partition, offset),
+            Ok(None) => self.start_of(&consumer, topic, partition),
+            Err(error) => Err(error),
+        };
+        let moved = position.and_then(|position| match position {
+            Some(position) => consumer.seek(topic, partition, position, Duration::from_secs(1)),
+            None => Ok(()),
+        });
+        match moved {
+            Ok(()) => {
+                if let Some(owned) = self.owned().partitions.get_mut(&(topic.to_owned(), partition)) {
+                    owned.without_position = None;
                 }
             }
             Err(error) => {
-                tracing::warn!(topic, partition, %error, "cannot look up where the partition starts; trying again");
-                Some(Offset::Stored)
+                tracing::warn!(topic, partition, %error, "cannot look up where the partition goes on; trying again");
             }
-        };
-        if let Some(position) = position
-            && let Err(error) = consumer.seek(topic, partition, position, Duration::from_secs(1))
-        {
-            tracing::warn!(topic, partition, %error, "cannot move to the start of the partition");
         }
+    }
+
+    /// The next offset that the partition has to deliver.
+    fn position(&self, consumer: &Consumer, topic: &str, partition: i32) -> KafkaResult<Option<i64>> {
+        let known =
+            self.owned().partitions.get(&(topic.to_owned(), partition)).and_then(OwnedPartition::next);
+        if known.is_some() {
+            return Ok(known);
+        }
+        let mut list = TopicPartitionList::new();
+        list.add_partition(topic, partition);
+        let committed = consumer.committed_offsets(list, LOOKUP_LIMIT)?;
+        Ok(match committed.elements_for_topic(topic).first().map(|element| element.offset()) {
+            Some(Offset::Offset(offset)) => Some(offset),
+            _ => None,
+        })
+    }
+
+    fn in_range(
+        &self,
+        consumer: &Consumer,
+        topic: &str,
+        partition: i32,
+        offset: i64,
+    ) -> KafkaResult<Option<Offset>> {
+        let (oldest, end) = consumer.fetch_watermarks(topic, partition, LOOKUP_LIMIT)?;
+        if (oldest..=end).contains(&offset) {
+            return Ok(Some(Offset::Offset(offset)));
+        }
+        Ok(self.deleted(topic, partition, offset))
+    }
+
+    fn start_of(&self, consumer: &Consumer, topic: &str, partition: i32) -> KafkaResult<Option<Offset>> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition(topic, partition);
+        self.set_starts(consumer, &list.clone(), &mut list)?;
+        Ok(list.elements_for_topic(topic).first().map(|element| element.offset()))
     }
 
     fn deleted(&self, topic: &str, partition: i32, offset: i64) -> Option<Offset> {

@@ -38,6 +38,11 @@ impl OffsetTracker {
         }
     }
 
+    /// The next offset to be delivered. `None` before the first was.
+    pub(crate) fn delivered_to(&self) -> Option<i64> {
+        self.pending.back().map(|last| last.offset + 1).max(self.watermark)
+    }
+
     /// Whether all that was delivered is finished.
     pub(crate) fn is_idle(&self) -> bool {
         self.pending.is_empty()
@@ -131,6 +136,16 @@ mod tests {
         let mut tracker = OffsetTracker::default();
         tracker.close_hole(0, 7);
         assert_eq!(tracker.committable(), Some(7));
+    }
+
+    #[test]
+    fn what_is_delivered_next_is_behind_all_that_was_delivered() {
+        let mut tracker = began(&[3, 8]);
+        assert_eq!(tracker.delivered_to(), Some(9));
+        tracker.finish(8);
+        tracker.finish(3);
+        assert_eq!(tracker.delivered_to(), Some(9));
+        assert_eq!(OffsetTracker::default().delivered_to(), None);
     }
 
     #[test]
