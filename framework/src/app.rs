@@ -645,8 +645,11 @@ async fn scopes(
         let names: Vec<_> = routes.iter().map(|route| name(route.settings())).collect();
         return resolve(postgres, group, &names, retired).await;
     }
-    let _ = (dedupe, group, retired);
-    Ok((0..).take(routes.len()).collect())
+    let _ = (group, retired);
+    Ok(match dedupe {
+        Dedupe::Memory(memory) => memory.scopes(routes.len()),
+        _ => vec![0; routes.len()],
+    })
 }
 
 struct RouterParts {

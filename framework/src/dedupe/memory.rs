@@ -2,6 +2,7 @@
 
 use super::Claim;
 use std::collections::{HashSet, VecDeque};
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// Remembers the last identities in memory.
@@ -11,6 +12,7 @@ use std::sync::{Mutex, PoisonError};
 #[derive(Debug)]
 pub(crate) struct Memory {
     limit: usize,
+    scopes: AtomicI32,
     done: Mutex<Done>,
 }
 
@@ -23,7 +25,13 @@ struct Done {
 impl Memory {
     /// Remembers up to `limit` identities, the oldest forgotten first.
     pub(crate) fn new(limit: usize) -> Self {
-        Self { limit, done: Mutex::default() }
+        Self { limit, scopes: AtomicI32::default(), done: Mutex::default() }
+    }
+
+    /// Numbers for so many handlers. No other handler gets them, of whatever group:
+    /// two that shared one would each miss what the other did.
+    pub(crate) fn scopes(&self, handlers: usize) -> Vec<i32> {
+        (0..handlers).map(|_| self.scopes.fetch_add(1, Ordering::Relaxed)).collect()
     }
 
     pub(super) fn seen(&self, scope: i32, claims: &[Claim]) -> Vec<bool> {
