@@ -512,6 +512,18 @@ fn check_pair(one: &Settings, other: &Settings) -> Result<(), Error> {
             format!("group `{group}` has two handlers of this name; set `name` of one of them"),
         ));
     }
+    for (new, old) in [(one, other), (other, one)] {
+        if new.formerly.contains(&old.name) {
+            return Err(Error::handler(
+                &new.name,
+                format!(
+                    "`formerly = \"{}\"` names a handler that group `{group}` still has: what one did, the other would \
+                     skip; take it out, or the other handler",
+                    old.name
+                ),
+            ));
+        }
+    }
     let both = |a: &String, b: &String| {
         a == b || matches(a, b) || matches(b, a) || (a.starts_with('^') && b.starts_with('^'))
     };
