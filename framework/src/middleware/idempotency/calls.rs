@@ -102,7 +102,9 @@ pub(super) fn for_one(handled: Handled) -> HandlerResult<Outcome> {
 /// The results of a call with several records, one each.
 pub(super) fn for_each(handled: Handled, len: usize) -> HandlerResult<Vec<HandlerResult<Outcome>>> {
     match handled {
-        Handled::Each(results) if results.len() == len => Ok(results),
+        Handled::Each(results) if results.len() == len => {
+            Ok(results.into_iter().map(|result| result?.same_for_all()).collect())
+        }
         Handled::Each(results) => Err(HandlerError::new(format!(
             "the batch handler returned {} results for {len} records; it must return one each, in order",
             results.len()
