@@ -29,9 +29,10 @@ mod with_postgres {
     ///
     /// The transaction belongs to the run and holds other records too, so a
     /// handler cannot end it: `COMMIT`, `ROLLBACK` and the like are refused, and
-    /// the record fails. Savepoints are allowed. If a statement fails, let the
-    /// error out: PostgreSQL has aborted the transaction by then, and a handler
-    /// that returns `Ok` all the same is found out and its record fails.
+    /// the record fails. Savepoints are allowed. So is `SET LOCAL`; `SET` alone is
+    /// refused too, since it would stay with the connection. If a statement fails,
+    /// let the error out: PostgreSQL has aborted the transaction by then, and a
+    /// handler that returns `Ok` all the same is found out and its record fails.
     pub struct Tx {
         pub(crate) connection: PgConnection,
     }
@@ -90,37 +91,47 @@ mod with_postgres {
     }
 
     fn check(sql: &str) -> Result<(), Error> {
-        match ending_statement(sql) {
-            None => Ok(()),
-            Some(word) => Err(Error::Protocol(format!(
+        let problem = match statements(sql).find_map(forbidden) {
+            None => return Ok(()),
+            Some(Forbidden::Ends(word)) => format!(
                 "`{word}` in a handler: the transaction belongs to Onceward, which commits it after the handler \
                  returned Ok and rolls it back after an error"
-            ))),
-        }
+            ),
+            Some(Forbidden::Outlives(word)) => format!(
+                "`{word}` in a handler: it would outlive the transaction and reach other records; use `set local`"
+            ),
+        };
+        Err(Error::Protocol(problem))
     }
 
-    /// The word by which one of the statements in `sql` would begin or end a
-    /// transaction.
-    fn ending_statement(sql: &str) -> Option<&'static str> {
-        const WORDS: [&str; 7] = ["commit", "rollback", "end", "abort", "begin", "start", "prepare"];
-        statements(sql).find_map(|statement| {
-            let mut words = statement.split_ascii_whitespace();
-            let first = words.next()?.trim_end_matches(';');
-            let word = WORDS.into_iter().find(|word| first.eq_ignore_ascii_case(word))?;
-            let mut second = || words.next().unwrap_or_default().to_ascii_lowercase();
-            let allowed = match word {
-                // To a savepoint, with or without a noise word.
-                "rollback" => {
-                    let second = second();
-                    second == "to"
-                        || (matches!(&*second, "work" | "transaction")
-                            && words.next().is_some_and(|word| word.eq_ignore_ascii_case("to")))
-                }
-                "start" | "prepare" => second() != "transaction",
-                _ => false,
-            };
-            (!allowed).then_some(word)
-        })
+    #[derive(Debug, PartialEq)]
+    enum Forbidden {
+        /// It begins or ends a transaction.
+        Ends(&'static str),
+        /// It changes the session, which other runs use after this one.
+        Outlives(&'static str),
+    }
+
+    fn forbidden(statement: &str) -> Option<Forbidden> {
+        const WORDS: [&str; 9] =
+            ["commit", "rollback", "end", "abort", "begin", "start", "prepare", "set", "reset"];
+        let mut words = words(statement);
+        let first = words.next()?;
+        let word = WORDS.into_iter().find(|word| first.eq_ignore_ascii_case(word))?;
+        let mut next = || words.next().unwrap_or_default().to_ascii_lowercase();
+        let (second, third) = (next(), next());
+        let allowed = match word {
+            // To a savepoint, with or without a noise word.
+            "rollback" => second == "to" || (matches!(&*second, "work" | "transaction") && third == "to"),
+            "start" | "prepare" => second != "transaction",
+            "set" => matches!(&*second, "local" | "transaction" | "constraints"),
+            _ => false,
+        };
+        match word {
+            _ if allowed => None,
+            "set" | "reset" => Some(Forbidden::Outlives(word)),
+            _ => Some(Forbidden::Ends(word)),
+        }
     }
 
     /// The statements of `sql`, each from its first word on. Comments, quoted
@@ -129,6 +140,9 @@ mod with_postgres {
         let mut rest = sql;
         std::iter::from_fn(move || {
             rest = skip_blank(rest);
+            while let Some(after) = rest.strip_prefix(';') {
+                rest = skip_blank(after);
+            }
             if rest.is_empty() {
                 return None;
             }
@@ -138,10 +152,24 @@ mod with_postgres {
         })
     }
 
-    /// Without the white space, comments and semicolons at the start.
+    /// The words at the start, up to something else.
+    fn words(mut sql: &str) -> impl Iterator<Item = &str> {
+        std::iter::from_fn(move || {
+            sql = skip_blank(sql);
+            let (word, rest) = sql.split_at(sql.find(|c| !is_of_word(c)).unwrap_or(sql.len()));
+            sql = rest;
+            (!word.is_empty()).then_some(word)
+        })
+    }
+
+    fn is_of_word(c: char) -> bool {
+        c.is_alphanumeric() || c == '_'
+    }
+
+    /// Without the white space and comments at the start.
     fn skip_blank(mut sql: &str) -> &str {
         loop {
-            let trimmed = sql.trim_start_matches(|c: char| c.is_whitespace() || c == ';');
+            let trimmed = sql.trim_start();
             let after = skip_comment(trimmed).unwrap_or(trimmed);
             if after.len() == sql.len() {
                 return sql;
@@ -153,7 +181,7 @@ mod with_postgres {
     /// What follows the comment at the start, if there is one.
     fn skip_comment(sql: &str) -> Option<&str> {
         if let Some(comment) = sql.strip_prefix("--") {
-            return Some(comment.find('\n').map_or("", |end| &comment[end..]));
+            return Some(comment.find(['\n', '\r']).map_or("", |end| &comment[end..]));
         }
         let mut rest = sql.strip_prefix("/*")?;
         let mut depth = 1;
@@ -175,12 +203,17 @@ mod with_postgres {
     fn after_statement(mut sql: &str) -> &str {
         loop {
             let Some(next) = sql.find([';', '\'', '"', '$', '-', '/']) else { return "" };
-            let escaped = sql[..next].ends_with(['e', 'E']);
+            let before = &sql[..next];
+            let in_word = before.ends_with(is_of_word);
+            // `e'..'` has escapes, `date'..'` has none.
+            let escapes = before.strip_suffix(['e', 'E']).is_some_and(|before| !before.ends_with(is_of_word));
             sql = &sql[next..];
             sql = match sql.as_bytes()[0] {
                 b';' => return &sql[1..],
-                b'\'' => after_quoted(&sql[1..], '\'', escaped),
+                b'\'' => after_quoted(&sql[1..], '\'', escapes),
                 b'"' => after_quoted(&sql[1..], '"', false),
+                // A name may have it inside.
+                b'$' if in_word => sql.trim_start_matches(|c| is_of_word(c) || c == '$'),
                 b'$' => after_dollar_quoted(sql),
                 _ => skip_comment(sql).unwrap_or(&sql[1..]),
             };
@@ -203,8 +236,8 @@ mod with_postgres {
     fn after_dollar_quoted(sql: &str) -> &str {
         let Some(end) = sql[1..].find('$').map(|end| end + 2) else { return &sql[1..] };
         let tag = &sql[..end];
-        let is_tag = |c: char| c.is_alphanumeric() || c == '_';
-        if tag[1..end - 1].starts_with(|c: char| c.is_ascii_digit()) || !tag[1..end - 1].chars().all(is_tag) {
+        let name = &tag[1..end - 1];
+        if name.starts_with(|c: char| c.is_ascii_digit()) || !name.chars().all(is_of_word) {
             return &sql[1..];
         }
         sql[end..].find(tag).map_or("", |close| &sql[end + close + end..])
@@ -213,6 +246,10 @@ mod with_postgres {
     #[cfg(test)]
     mod tests {
         use super::*;
+
+        fn first_forbidden(sql: &str) -> Option<Forbidden> {
+            statements(sql).find_map(forbidden)
+        }
 
         #[test]
         fn statements_that_end_the_transaction_are_found_wherever_they_hide() {
@@ -230,9 +267,25 @@ mod with_postgres {
                 "prepare transaction 'x'",
                 "rollback work",
                 "select 1 -- ' \n; commit",
+                "select 1 -- ' \r; commit",
                 "select \"a;b\"; commit",
+                "select 1;commit;select 2",
+                "commit/* bye */",
+                "commit--bye",
+                "rollback/**/work",
+                r"select date'\'; commit",
+                "select a$b$ from t; commit; select a$b$ from t",
+                "select a$$b$ from t; commit",
+                "rollback; to",
             ] {
-                assert!(ending_statement(sql).is_some(), "{sql}");
+                assert!(matches!(first_forbidden(sql), Some(Forbidden::Ends(_))), "{sql}");
+            }
+        }
+
+        #[test]
+        fn statements_that_would_reach_other_runs_are_found() {
+            for sql in ["set role x", "select 1; SET search_path to y", "reset all", "set session role x"] {
+                assert!(matches!(first_forbidden(sql), Some(Forbidden::Outlives(_))), "{sql}");
             }
         }
 
@@ -252,8 +305,13 @@ mod with_postgres {
                 "update t set a = $1 where b = $2; select ';'",
                 "select a-b, a/b from t",
                 r"select E'\'; commit'",
+                "set local role x",
+                "SET /* so */ LOCAL search_path = y",
+                "set constraints all deferred",
+                "update t set a = 1",
+                "rollback/**/to/**/a",
             ] {
-                assert_eq!(ending_statement(sql), None, "{sql}");
+                assert_eq!(first_forbidden(sql), None, "{sql}");
             }
         }
     }
