@@ -49,8 +49,8 @@ pub(crate) enum StoreError {
     /// The partition has a new owner.
     #[error("the partition has a new owner")]
     Fenced,
-    /// A deadlock or a serialization failure.
-    #[error("a deadlock or a serialization failure")]
+    /// A deadlock, a serialization failure, or a lock that somebody else held for long.
+    #[error("a deadlock, a serialization failure, or a lock that was held for too long")]
     Conflict,
     /// The transaction was aborted by a statement whose error was dropped.
     #[error("a statement failed and the handler dropped its error, so the transaction cannot commit")]

@@ -262,6 +262,8 @@ impl<'r, S: Stack, H: Handler> InTransaction<'r, S, H> {
     }
 }
 
+/// A deadlock, a serialization failure, or a lock that somebody else held for longer
+/// than Onceward's `lock_timeout`.
 fn is_conflict(error: &HandlerError) -> bool {
-    matches!(code_in(error.source()).as_deref(), Some("40P01" | "40001"))
+    matches!(code_in(error.source()).as_deref(), Some("40P01" | "40001" | "55P03"))
 }
