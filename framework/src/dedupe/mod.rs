@@ -70,7 +70,9 @@ impl Dedupe {
             Self::Off => Ok(vec![false; claims.len()]),
             Self::Memory(memory) => Ok(memory.seen(scope, claims)),
             #[cfg(feature = "postgres")]
-            Self::Postgres(postgres) => postgres.seen(scope, claims).await,
+            Self::Postgres(postgres) => {
+                postgres.seen(scope, claims).await.inspect_err(|error| postgres.doubt(error))
+            }
         }
     }
 
@@ -84,7 +86,9 @@ impl Dedupe {
                 Ok(())
             }
             #[cfg(feature = "postgres")]
-            Self::Postgres(postgres) => postgres.mark(source, scope, claims).await,
+            Self::Postgres(postgres) => {
+                postgres.mark(source, scope, claims).await.inspect_err(|error| postgres.doubt(error))
+            }
         }
     }
 }

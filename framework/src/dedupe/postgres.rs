@@ -65,6 +65,19 @@ impl Postgres {
         self.connections.get().await
     }
 
+    /// Forgets what an error puts in doubt. Where one connection is broken the others
+    /// likely are, and each would cost a failed run.
+    pub(crate) fn doubt(&self, error: &StoreError) {
+        match error {
+            StoreError::Outage(_) => lock(&self.connections.idle).clear(),
+            StoreError::Other(_) => {
+                lock(&self.days).clear();
+                lock(&self.topics).clear();
+            }
+            _ => {}
+        }
+    }
+
     /// Takes a connection back.
     pub(crate) fn put_back(&self, pooled: Pooled) {
         self.connections.put_back(pooled);

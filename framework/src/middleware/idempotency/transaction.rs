@@ -42,7 +42,10 @@ impl<S: Stack, H: Handler> Attempts for InTransaction<'_, S, H> {
         let decoded = self.decode(part);
         let (unit, fresh) = match self.postgres.begin(part.assigned(), bound.scope, &claims).await {
             Ok(begun) => begun,
-            Err(error) => return error.into(),
+            Err(error) => {
+                self.postgres.doubt(&error);
+                return error.into();
+            }
         };
         let work = match decoded {
             Decoded::Together(args) => self.together(part, args, unit, &fresh).await,
