@@ -319,6 +319,11 @@ impl UnitOfWork {
     /// Gives claims back whose records were not done.
     pub(crate) async fn unclaim(&mut self, claims: &[Claim]) -> Result<(), StoreError> {
         let rows = Rows::sorted(claims);
+        // What the handler has set for the transaction must not lead to another table.
+        self.execute(
+            "reset role; select set_config('search_path', current_setting('onceward.search_path', true), true)",
+        )
+        .await?;
         sqlx::query(
             "delete from onceward_dedupe d using unnest($1::uuid[], $2::int[]) as u (event_key, day) \
              where d.event_key = u.event_key and d.scope = $3 and d.bucket = date '1970-01-01' + u.day",
@@ -407,16 +412,14 @@ impl Connections {
     }
 
     async fn open(&self) -> Result<PgConnection, StoreError> {
-        let mut connection = PgConnection::connect_with(&self.options).await.inspect_err(|_| {
-            // The others are likely broken too, and each would cost a failed run.
-            lock(&self.idle).clear();
-        })?;
+        let mut connection = PgConnection::connect_with(&self.options).await?;
         // The last one ends what a handler left behind that was abandoned inside a
         // long statement.
         let settings = format!(
             "set synchronous_commit = on; set default_transaction_isolation = 'read committed'; \
              set lock_timeout = {}; set idle_in_transaction_session_timeout = {}; \
-             set client_connection_check_interval = '1s'",
+             set client_connection_check_interval = '1s'; \
+             select set_config('onceward.search_path', current_setting('search_path'), false)",
             LOCK_TIMEOUT.as_millis(),
             self.idle_limit.as_millis(),
         );
