@@ -336,6 +336,12 @@ impl UnitOfWork {
         Ok(())
     }
 
+    /// Whether the server has ended the transaction, as it does to one that was
+    /// idle for too long.
+    pub(crate) async fn is_lost(&mut self) -> bool {
+        matches!(self.execute("select 1").await, Err(StoreError::Outage(_)))
+    }
+
     /// Whether the transaction can still do something.
     pub(crate) async fn is_aborted(&mut self) -> bool {
         matches!(self.execute("select 1").await, Err(StoreError::Aborted))

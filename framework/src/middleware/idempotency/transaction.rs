@@ -107,6 +107,9 @@ impl<'r, S: Stack, H: Handler> InTransaction<'r, S, H> {
             let started = Instant::now();
             let one = part.with(std::slice::from_ref(record));
             let result = self.calls.call(one, args, Some(unit.tx())).await.and_then(for_one);
+            if result.is_ok() && self.left_idle(&mut unit, started).await {
+                return Err(Attempt::Culprit(index, self.idle_error()));
+            }
             match result {
                 Ok(outcome) if apart => match unit.release().await {
                     Ok(()) => outcomes.push(outcome),
@@ -160,6 +163,9 @@ impl<'r, S: Stack, H: Handler> InTransaction<'r, S, H> {
                 }
             }
         };
+        if called.is_ok() && self.left_idle(&mut unit, started).await {
+            return Err(Attempt::Failed(self.idle_error()));
+        }
         let results = match called.and_then(|handled| for_each(handled, places.len())) {
             Ok(results) => results,
             Err(error) => return Err(self.failed_together(unit, error, started).await),
@@ -235,6 +241,20 @@ impl<'r, S: Stack, H: Handler> InTransaction<'r, S, H> {
             return Attempt::Failed(error);
         }
         self.roll_back(unit, &error, started).await.unwrap_or(Attempt::Failed(error))
+    }
+
+    /// Whether a call that went well took so long, without a statement, that the
+    /// server has ended the transaction. Found later, it would look like an outage,
+    /// and be tried again for ever.
+    async fn left_idle(&self, unit: &mut UnitOfWork, started: Instant) -> bool {
+        started.elapsed() >= self.postgres.idle_limit && unit.is_lost().await
+    }
+
+    fn idle_error(&self) -> HandlerError {
+        HandlerError::new(format!(
+            "the handler left its transaction idle for longer than `session.timeout.ms` = {:?}, so PostgreSQL ended it",
+            self.postgres.idle_limit
+        ))
     }
 
     /// A record that is known to fail, in a transaction that is sound.
