@@ -1,7 +1,7 @@
 //! Makes the tables, and checks at startup that they fit the program.
 
 use super::StoreError;
-use super::postgres::{Postgres, execute, failed};
+use super::postgres::{LOCK_TIMEOUT, Postgres, execute, failed};
 use crate::{BoxError, Error};
 use sqlx::migrate::{Migration, Migrator};
 use sqlx::postgres::PgConnection;
@@ -35,6 +35,21 @@ pub(crate) async fn apply(postgres: &Postgres) -> Result<(), Error> {
 }
 
 async fn apply_on(connection: &mut PgConnection) -> Result<(), BoxError> {
+    // One process at a time, however long the one before takes. Not sqlx's own lock,
+    // which migrations of the application hold too. A `create schema if not exists`
+    // fails where another one makes the schema at the same time.
+    execute(
+        connection,
+        "set lock_timeout = 0; select pg_advisory_lock(hashtextextended('onceward_migrations', 0))",
+    )
+    .await?;
+    execute(connection, &format!("set lock_timeout = {}", LOCK_TIMEOUT.as_millis())).await?;
+    make_tables(connection).await?;
+    execute(connection, "select pg_advisory_unlock(hashtextextended('onceward_migrations', 0))").await?;
+    Ok(())
+}
+
+async fn make_tables(connection: &mut PgConnection) -> Result<(), BoxError> {
     let (schema, path): (Option<String>, String) =
         sqlx::query_as("select quote_ident(current_schema()), current_setting('search_path')")
             .fetch_one(&mut *connection)
@@ -66,7 +81,7 @@ fn in_schema(schema: &str) -> Migrator {
         migrations: Cow::Owned(MIGRATOR.iter().map(moved).collect()),
         // Newer ones, of a program that is being deployed beside this one.
         ignore_missing: true,
-        locking: true,
+        locking: false,
         no_tx: false,
     }
 }

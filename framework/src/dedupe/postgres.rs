@@ -16,7 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
 /// How long to wait for a lock before an identity counts as in progress elsewhere.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often a process notes that it still writes to a day.
 const WRITTEN_EVERY: Duration = Duration::from_secs(60 * 60);
 /// How long to wait for a connection, new or free.
