@@ -408,7 +408,7 @@ const OURS: [(&str, &str); 9] = [
     ("allow.auto.create.topics", "a consumer never makes the topics it reads"),
 ];
 
-/// What librdkafka needs to be fast; see docs/performance.md. All can be overridden.
+/// What librdkafka needs to be fast, as benches/ measures it. All can be overridden.
 const PROFILE: [(&str, &str); 5] = [
     // Its default of 1,000 lets a full queue rest for a second: 8 times slower.
     ("fetch.queue.backoff.ms", "10"),
