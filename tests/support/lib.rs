@@ -4,6 +4,9 @@
 //! `make test`). Without these a test that needs them says that it was left out;
 //! with `STACK_REQUIRED=1` it fails.
 
+pub mod postgres;
+pub mod proxy;
+
 use onceward::{App, CancellationToken};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};

@@ -1,0 +1,91 @@
+//! The fence: who owns a partition, by PostgreSQL's own account.
+
+use super::*;
+use onceward::Error;
+use support::stack_or_leave_out;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_that_was_fenced_takes_a_new_token_before_it_goes_on() {
+    let (world, script) = (World::new(stack_or_leave_out!(), 1).await, Script::good());
+    let running = Running::start(world.app().state(script.clone()).handler(world.route(one {})));
+    for round in 0..3 {
+        world.send_numbers(round * 50..(round + 1) * 50).await;
+        world.caught_up().await;
+        let token = world.database.number("select token from onceward_owner").await;
+        assert_eq!(token, 101 * round + 1);
+        world.database.execute("update onceward_owner set token = token + 100").await;
+    }
+    running.stop().await.unwrap();
+    world.effects_once_in_order(0..150).await;
+    script.blames_only(&[]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_owner_waits_for_the_open_transaction_of_the_old_one() {
+    let (world, script) = (World::new(stack_or_leave_out!(), 1).await, Script::new(Misdeed::Waits, [5]));
+    world.send_numbers(0..10).await;
+    let running = Running::start(world.app().state(script.clone()).handler(world.route(one {})));
+    script.called(5).await;
+    let raise = "set lock_timeout = '200ms'; update onceward_owner set token = token + 1";
+    let refused = world.database.connect().await.execute(raise).await.unwrap_err();
+    assert_eq!(refused.as_database_error().unwrap().code().unwrap(), "55P03", "{refused}");
+    script.go_on();
+    world.caught_up().await;
+    world.database.execute(raise).await;
+    running.stop().await.unwrap();
+    world.effects_once_in_order(0..10).await;
+}
+
+/// Two instances of one name: Kafka gives all to the second, while the first has a
+/// transaction open.
+async fn taken_over(world: &World) -> (Script, Running, Script, Running) {
+    let start = |script: &Script| {
+        let mut config = config();
+        config.instance_id = Some("one".to_owned());
+        let app = world.app().config(config).state(script.clone()).handler(world.route(one {}));
+        Running::start(app)
+    };
+    world.send_numbers(0..10).await;
+    let (old, new) = (Script::new(Misdeed::Waits, [5]), Script::good());
+    let first = start(&old);
+    old.called(5).await;
+    let second = start(&new);
+    eventually("the new owner waits for the old one", async || {
+        let waiting = "select count(*) from pg_stat_activity \
+                       where datname = current_database() and wait_event_type = 'Lock'";
+        world.database.number(waiting).await > 0
+    })
+    .await;
+    assert!(new.calls().is_empty());
+    (old, first, new, second)
+}
+
+fn was_fenced(ended: Result<(), Error>) {
+    let error = ended.unwrap_err();
+    assert!(error.to_string().contains("another member has the same `instance_id`"), "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_old_owner_still_commits_the_new_one_does_not_repeat() {
+    let world = World::new(stack_or_leave_out!(), 1).await;
+    let (old, first, new, second) = taken_over(&world).await;
+    old.go_on();
+    world.caught_up().await;
+    was_fenced(first.ended().await);
+    second.stop().await.unwrap();
+    world.effects_once_in_order(0..10).await;
+    assert!((0..=5).all(|number| new.calls_of(number) == 0), "{:?}", new.calls());
+}
+
+/// `idle_in_transaction_session_timeout` is the session timeout of the consumer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_owner_holds_the_new_one_up_for_a_session_timeout_and_commits_nothing() {
+    let world = World::new(stack_or_leave_out!(), 1).await;
+    let (old, first, new, second) = taken_over(&world).await;
+    new.called(0).await;
+    world.caught_up().await;
+    old.go_on();
+    was_fenced(first.ended().await);
+    second.stop().await.unwrap();
+    world.effects_once_in_order(0..10).await;
+}

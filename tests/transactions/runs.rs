@@ -1,0 +1,124 @@
+//! Runs whose records do not all end the same: batches, and runs out of time.
+
+use super::*;
+use support::stack_or_leave_out;
+
+const COUNT: i64 = 100;
+
+async fn holds_the_failing_record_of_a_batch<H: Handler>(world: World, handler: H) {
+    const CULPRIT: i64 = 37;
+    let (script, witness) = (Script::new(Misdeed::Fails, [CULPRIT, 80]), Witness::default());
+    world.send_numbers(0..COUNT).await;
+    let route = world.route(handler).around(witness.clone());
+    let running = Running::start(world.app().state(script.clone()).handler(route));
+    eventually("it is tried a third time", async || script.attempts(CULPRIT) >= 3).await;
+    world.committed(CULPRIT).await;
+    world.effects_once_in_order(0..CULPRIT).await;
+    assert!(witness.saw(CULPRIT, "it fails"));
+    script.blames_only(&[CULPRIT]);
+    script.behave();
+    world.caught_up().await;
+    running.stop().await.unwrap();
+    world.effects_once_in_order(0..COUNT).await;
+    assert_eq!(witness.count("completed"), usize::try_from(COUNT).unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failing_record_that_a_batch_handler_does_not_name_is_found() {
+    holds_the_failing_record_of_a_batch(World::new(stack_or_leave_out!(), 1).await, batch {}).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failing_record_that_a_batch_handler_names_is_the_one_that_is_held() {
+    holds_the_failing_record_of_a_batch(World::new(stack_or_leave_out!(), 1).await, naming {}).await;
+}
+
+#[handler(topic = "overridden")]
+async fn naming(records: Batch<(&[u8], Attempt)>, script: State<Script>, tx: &mut Tx) -> Vec<HandlerResult> {
+    let mut results = Vec::new();
+    for (payload, Attempt(attempt)) in records {
+        results.push(script.play(number(payload).unwrap(), attempt, tx).await);
+    }
+    results
+}
+
+#[handler(topic = "overridden")]
+async fn miscounting(records: Batch<&[u8]>, script: State<Script>, tx: &mut Tx) -> Vec<HandlerResult> {
+    let wrong = script.is_bad(0);
+    for payload in records.iter() {
+        script.play(number(payload).unwrap(), 1, tx).await.unwrap();
+    }
+    let count = if wrong { records.len() + 1 } else { records.len() };
+    (0..count).map(|_| Ok(())).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_handler_that_returns_a_wrong_number_of_results_is_told_so() {
+    let world = World::new(stack_or_leave_out!(), 1).await;
+    let (script, witness) = (Script::new(Misdeed::Swallows("commit"), [0]), Witness::default());
+    world.send_numbers(0..COUNT).await;
+    let route = world.route(miscounting {}).around(witness.clone());
+    let running = Running::start(world.app().state(script.clone()).handler(route));
+    let told = "the batch handler returned 2 results for 1 records; it must return one each, in order";
+    eventually("it is told", async || witness.saw(0, told)).await;
+    assert!(world.effects().await.is_empty());
+    script.behave();
+    world.caught_up().await;
+    running.stop().await.unwrap();
+    world.effects_once_in_order(0..COUNT).await;
+}
+
+/// To say how a record ended is not the same as to end it so.
+#[handler(topic = "overridden")]
+async fn pretending(
+    records: Batch<&[u8]>,
+    script: State<Script>,
+    tx: &mut Tx,
+) -> Vec<HandlerResult<Outcome>> {
+    let mut results = Vec::new();
+    for payload in records {
+        let number = number(payload).unwrap();
+        script.play(number, 1, tx).await.unwrap();
+        results.push(Ok(if script.is_bad(number) { Outcome::NotReached } else { Outcome::Completed }));
+    }
+    results
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_handler_cannot_undo_a_record_by_saying_that_it_was_not_reached() {
+    let world = World::new(stack_or_leave_out!(), 1).await;
+    let (script, witness) = (Script::new(Misdeed::Swallows("commit"), [7]), Witness::default());
+    world.send_numbers(0..COUNT).await;
+    let route = world.route(pretending {}).around(witness.clone());
+    let running = Running::start(world.app().state(script.clone()).handler(route));
+    eventually("it is told", async || witness.saw(7, "a handler cannot end its records as not_reached"))
+        .await;
+    script.behave();
+    world.caught_up().await;
+    running.stop().await.unwrap();
+    world.effects_once_in_order(0..COUNT).await;
+}
+
+#[handler(topic = "overridden")]
+async fn slow(payload: &[u8], script: State<Script>, tx: &mut Tx) -> HandlerResult {
+    // The work that it stands for takes so long.
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    script.play(number(payload)?, 1, tx).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_that_a_run_had_no_time_for_are_handled_in_the_next() {
+    let world = World::new(stack_or_leave_out!(), 1).await;
+    let (script, witness) = (Script::good(), Witness::default());
+    world.send_numbers(0..COUNT).await;
+    let mut config = config();
+    config.max_run_time = Some(Duration::from_millis(20));
+    let route = world.route(slow {}).around(witness.clone());
+    let running = Running::start(world.app().config(config).state(script.clone()).handler(route));
+    world.caught_up().await;
+    running.stop().await.unwrap();
+    assert!(witness.count("not_reached") > 0);
+    world.effects_once_in_order(0..COUNT).await;
+    assert_eq!(script.calls().len(), usize::try_from(COUNT).unwrap(), "each is handled once");
+    assert_eq!(world.claims().await, COUNT);
+}
