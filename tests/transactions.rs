@@ -247,7 +247,9 @@ impl Script {
     async fn misbehave(&self, tx: &mut Tx) -> HandlerResult {
         match self.0.misdeed {
             Misdeed::Fails => return Err("it fails".into()),
-            Misdeed::FailsInSql(sql) => drop(tx.execute(sql).await?),
+            Misdeed::FailsInSql(sql) => {
+                tx.execute(sql).await?;
+            }
             Misdeed::Swallows(sql) => assert!(tx.execute(sql).await.is_err()),
             Misdeed::SwallowsAndFails(sql) => {
                 assert!(tx.execute(sql).await.is_err());
