@@ -74,6 +74,18 @@ impl<'a> Run<'a> {
         }
     }
 
+    pub(crate) fn clock(&self) -> &'a RunClock {
+        self.clock
+    }
+
+    /// The same run on another clock.
+    pub(crate) fn on<'b>(&self, clock: &'b RunClock) -> Run<'b>
+    where
+        'a: 'b,
+    {
+        Run { clock, ..*self }
+    }
+
     pub(crate) fn assigned(&self) -> &'a Source {
         self.source
     }
@@ -99,13 +111,19 @@ impl Source {
 /// When a run has to end.
 #[derive(Debug)]
 pub(crate) struct RunClock {
+    limit: Duration,
     deadline: Instant,
     drain: Arc<Drain>,
 }
 
 impl RunClock {
     pub(crate) fn start(limit: Duration, drain: Arc<Drain>) -> Self {
-        Self { deadline: Instant::now() + limit, drain }
+        Self { limit, deadline: Instant::now() + limit, drain }
+    }
+
+    /// The same time once more, from now on.
+    pub(crate) fn again(&self) -> Self {
+        Self::start(self.limit, self.drain.clone())
     }
 
     fn should_stop(&self) -> bool {

@@ -24,10 +24,17 @@ async fn holds_only_the_culprit<H: Handler>(world: &World, route: Route<H>, scri
     assert!((1..=script.attempts(culprit)).all(tried), "one attempt is charged at a time");
 }
 
+/// What stands before the culprit does not meet it again and again.
+fn is_tried_little_more_often_than_charged(script: &Script, culprit: i64) {
+    let (calls, attempts) = (script.calls_of(culprit), script.attempts(culprit));
+    assert!(calls <= 2 * attempts as usize, "{calls} calls in {attempts} attempts");
+}
+
 async fn misdeed_of_one(world: World, misdeed: Misdeed, culprit: i64) -> Script {
     let script = Script::new(misdeed, [culprit]);
     let route = world.route(one {}).timeout(Duration::from_millis(400));
     holds_only_the_culprit(&world, route, &script, culprit).await;
+    is_tried_little_more_often_than_charged(&script, culprit);
     script
 }
 
@@ -177,15 +184,17 @@ async fn a_statement_that_the_handler_gave_up_does_no_harm() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_handler_that_leaves_its_transaction_idle_for_too_long_is_charged() {
     let world = World::new(stack_or_leave_out!(), 1).await;
-    let script = Script::new(Misdeed::Idles(Duration::from_millis(6500)), [3]);
+    let script = Script::new(Misdeed::Idles(Duration::from_millis(3500)), [3]);
     world.send_numbers(0..6).await;
-    let running = Running::start(world.app().state(script.clone()).handler(world.route(one {})));
+    let app = world.app().kafka("session.timeout.ms", "3000").kafka("heartbeat.interval.ms", "500");
+    let running = Running::start(app.state(script.clone()).handler(world.route(one {})));
     eventually("it is charged", async || script.attempts(3) == 2).await;
     script.behave();
     world.caught_up().await;
     running.stop().await.unwrap();
     world.effects_once_in_order(0..6).await;
     script.blames_only(&[3]);
+    is_tried_little_more_often_than_charged(&script, 3);
 }
 
 /// What a handler sets for its session would reach other handlers' runs, and

@@ -56,7 +56,10 @@ pub(super) async fn drive<A: Attempts>(run: Run<'_>, attempts: &A) -> Outcomes {
             outcomes.push(Outcome::Failed(error));
             break;
         }
-        let part = run.with(&run.records()[start..plan.end]);
+        // Each attempt has its own time. What a failed one has used up, a timeout at the
+        // worst, would else leave time for one record of those before the culprit.
+        let clock = run.clock().again();
+        let part = run.with(&run.records()[start..plan.end]).on(&clock);
         match attempts.attempt(part, plan.apart).await {
             Attempt::Done(done) => {
                 let whole = done.len() == part.len() && done.iter().all(Outcome::is_finished);
