@@ -90,6 +90,11 @@ impl OwnedPartition {
         self.committed.due(self.partition.offsets().committable())
     }
 
+    /// What lies below is not handled here: the group was told to start behind it.
+    fn start_at(&self, offset: i64) {
+        self.partition.offsets().start_at(offset);
+    }
+
     /// The next offset to deliver, as far as it is known.
     fn next(&self) -> Option<i64> {
         self.partition.offsets().delivered_to().or(self.committed.acknowledged())
@@ -230,6 +235,10 @@ impl Assignment {
             let committed = Committed::starting_with(committed.get(&name).copied().flatten());
             match self.start_work(consumer, &name.0, name.1, committed) {
                 Some(owned) => {
+                    if let (None, Offset::Offset(start)) = (owned.committed.acknowledged(), element.offset())
+                    {
+                        owned.start_at(start);
+                    }
                     names.push(owned.partition.source.partition.clone());
                     self.owned().partitions.insert(name, owned);
                 }
@@ -284,7 +293,7 @@ impl Assignment {
         if list.count() == 0 {
             return Ok(HashMap::new());
         }
-        let committed = match consumer.committed_offsets(list.clone(), LOOKUP_LIMIT) {
+        let committed = match consumer.committed_offsets(list.clone(), LOOKUP_LIMIT).and_then(complete) {
             Ok(committed) => committed.to_topic_map(),
             // librdkafka looks them up itself then, for as long as it takes. A
             // partition that has none says so by an error on its queue.
@@ -308,37 +317,38 @@ impl Assignment {
             }
             found.insert(name, offset);
         }
-        self.set_starts(consumer, &fresh, list)?;
+        match self.starts(consumer, &fresh) {
+            Ok(starts) => {
+                for start in starts.elements() {
+                    list.set_partition_offset(start.topic(), start.partition(), start.offset())?;
+                }
+            }
+            // As above: librdkafka says that they have no position.
+            Err(error) => tracing::warn!(%error, "cannot look up where partitions start yet"),
+        }
         Ok(found)
     }
 
-    /// Sets where partitions without a committed offset start.
-    fn set_starts(
-        &self,
-        consumer: &Consumer,
-        fresh: &TopicPartitionList,
-        list: &mut TopicPartitionList,
-    ) -> KafkaResult<()> {
-        if fresh.count() == 0 {
-            return Ok(());
+    /// Where partitions without a committed offset start. What has to be looked up is
+    /// a number from then on: what comes in later must not move it.
+    fn starts(&self, consumer: &Consumer, fresh: &TopicPartitionList) -> KafkaResult<TopicPartitionList> {
+        let mut starts = fresh.clone();
+        match self.setup.start {
+            _ if fresh.count() == 0 => {}
+            Start::Earliest => starts.set_all_offsets(Offset::Beginning)?,
+            Start::Offset(offset) => starts.set_all_offsets(Offset::Offset(offset))?,
+            Start::Latest => starts = offsets_at(consumer, fresh, Offset::End)?,
+            Start::Time(time) => {
+                let ends = offsets_at(consumer, fresh, Offset::End)?.to_topic_map();
+                for start in offsets_at(consumer, fresh, Offset::Offset(time))?.elements() {
+                    let name = (start.topic().to_owned(), start.partition());
+                    let none_is_that_late = start.offset() == Offset::End;
+                    let offset = if none_is_that_late { ends.get(&name).copied() } else { None };
+                    starts.set_partition_offset(&name.0, name.1, offset.unwrap_or(start.offset()))?;
+                }
+            }
         }
-        let mut by_time = HashMap::new();
-        if let Start::Time(time) = self.setup.start {
-            let mut times = fresh.clone();
-            times.set_all_offsets(Offset::Offset(time))?;
-            by_time = consumer.offsets_for_times(times, LOOKUP_LIMIT)?.to_topic_map();
-        }
-        for element in fresh.elements() {
-            let (topic, partition) = (element.topic(), element.partition());
-            let start = match self.setup.start {
-                Start::Earliest => Offset::Beginning,
-                Start::Latest => Offset::End,
-                Start::Offset(offset) => Offset::Offset(offset),
-                Start::Time(_) => by_time.get(&(topic.to_owned(), partition)).copied().unwrap_or(Offset::End),
-            };
-            list.set_partition_offset(topic, partition, start)?;
-        }
-        Ok(())
+        Ok(starts)
     }
 
     fn revoked(&self, consumer: &Consumer, list: &TopicPartitionList) -> KafkaResult<()> {
@@ -350,7 +360,7 @@ impl Assignment {
             };
             list.elements().iter().filter_map(|element| owned.partitions.remove(&name(element))).collect()
         };
-        let names: Vec<_> = leaving.iter().map(|owned| owned.partition.source.partition.clone()).collect();
+        let names = names_of(&leaving);
         leaving.iter().for_each(|owned| owned.partition.begin_drain());
         let started = Instant::now();
         if lost {
@@ -410,7 +420,7 @@ impl Assignment {
             Err(error) => Err(error),
         };
         let moved = position.and_then(|position| match position {
-            Some(position) => consumer.seek(topic, partition, position, Duration::from_secs(1)),
+            Some(position) => self.restart(&consumer, topic, partition, position),
             None => Ok(()),
         });
         match moved {
@@ -425,6 +435,25 @@ impl Assignment {
         }
     }
 
+    /// Has librdkafka fetch a partition again that it has given up. It takes no seek
+    /// then ("erroneous state"), so the partition is assigned anew.
+    fn restart(&self, consumer: &Consumer, topic: &str, partition: i32, position: Offset) -> KafkaResult<()> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, partition, position)?;
+        if let RebalanceProtocol::Cooperative = consumer.rebalance_protocol() {
+            consumer.incremental_unassign(&list)?;
+            return consumer.incremental_assign(&list);
+        }
+        // The others go on behind what they have delivered.
+        for ((name, number), other) in &self.owned().partitions {
+            if (&**name, *number) != (topic, partition) {
+                let next = other.next().map_or(Offset::Stored, Offset::Offset);
+                list.add_partition_offset(name, *number, next)?;
+            }
+        }
+        consumer.assign(&list)
+    }
+
     /// The next offset that the partition has to deliver.
     fn position(&self, consumer: &Consumer, topic: &str, partition: i32) -> KafkaResult<Option<i64>> {
         let known =
@@ -434,7 +463,7 @@ impl Assignment {
         }
         let mut list = TopicPartitionList::new();
         list.add_partition(topic, partition);
-        let committed = consumer.committed_offsets(list, LOOKUP_LIMIT)?;
+        let committed = complete(consumer.committed_offsets(list, LOOKUP_LIMIT)?)?;
         Ok(match committed.elements_for_topic(topic).first().map(|element| element.offset()) {
             Some(Offset::Offset(offset)) => Some(offset),
             _ => None,
@@ -452,38 +481,73 @@ impl Assignment {
         if (oldest..=end).contains(&offset) {
             return Ok(Some(Offset::Offset(offset)));
         }
-        Ok(self.deleted(topic, partition, offset))
+        let goes_on_at = match self.setup.out_of_range {
+            OutOfRange::Stop => {
+                self.stop(topic, partition, offset);
+                return Ok(None);
+            }
+            OutOfRange::Earliest => oldest,
+            OutOfRange::Latest => end,
+        };
+        tracing::warn!(
+            topic,
+            partition,
+            offset,
+            goes_on_at,
+            "the broker does not have this offset; going on as `out_of_range` says"
+        );
+        if let Some(owned) = self.owned().partitions.get(&(topic.to_owned(), partition)) {
+            owned.start_at(goes_on_at);
+        }
+        Ok(Some(Offset::Offset(goes_on_at)))
     }
 
     fn start_of(&self, consumer: &Consumer, topic: &str, partition: i32) -> KafkaResult<Option<Offset>> {
         let mut list = TopicPartitionList::new();
         list.add_partition(topic, partition);
-        self.set_starts(consumer, &list.clone(), &mut list)?;
-        Ok(list.elements_for_topic(topic).first().map(|element| element.offset()))
+        let starts = self.starts(consumer, &list)?;
+        let start = starts.elements().first().map(|element| element.offset());
+        if let (Some(Offset::Offset(start)), Some(owned)) =
+            (start, self.owned().partitions.get(&(topic.to_owned(), partition)))
+        {
+            owned.start_at(start);
+        }
+        Ok(start)
     }
 
-    fn deleted(&self, topic: &str, partition: i32, offset: i64) -> Option<Offset> {
-        match self.setup.out_of_range {
-            OutOfRange::Stop => {
-                if let Some(owned) = self.owned().partitions.get_mut(&(topic.to_owned(), partition)) {
-                    owned.stopped = true;
-                }
-                tracing::error!(
-                    topic,
-                    partition,
-                    offset,
-                    group = &*self.setup.group,
-                    "the broker no longer has the committed offset: records between it and the oldest one were \
-                     deleted unhandled. The partition is stopped. To go on, set `out_of_range = \"earliest\"` or \
-                     `\"latest\"`, or reset the group's offset"
-                );
-                self.setup.hooks.out_of_range(&TopicPartition::new(topic, partition), offset);
-                None
-            }
-            OutOfRange::Earliest => Some(Offset::Beginning),
-            OutOfRange::Latest => Some(Offset::End),
+    fn stop(&self, topic: &str, partition: i32, offset: i64) {
+        if let Some(owned) = self.owned().partitions.get_mut(&(topic.to_owned(), partition)) {
+            owned.stopped = true;
         }
+        tracing::error!(
+            topic,
+            partition,
+            offset,
+            group = &*self.setup.group,
+            "the broker does not have this offset, which is the next one of the group: records between it and \
+             the oldest one were deleted unhandled, or the topic was made anew. The partition is stopped. To go \
+             on, set `out_of_range = \"earliest\"` or `\"latest\"`, or reset the group's offset"
+        );
+        self.setup.hooks.out_of_range(&TopicPartition::new(topic, partition), offset);
     }
+}
+
+/// The first offsets at or after a time, or the ends.
+fn offsets_at(
+    consumer: &Consumer,
+    partitions: &TopicPartitionList,
+    time: Offset,
+) -> KafkaResult<TopicPartitionList> {
+    let mut times = partitions.clone();
+    times.set_all_offsets(time)?;
+    complete(consumer.offsets_for_times(times, LOOKUP_LIMIT)?)
+}
+
+/// The answer, if it holds for every partition: an error stands beside the offset, and
+/// would look like none.
+fn complete(answer: TopicPartitionList) -> KafkaResult<TopicPartitionList> {
+    answer.elements().iter().try_for_each(|element| element.error())?;
+    Ok(answer)
 }
 
 fn due<'o>(partitions: impl Iterator<Item = &'o OwnedPartition>) -> TopicPartitionList {
@@ -504,6 +568,10 @@ fn rouse(consumer: &Consumer, list: &TopicPartitionList) {
         // Whether it answers does not matter.
         drop(consumer.fetch_watermarks(element.topic(), element.partition(), Duration::from_secs(1)));
     }
+}
+
+fn names_of(partitions: &[OwnedPartition]) -> Vec<TopicPartition> {
+    partitions.iter().map(|owned| owned.partition.source.partition.clone()).collect()
 }
 
 fn list_of(partitions: &[TopicPartition]) -> String {

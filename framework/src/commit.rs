@@ -22,7 +22,7 @@ impl Committed {
 
     /// The offset to commit, if it is not there yet.
     pub(crate) fn due(&self, committable: Option<i64>) -> Option<i64> {
-        committable.filter(|offset| self.acknowledged.is_none_or(|acknowledged| acknowledged < *offset))
+        committable.filter(|offset| self.acknowledged != Some(*offset))
     }
 
     /// What the broker said it has.
@@ -30,8 +30,9 @@ impl Committed {
         self.acknowledged
     }
 
+    /// May be less than before: a topic that was made anew starts at 0 again.
     pub(crate) fn acknowledge(&mut self, offset: i64) {
-        self.acknowledged = self.acknowledged.max(Some(offset));
+        self.acknowledged = Some(offset);
     }
 }
 
@@ -138,8 +139,7 @@ mod tests {
         assert_eq!(committed.due(Some(6)), Some(6));
         committed.acknowledge(6);
         assert_eq!(committed.due(Some(6)), None);
-        committed.acknowledge(4);
-        assert_eq!(committed.due(Some(6)), None, "a late answer takes nothing back");
+        assert_eq!(committed.due(Some(2)), Some(2), "the topic was made anew");
     }
 
     #[test]

@@ -29,6 +29,13 @@ impl OffsetTracker {
         self.pending.push_back(Pending { offset, finished: false });
     }
 
+    /// Notes where delivery begins, where that is not what the group has committed.
+    pub(crate) fn start_at(&mut self, offset: i64) {
+        if self.pending.is_empty() {
+            self.watermark = Some(offset);
+        }
+    }
+
     /// Notes that nothing will be delivered from `from` to `end`, where all below
     /// `from` is finished: a hole at the end of a partition leaves no lag behind.
     pub(crate) fn close_hole(&mut self, from: i64, end: i64) {
@@ -146,6 +153,16 @@ mod tests {
         tracker.finish(3);
         assert_eq!(tracker.delivered_to(), Some(9));
         assert_eq!(OffsetTracker::default().delivered_to(), None);
+    }
+
+    #[test]
+    fn what_lies_below_the_start_is_not_waited_for() {
+        let mut tracker = OffsetTracker::default();
+        tracker.start_at(7);
+        assert_eq!((tracker.committable(), tracker.delivered_to()), (Some(7), Some(7)));
+        tracker.begin(9);
+        tracker.start_at(12);
+        assert_eq!(tracker.committable(), Some(7), "it has started");
     }
 
     #[test]
