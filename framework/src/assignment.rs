@@ -364,6 +364,7 @@ impl Assignment {
         leaving.iter().for_each(|owned| owned.partition.begin_drain());
         let started = Instant::now();
         if lost {
+            self.owned().committer.membership_ended();
             // Another member may have them already: nothing is waited for or committed.
             leaving.iter().for_each(|owned| owned.worker.abort());
         } else {

@@ -45,6 +45,8 @@ pub(crate) struct Committer {
     interval: Duration,
     next: Instant,
     under_way: bool,
+    /// The request under way was sent by a membership that has ended.
+    late: bool,
     failing_since: Option<Instant>,
     /// Failures shorter than this are part of a rebalance.
     patience: Duration,
@@ -52,7 +54,14 @@ pub(crate) struct Committer {
 
 impl Committer {
     pub(crate) fn new(interval: Duration, patience: Duration) -> Self {
-        Self { interval, next: Instant::now() + interval, under_way: false, failing_since: None, patience }
+        Self {
+            interval,
+            next: Instant::now() + interval,
+            under_way: false,
+            late: false,
+            failing_since: None,
+            patience,
+        }
     }
 
     /// How long until the next commit may be due.
@@ -76,10 +85,17 @@ impl Committer {
         }
     }
 
+    /// Notes that the group has forgotten this member. What it answers to a request
+    /// that is under way says nothing of the next membership.
+    pub(crate) fn membership_ended(&mut self) {
+        self.late = self.under_way;
+    }
+
     /// Notes the result of the request that is under way. Says whether the group
     /// has forgotten this member.
     pub(crate) fn result(&mut self, result: &Result<(), KafkaError>) -> bool {
         self.under_way = false;
+        let late = std::mem::take(&mut self.late);
         match result {
             Ok(()) => {
                 if self.failing_since.take().is_some() {
@@ -89,7 +105,7 @@ impl Committer {
             }
             Err(error) => {
                 self.failed(error);
-                is(error, RDKafkaErrorCode::UnknownMemberId)
+                is(error, RDKafkaErrorCode::UnknownMemberId) && !late
             }
         }
     }
@@ -150,6 +166,9 @@ mod tests {
         assert!(!committer.result(&error(RDKafkaErrorCode::IllegalGeneration)));
         assert!(!committer.under_way);
         assert!(committer.result(&error(RDKafkaErrorCode::UnknownMemberId)));
+        committer.under_way = true;
+        committer.membership_ended();
+        assert!(!committer.result(&error(RDKafkaErrorCode::UnknownMemberId)), "an answer to the one before");
         assert!(!committer.result(&Ok(())));
         assert!(committer.failing_since.is_none());
     }
