@@ -205,7 +205,12 @@ impl Assignment {
     /// work left.
     pub(crate) fn end(&self, consumer: &Consumer, limit: Duration) -> usize {
         let partitions: Vec<_> = self.owned().partitions.drain().map(|(_, owned)| owned).collect();
-        self.commit_and_abandon(consumer, partitions, limit)
+        let names = names_of(&partitions);
+        let unfinished = self.commit_and_abandon(consumer, partitions, limit);
+        if !names.is_empty() {
+            self.setup.hooks.revoked(&names);
+        }
+        unfinished
     }
 
     fn owned(&self) -> MutexGuard<'_, Owned> {
