@@ -75,3 +75,87 @@ async fn two_applications_may_make_the_same_days_at_once() {
     effects.sort_unstable();
     assert_eq!(effects, (0..DAYS * 3).map(|place| place / 3).collect::<Vec<_>>());
 }
+
+/// Days that Onceward has made, and not dropped.
+async fn days(world: &World) -> i64 {
+    world.database.number("select count(*) from onceward_bucket where bucket < '2002-01-01'").await
+}
+
+async fn handle(world: &World, records: impl IntoIterator<Item = (i64, i64)>) {
+    world
+        .send(records.into_iter().map(|(number, time)| Sent {
+            number,
+            timestamp: Some(time),
+            ..Sent::default()
+        }))
+        .await;
+    let running = Running::start(app(world).state(Script::good()).handler(world.route(one {})));
+    world.caught_up().await;
+    running.stop().await.unwrap();
+}
+
+const NOON: i64 = LONG_AGO + DAY / 2;
+const WRITTEN_LONG_AGO: &str =
+    "update onceward_bucket set written_at = now() - interval '20 days' where bucket = '2001-02-03'";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_day_that_is_old_but_written_to_is_kept() {
+    let world = world(stack_or_leave_out!()).await;
+    handle(&world, [(0, NOON), (1, NOON + DAY)]).await;
+    world.database.execute(WRITTEN_LONG_AGO).await;
+    let running = Running::start(app(&world).state(Script::good()).handler(world.route(one {})));
+    eventually("the one that nobody wrote to is dropped", async || days(&world).await == 1).await;
+    running.stop().await.unwrap();
+    assert_eq!(world.claims().await, 1);
+    // It is made again when it is needed.
+    handle(&world, [(2, NOON), (3, NOON + DAY)]).await;
+    world.effects_once_in_order(0..4).await;
+}
+
+/// Detaching waits for transactions under way, and gives up after a while.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drop_that_was_interrupted_is_finished_by_the_next_instance() {
+    let world = world(stack_or_leave_out!()).await;
+    handle(&world, [(0, NOON)]).await;
+    world.database.execute(WRITTEN_LONG_AGO).await;
+    let mut long = world.database.connect().await;
+    long.execute("begin; lock table only onceward_dedupe in row exclusive mode").await.unwrap();
+    let start = || Running::start(app(&world).state(Script::good()).handler(world.route(one {})));
+    let first = start();
+    eventually("the drop is given up half done", async || {
+        let half_done = "select count(*) from pg_inherits where inhdetachpending and not exists (
+                         select from pg_stat_activity where datname = current_database() and state = 'active'
+                         and query like 'alter table onceward_dedupe%')";
+        world.database.number(half_done).await == 1
+    })
+    .await;
+    first.stop().await.unwrap();
+    long.execute("commit").await.unwrap();
+    let second = start();
+    eventually("the day is dropped", async || days(&world).await == 0).await;
+    second.stop().await.unwrap();
+    let left = "select count(*) from pg_class where relname = 'onceward_dedupe_20010203'";
+    assert_eq!(world.database.number(left).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_of_a_day_that_is_being_dropped_is_handled_without_a_failure() {
+    let (world, script) = (world(stack_or_leave_out!()).await, Script::good());
+    handle(&world, [(0, NOON)]).await;
+    world.database.execute(WRITTEN_LONG_AGO).await;
+    let mut long = world.database.connect().await;
+    long.execute("begin; lock table only onceward_dedupe in row exclusive mode").await.unwrap();
+    let running = Running::start(app(&world).state(script.clone()).handler(world.route(one {})));
+    eventually("the drop has begun", async || {
+        world.database.number("select count(*) from pg_inherits where inhdetachpending").await == 1
+    })
+    .await;
+    world.send([Sent { number: 1, timestamp: Some(NOON), ..Sent::default() }]).await;
+    script.called(1).await;
+    long.execute("commit").await.unwrap();
+    world.caught_up().await;
+    running.stop().await.unwrap();
+    world.effects_once_in_order(0..2).await;
+    script.blames_only(&[]);
+    assert_eq!(days(&world).await, 1);
+}

@@ -1,6 +1,7 @@
 //! Drops what was done so long ago that no copy of it can come any more.
 
 use super::StoreError;
+use super::migrate::{Partition, State};
 use super::postgres::{Postgres, execute};
 use sqlx::postgres::PgConnection;
 use std::time::Duration;
@@ -38,29 +39,50 @@ async fn drop_old(postgres: &Postgres, window: Duration) -> Result<(), StoreErro
 }
 
 async fn drop_days(connection: &mut PgConnection, window: Duration) -> Result<(), StoreError> {
-    let old: Vec<(String, i32)> = sqlx::query_as(
-        "select 'onceward_dedupe_' || to_char(bucket, 'YYYYMMDD'), bucket - date '1970-01-01' from onceward_bucket \
-         where written_at < now() - make_interval(secs => $1)",
+    // One day after the other: PostgreSQL detaches no second one while a drop that was
+    // interrupted is unfinished.
+    let old: Vec<i32> = sqlx::query_scalar(
+        "select bucket - date '1970-01-01' from onceward_bucket \
+         where written_at < now() - make_interval(secs => $1) order by bucket",
     )
     .bind(window.as_secs_f64())
     .fetch_all(&mut *connection)
     .await?;
-    for (name, day) in old {
-        let attached: bool =
-            sqlx::query_scalar("select exists (select from pg_inherits where inhrelid = to_regclass($1))")
-                .bind(&name)
-                .fetch_one(&mut *connection)
-                .await?;
-        if attached {
-            // Waits for the transactions under way, and makes none wait.
-            execute(connection, &format!("alter table onceward_dedupe detach partition {name} concurrently"))
-                .await?;
-        }
-        let forget = format!(
-            "drop table if exists {name}; delete from onceward_bucket where bucket = date '1970-01-01' + {day}"
-        );
-        execute(connection, &forget).await?;
-        tracing::info!(table = name, "dropped: nothing was written to it for the dedupe window");
+    for day in old {
+        // Nobody makes a day meanwhile, and who made one before has noted that.
+        execute(connection, "select pg_advisory_lock(hashtextextended('onceward_dedupe', 0))").await?;
+        let dropped = drop_day(connection, day, window).await;
+        execute(connection, "select pg_advisory_unlock(hashtextextended('onceward_dedupe', 0))").await?;
+        dropped?;
     }
+    Ok(())
+}
+
+async fn drop_day(connection: &mut PgConnection, day: i32, window: Duration) -> Result<(), StoreError> {
+    let still_old: bool = sqlx::query_scalar(
+        "select exists (select from onceward_bucket where bucket = date '1970-01-01' + $1 \
+         and written_at < now() - make_interval(secs => $2))",
+    )
+    .bind(day)
+    .bind(window.as_secs_f64())
+    .fetch_one(&mut *connection)
+    .await?;
+    if !still_old {
+        return Ok(());
+    }
+    let partition = Partition::of_day(connection, day).await?;
+    let name = &partition.name;
+    // Waits for the transactions under way, and makes none wait.
+    let detach = match partition.state {
+        State::Attached => format!("alter table onceward_dedupe detach partition {name} concurrently"),
+        State::HalfDetached => format!("alter table onceward_dedupe detach partition {name} finalize"),
+        State::Apart => "select".to_owned(),
+    };
+    execute(connection, &detach).await?;
+    let forget = format!(
+        "drop table if exists {name}; delete from onceward_bucket where bucket = date '1970-01-01' + {day}"
+    );
+    execute(connection, &forget).await?;
+    tracing::info!(table = name, "dropped: nothing was written to it for the dedupe window");
     Ok(())
 }

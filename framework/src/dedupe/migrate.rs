@@ -130,34 +130,65 @@ async fn version(connection: &mut PgConnection) -> Result<(i64, i64), sqlx::Erro
     .await
 }
 
+/// The partition of a day (since 1970-01-01).
+#[derive(Debug)]
+pub(super) struct Partition {
+    pub(super) name: String,
+    pub(super) state: State,
+}
+
+#[derive(Debug)]
+pub(super) enum State {
+    Attached,
+    /// A drop was interrupted: it takes no rows.
+    HalfDetached,
+    /// Not there, or a table of its own.
+    Apart,
+}
+
+impl Partition {
+    pub(super) async fn of_day(connection: &mut PgConnection, day: i32) -> Result<Self, StoreError> {
+        let (name, half_detached): (String, Option<bool>) = sqlx::query_as(
+            "select name, (select inhdetachpending from pg_inherits \
+             where inhparent = 'onceward_dedupe'::regclass and inhrelid = to_regclass(name)) \
+             from (select 'onceward_dedupe_' || to_char(date '1970-01-01' + $1, 'YYYYMMDD')) as day (name)",
+        )
+        .bind(day)
+        .fetch_one(connection)
+        .await?;
+        let state = match half_detached {
+            Some(false) => State::Attached,
+            Some(true) => State::HalfDetached,
+            None => State::Apart,
+        };
+        Ok(Self { name, state })
+    }
+}
+
 /// Makes the partition of a day (since 1970-01-01) and notes that it is written to.
 ///
 /// It is made apart and then attached: `CREATE TABLE .. PARTITION OF` would lock
 /// the parent against every open transaction.
 pub(crate) async fn make_day(connection: &mut PgConnection, day: i32) -> Result<(), StoreError> {
-    let name: String =
-        sqlx::query_scalar("select 'onceward_dedupe_' || to_char(date '1970-01-01' + $1, 'YYYYMMDD')")
-            .bind(day)
-            .fetch_one(&mut *connection)
-            .await?;
     execute(connection, "begin").await?;
     // One at a time: a second maker waits here and finds the table made.
     sqlx::query("select pg_advisory_xact_lock(hashtextextended('onceward_dedupe', 0))")
         .execute(&mut *connection)
         .await?;
-    let attached: bool = sqlx::query_scalar(
-        "select exists (select from pg_inherits where inhparent = 'onceward_dedupe'::regclass and inhrelid = to_regclass($1))",
-    )
-    .bind(&name)
-    .fetch_one(&mut *connection)
-    .await?;
-    if !attached {
-        let make = format!(
-            "create table {name} (like onceward_dedupe including defaults);
-             alter table onceward_dedupe attach partition {name}
+    let Partition { name, state } = Partition::of_day(connection, day).await?;
+    let make = match state {
+        State::Attached => None,
+        State::HalfDetached => Some(format!("alter table onceward_dedupe detach partition {name} finalize")),
+        State::Apart => {
+            Some(format!("create table if not exists {name} (like onceward_dedupe including defaults)"))
+        }
+    };
+    if let Some(make) = make {
+        let attach = format!(
+            "alter table onceward_dedupe attach partition {name} \
              for values from (date '1970-01-01' + {day}) to (date '1970-01-01' + {day} + 1)"
         );
-        execute(connection, &make).await?;
+        execute(connection, &format!("{make}; {attach}")).await?;
     }
     sqlx::query(
         "insert into onceward_bucket (bucket) values (date '1970-01-01' + $1) \
