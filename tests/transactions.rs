@@ -285,9 +285,14 @@ async fn batch(records: Batch<(&[u8], Attempt)>, script: State<Script>, tx: &mut
 struct Witness(Arc<Mutex<Vec<(i64, String)>>>);
 
 impl Witness {
-    /// Whether the record at this offset ended so. A failure ends as its error says.
+    /// How often the record at this offset ended so. A failure ends as its error says.
+    fn count_at(&self, offset: i64, end: &str) -> usize {
+        let ends = self.0.lock().unwrap();
+        ends.iter().filter(|(at, outcome)| *at == offset && outcome.contains(end)).count()
+    }
+
     fn saw(&self, offset: i64, end: &str) -> bool {
-        self.0.lock().unwrap().iter().any(|(at, outcome)| *at == offset && outcome.contains(end))
+        self.count_at(offset, end) > 0
     }
 
     fn count(&self, end: &str) -> usize {

@@ -1,6 +1,7 @@
 //! Handlers that do wrong to the transaction they are given.
 
 use super::*;
+use onceward::extract::{Context, FromRecord, Rejection};
 use support::stack_or_leave_out;
 
 const COUNT: i64 = 60;
@@ -241,4 +242,82 @@ async fn what_a_handler_sets_for_its_transaction_changes_nothing_for_others() {
     world.effects_once_in_order(0..COUNT).await;
     script.blames_only(&[INSIDE]);
     assert!(script.calls().len() < 2 * 60, "{}", script.calls().len());
+}
+
+/// Panics at this number.
+struct Brittle(i64);
+
+impl<'a> FromRecord<'a> for Brittle {
+    fn from_record(record: Record<'a>, context: &'a Context) -> Result<Self, Rejection> {
+        let number = number(record.payload().unwrap_or_default()).unwrap();
+        let script = context.state::<Script>().unwrap();
+        assert!(!script.is_bad(number), "as the test wants it");
+        Ok(Self(number))
+    }
+}
+
+#[handler(topic = "overridden")]
+async fn brittle(
+    Brittle(number): Brittle,
+    Attempt(attempt): Attempt,
+    script: State<Script>,
+    tx: &mut Tx,
+) -> HandlerResult {
+    script.play(number, attempt, tx).await
+}
+
+#[handler(topic = "overridden")]
+async fn brittle_batch(
+    records: Batch<(Brittle, Attempt)>,
+    script: State<Script>,
+    tx: &mut Tx,
+) -> HandlerResult {
+    for (Brittle(number), Attempt(attempt)) in records {
+        script.play(number, attempt, tx).await?;
+    }
+    Ok(())
+}
+
+/// A panic in code of the application's outside the handler: it holds its record,
+/// as one in the handler does, and the application goes on.
+async fn a_panic_outside_the_handler<H: Handler>(world: World, route: Route<H>, script: Script) {
+    let witness = Witness::default();
+    world.send_numbers(0..COUNT).await;
+    world.send([Sent { number: COUNT, partition: 1, ..Sent::default() }]).await;
+    let app = world.app().state(script.clone()).handler(route.around(witness.clone()));
+    let running = Running::start(app);
+    eventually("it is held", async || witness.count_at(INSIDE, "panicked") >= 2).await;
+    world.committed(INSIDE).await;
+    script.called(COUNT).await;
+    script.behave();
+    world.caught_up().await;
+    running.stop().await.unwrap();
+    world.effects_once(0..COUNT + 1).await;
+    script.blames_only(&[INSIDE]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_in_an_extractor_holds_its_own_record() {
+    let world = World::new(stack_or_leave_out!(), 2).await;
+    let route = world.route(brittle {});
+    a_panic_outside_the_handler(world, route, Script::new(Misdeed::Panics, [INSIDE])).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_in_an_extractor_holds_its_own_record_in_a_batch() {
+    let world = World::new(stack_or_leave_out!(), 2).await;
+    let route = world.route(brittle_batch {});
+    a_panic_outside_the_handler(world, route, Script::new(Misdeed::Panics, [INSIDE])).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_in_an_identity_function_holds_its_own_record() {
+    let world = World::new(stack_or_leave_out!(), 2).await;
+    let script = Script::new(Misdeed::Panics, [INSIDE]);
+    let panicking = script.clone();
+    let route = world.route(one {}).identity(IdentitySource::function(move |record| {
+        assert!(!panicking.is_bad(number(record.payload()?).ok()?), "as the test wants it");
+        None
+    }));
+    a_panic_outside_the_handler(world, route, script).await;
 }

@@ -23,17 +23,23 @@ impl RecordMiddleware for CatchPanic {
         // the transaction, whose connection is closed.
         poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| handling.as_mut().poll(context))) {
             Ok(poll) => poll,
-            Err(panic) => Poll::Ready(Err(HandlerError::of_kind(ErrorKind::Panicked, message(&*panic)))),
+            Err(panic) => Poll::Ready(Err(error("the handler", &*panic))),
         })
         .await
     }
 }
 
-fn message(panic: &(dyn Any + Send)) -> String {
+/// The same for code that decodes a record or finds out its identity.
+pub(super) fn without_panic<T>(what: &str, work: impl FnOnce() -> T) -> HandlerResult<T> {
+    // Unwind safe: what it was making is dropped.
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| error(what, &*panic))
+}
+
+fn error(what: &str, panic: &(dyn Any + Send)) -> HandlerError {
     let text = panic
         .downcast_ref::<&str>()
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("a value that is no text");
-    format!("the handler panicked: {text}")
+    HandlerError::of_kind(ErrorKind::Panicked, format!("{what} panicked: {text}"))
 }

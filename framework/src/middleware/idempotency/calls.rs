@@ -1,11 +1,13 @@
 //! Calls of the handler through the middleware that stand around each.
 
 use super::attempts::{Attempt, Attempts};
+use crate::dedupe::Claim;
 use crate::handler::{Handled, Handler, Rejected};
+use crate::middleware::catch_panic::without_panic;
 use crate::middleware::{Delivery, Next, Stack};
 use crate::route::Parts;
 use crate::tx::Tx;
-use crate::{HandlerError, HandlerResult, Outcome, Run};
+use crate::{HandlerError, HandlerResult, Outcome, Record, Run};
 use std::sync::{Mutex, PoisonError};
 
 /// What is needed to call the handler.
@@ -24,7 +26,26 @@ impl<'r, S: Stack, H: Handler> Calls<'r, S, H> {
     where
         'r: 'b,
     {
-        self.parts.handler.extract(part, &self.parts.bound.context)
+        let parts = self.parts;
+        let extract = |part: Run<'b>| {
+            without_panic("an extractor", || parts.handler.extract(part, &parts.bound.context))
+        };
+        extract(part).unwrap_or_else(|error| {
+            let panics = |record| extract(part.with(std::slice::from_ref(record))).is_err();
+            let index = part.records().iter().position(panics).unwrap_or(0);
+            Err(Rejected { index, error })
+        })
+    }
+
+    /// The identities of a part.
+    pub(super) fn claims(&self, part: Run<'_>) -> Result<Vec<Claim>, Rejected> {
+        let identity = &self.parts.bound.identity;
+        let claim = |(index, record): (usize, Record<'_>)| {
+            let identity = without_panic("the identity's function", || identity.of(record));
+            let identity = identity.map_err(|error| Rejected { index, error })?;
+            Ok(Claim { identity, offset: record.offset() })
+        };
+        part.iter().enumerate().map(claim).collect()
     }
 
     /// Calls the handler once.

@@ -3,7 +3,7 @@
 use super::attempts::{Attempt, Attempts};
 use super::calls::Calls;
 use crate::dedupe::{Claim, Dedupe};
-use crate::handler::Handler;
+use crate::handler::{Handler, Rejected};
 use crate::middleware::Stack;
 use crate::{Outcome, Record, Run};
 use std::collections::HashSet;
@@ -24,10 +24,10 @@ impl<S: Stack, H: Handler> Attempts for Marked<'_, S, H> {
 
     async fn attempt<'a>(&'a self, part: Run<'a>, apart: bool) -> Attempt {
         let bound = &self.calls.parts.bound;
-        let claims: Vec<Claim> = part
-            .iter()
-            .map(|record| Claim { identity: bound.identity.of(record), offset: record.offset() })
-            .collect();
+        let claims = match self.calls.claims(part) {
+            Ok(claims) => claims,
+            Err(Rejected { index, error }) => return Attempt::Culprit(index, error),
+        };
         let seen = match self.dedupe.seen(bound.scope, &claims).await {
             Ok(seen) => seen,
             Err(error) => return error.into(),

@@ -34,10 +34,10 @@ impl<S: Stack, H: Handler> Attempts for InTransaction<'_, S, H> {
 
     async fn attempt<'a>(&'a self, part: Run<'a>, apart: bool) -> Attempt {
         let bound = &self.calls.parts.bound;
-        let claims: Vec<Claim> = part
-            .iter()
-            .map(|record| Claim { identity: bound.identity.of(record), offset: record.offset() })
-            .collect();
+        let claims = match self.calls.claims(part) {
+            Ok(claims) => claims,
+            Err(Rejected { index, error }) => return Attempt::Culprit(index, error),
+        };
         // Before BEGIN, so that no decoding holds a transaction open.
         let decoded = self.decode(part);
         let (unit, fresh) = match self.postgres.begin(part.assigned(), bound.scope, &claims).await {
