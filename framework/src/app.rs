@@ -288,6 +288,8 @@ impl App {
             ));
         }
         check_routes(&self.routes, &self.context, &config)?;
+        check_policy("unmatched", self.unmatched.keys(), &self.routes)?;
+        check_policy("event_type", self.event_types.keys(), &self.routes)?;
         let dedupe = connect(&config).await?;
         let groups = group(self.routes)?;
         for routes in groups.values() {
@@ -304,12 +306,7 @@ impl App {
         for (name, routes) in groups {
             let group: Arc<str> = name.into();
             let topics = topics_of(&routes);
-            let needs_dead_letters =
-                topics.iter().any(|topic| self.unmatched.get(topic) == Some(&Unmatched::DeadLetter));
-            let dead_letter = match needs_dead_letters {
-                false => None,
-                true => Some(dead_letters(&config, &topics, &self.unmatched).await?),
-            };
+            let dead_letter = dead_letters(&config, &topics, &self.unmatched).await?;
             let bound = bind(routes, &group, &dedupe, &context, &self.retired).await?;
             let routers = routers(RouterParts {
                 group: group.clone(),
@@ -543,6 +540,27 @@ fn check_pair(one: &Settings, other: &Settings) -> Result<(), Error> {
     }
 }
 
+/// Whether a policy of this name (a topic, or a pattern as a handler has it) is about one of these topics.
+fn is_read(name: &str, topics: &[String]) -> bool {
+    topics.iter().any(|topic| topic == name || matches(topic, name))
+}
+
+/// A policy for a topic that nobody reads is a misspelt one.
+fn check_policy<'n>(
+    setting: &'static str,
+    names: impl Iterator<Item = &'n String>,
+    routes: &Routes,
+) -> Result<(), Error> {
+    let topics = topics_of(routes);
+    match names.filter(|name| !is_read(name, &topics)).min() {
+        None => Ok(()),
+        Some(name) => Err(Error::config(
+            setting,
+            format!("names topic `{name}`, which no handler reads; they read {topics:?}"),
+        )),
+    }
+}
+
 fn matches(pattern: &str, topic: &str) -> bool {
     pattern.starts_with('^') && Regex::new(pattern).is_ok_and(|pattern| pattern.is_match(topic))
 }
@@ -598,14 +616,22 @@ fn topics_of(routes: &Routes) -> Vec<String> {
     topics
 }
 
+/// What publishes dead letters, where a policy of the group asks for them.
 async fn dead_letters(
     config: &Resolved,
     topics: &[String],
     unmatched: &HashMap<String, Unmatched>,
-) -> Result<DeadLetters, Error> {
-    let theirs = topics.iter().filter(|topic| unmatched.get(*topic) == Some(&Unmatched::DeadLetter));
-    topics::check(config, theirs.map(|topic| dead_letter::topic_of(topic)).collect()).await?;
-    DeadLetters::new(&config.client()).map_err(|source| Error::Kafka {
+) -> Result<Option<DeadLetters>, Error> {
+    let theirs: Vec<&String> = unmatched
+        .iter()
+        .filter(|(name, policy)| **policy == Unmatched::DeadLetter && is_read(name, topics))
+        .map(|(name, _)| name)
+        .collect();
+    if theirs.is_empty() {
+        return Ok(None);
+    }
+    topics::check(config, theirs.into_iter().map(|topic| dead_letter::topic_of(topic)).collect()).await?;
+    DeadLetters::new(&config.client()).map(Some).map_err(|source| Error::Kafka {
         action: "create the producer of dead letters".into(),
         brokers: config.brokers.clone(),
         source,
