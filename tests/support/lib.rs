@@ -9,10 +9,10 @@ pub mod proxy;
 
 use onceward::{App, CancellationToken};
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{Offset, TopicPartitionList};
@@ -86,7 +86,13 @@ impl Stack {
     /// Makes a topic of a name of its own, with these topic settings.
     pub async fn topic_with(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) -> String {
         let name = unique(name);
-        let mut topic = NewTopic::new(&name, partitions, TopicReplication::Fixed(1));
+        self.topic_named(&name, partitions, settings).await;
+        name
+    }
+
+    /// Makes a topic of this name.
+    pub async fn topic_named(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) {
+        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
         for (setting, value) in settings {
             topic = topic.set(setting, value);
         }
@@ -95,7 +101,19 @@ impl Stack {
         for result in results {
             result.expect("the topic is made");
         }
-        name
+    }
+
+    /// Gives a topic these settings, and no others.
+    pub async fn alter_topic(&self, name: &str, settings: &[(&str, &str)]) {
+        let mut change = AlterConfig::new(ResourceSpecifier::Topic(name));
+        for (setting, value) in settings {
+            change = change.set(setting, value);
+        }
+        let results =
+            self.admin().alter_configs([&change], &AdminOptions::new()).await.expect("Kafka answers");
+        for result in results {
+            result.expect("the topic is changed");
+        }
     }
 
     /// A client for settings and deletions.
@@ -131,20 +149,33 @@ impl Stack {
 
     /// The offset that a group has committed for a partition.
     pub fn committed(&self, group: &str, topic: &str, partition: i32) -> Option<i64> {
-        let consumer: BaseConsumer = self.client().set("group.id", group).create().expect("a consumer");
+        self.offset_of(group, topic, partition).expect("Kafka answers")
+    }
+
+    fn offset_of(&self, group: &str, topic: &str, partition: i32) -> KafkaResult<Option<i64>> {
+        let consumer: BaseConsumer = self.client().set("group.id", group).create()?;
         let mut list = TopicPartitionList::new();
         list.add_partition(topic, partition);
-        let committed = consumer.committed_offsets(list, PATIENCE).expect("Kafka answers");
-        match committed.elements()[0].offset() {
+        let committed = consumer.committed_offsets(list, PATIENCE)?;
+        Ok(match committed.elements()[0].offset() {
             Offset::Offset(offset) => Some(offset),
             _ => None,
-        }
+        })
     }
 
     /// The oldest offset of a partition and the one behind its newest.
     pub fn watermarks(&self, topic: &str, partition: i32) -> (i64, i64) {
-        let consumer: BaseConsumer = self.client().create().expect("a consumer");
-        consumer.fetch_watermarks(topic, partition, PATIENCE).expect("Kafka answers")
+        self.range_of(topic, partition).expect("Kafka answers")
+    }
+
+    fn range_of(&self, topic: &str, partition: i32) -> KafkaResult<(i64, i64)> {
+        let consumer: BaseConsumer = self.client().create()?;
+        consumer.fetch_watermarks(topic, partition, PATIENCE)
+    }
+
+    fn has_no_lag(&self, group: &str, topic: &str, partition: i32) -> KafkaResult<bool> {
+        let (_, end) = self.range_of(topic, partition)?;
+        Ok(end == 0 || self.offset_of(group, topic, partition)? == Some(end))
     }
 
     /// Waits until a group has committed all there is in a topic.
@@ -153,10 +184,8 @@ impl Stack {
         eventually(&what, async || {
             let (stack, group, topic) = (self.clone(), group.to_owned(), topic.to_owned());
             tokio::task::spawn_blocking(move || {
-                (0..partitions).all(|partition| {
-                    let (_, end) = stack.watermarks(&topic, partition);
-                    end == 0 || stack.committed(&group, &topic, partition) == Some(end)
-                })
+                // A broker that was just started or just mended may not answer yet.
+                (0..partitions).all(|partition| stack.has_no_lag(&group, &topic, partition).unwrap_or(false))
             })
             .await
             .expect("no panic")
@@ -166,9 +195,15 @@ impl Stack {
 
     /// Runs `stack/ctl`, to break and mend the servers.
     pub fn ctl(&self, words: &[&str]) {
-        let ctl = concat!(env!("CARGO_MANIFEST_DIR"), "/../stack/ctl");
-        let status = Command::new(ctl).args(words).status().expect("stack/ctl runs");
+        let status = Self::ctl_command(words).status().expect("stack/ctl runs");
         assert!(status.success(), "stack/ctl {words:?}: {status}");
+    }
+
+    /// `stack/ctl`, which works on the servers of `STACK_DIR`.
+    pub fn ctl_command(words: &[&str]) -> Command {
+        let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../stack/ctl"));
+        command.args(words);
+        command
     }
 
     /// An application on these servers: quick commits, and sessions of 6 s.
@@ -215,6 +250,20 @@ pub async fn produce(
     for (key, payload) in records {
         let record = FutureRecord::<str, str>::to(topic).key(&key).payload(&payload);
         deliveries.push(enqueue(producer, record).await);
+    }
+    for delivery in deliveries {
+        delivery.await.expect("the producer lives").expect("the record is acknowledged");
+    }
+}
+
+/// Adds so many records to a partition, numbered from 0, and waits for all acknowledgements.
+pub async fn fill(stack: &Stack, topic: &str, partition: i32, count: usize) {
+    let producer = stack.producer();
+    let mut deliveries = Vec::new();
+    for number in 0..count {
+        let (key, payload) = (format!("key-{}", number % 10), number.to_string());
+        let record = FutureRecord::<str, str>::to(topic).partition(partition).key(&key).payload(&payload);
+        deliveries.push(enqueue(&producer, record).await);
     }
     for delivery in deliveries {
         delivery.await.expect("the producer lives").expect("the record is acknowledged");
