@@ -10,12 +10,10 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 use rdkafka::{Message, Offset, TopicPartitionList};
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use support::{PATIENCE, Running, Stack, eventually, fill, stack_or_leave_out, unique};
+use support::{Breakable, PATIENCE, Program, Running, Stack, eventually, fill, stack_or_leave_out, unique};
 use tokio::sync::Semaphore;
 
 /// What a handler has seen: partition, offset and attempt.
@@ -380,7 +378,7 @@ async fn a_failed_record_holds_back_its_partition_and_its_commit_until_it_succee
     for partition in 0..2 {
         fill(&stack, &topic, partition, 20).await;
     }
-    let route = fail_at_7 {}.route().topic(&topic).group(&group);
+    let route = fail_at_7 {}.route().topic(&topic).group(&group).dead_letter("none");
     let running = Running::start(stack.app().state(seen.clone()).state(healed.clone()).handler(route));
     let attempts = || seen.offsets(0).iter().filter(|offset| **offset == 7).count();
     eventually("it is tried again and again", async || attempts() >= 3).await;
@@ -491,33 +489,6 @@ async fn a_handler_that_blocks_its_thread_does_not_keep_the_consumer_from_pollin
     assert_eq!((seen.offsets(0).len(), *assignments.lock().unwrap()), (1, 1));
 }
 
-/// A process of its own, whose memory can be looked at.
-struct Program(Child);
-
-impl Program {
-    /// Starts `test` of this file, which is ignored otherwise, with these variables.
-    fn start(test: &str, variables: &[(&str, &str)]) -> Self {
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", test, "--ignored", "--nocapture"]).envs(variables.iter().copied());
-        Self(command.spawn().unwrap())
-    }
-
-    /// The bytes that are its own, without what it maps from files.
-    fn memory(&self) -> usize {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[tokio::test]
 #[ignore = "a program that another test starts"]
 async fn stuck_at_partition_0_with_little_memory() {
@@ -623,55 +594,6 @@ fn commits_of(stack: &Stack, group: &str) -> usize {
 }
 
 // --- a broker that goes away ---
-
-/// A Kafka of its own, that can be broken.
-struct Breakable {
-    stack: Stack,
-    folder: PathBuf,
-}
-
-impl Breakable {
-    fn start(stack: Stack) -> Self {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(unique("kafka"));
-        std::fs::create_dir_all(folder.join("kafka")).unwrap();
-        let shared = std::env::var("STACK_DIR").expect("set where KAFKA_BROKERS is");
-        std::os::unix::fs::symlink(Path::new(&shared).join("kafka/libs"), folder.join("kafka/libs")).unwrap();
-        let mut kafka = Self { stack, folder };
-        kafka.ctl(&["start", "kafka"]);
-        kafka.stack.brokers = kafka.variable("KAFKA_BROKERS");
-        kafka
-    }
-
-    fn ctl(&self, words: &[&str]) {
-        let mut command = Stack::ctl_command(words);
-        command
-            .env("STACK_DIR", &self.folder)
-            .env_remove("STACK_KAFKA_PORT")
-            .env_remove("STACK_POSTGRES_PORT");
-        let status = command.status().unwrap();
-        assert!(status.success(), "stack/ctl {words:?}: {status}");
-    }
-
-    /// Sends the broker's process a signal.
-    fn signal(&self, signal: &str) {
-        let status = Command::new("kill").args([signal, &self.variable("STACK_PID_KAFKA")]).status().unwrap();
-        assert!(status.success());
-    }
-
-    fn variable(&self, name: &str) -> String {
-        let text = std::fs::read_to_string(self.folder.join("env")).unwrap();
-        let start = format!("export {name}=");
-        text.lines().find_map(|line| line.strip_prefix(&start)).unwrap().to_owned()
-    }
-}
-
-impl Drop for Breakable {
-    fn drop(&mut self) {
-        self.ctl(&["stop", "kafka", "--kill"]);
-        // What is left is in the target folder.
-        let _ = std::fs::remove_dir_all(&self.folder);
-    }
-}
 
 #[handler(topic = "overridden")]
 async fn note_slowly(record: Record<'_>, seen: State<Seen>) {

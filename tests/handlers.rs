@@ -506,9 +506,14 @@ async fn a_copy_in_the_dead_letter_topic_is_the_record_byte_for_byte() {
 async fn a_dead_letter_topic_that_is_missing_is_refused_at_startup() {
     let stack = stack_or_leave_out!();
     let (topic, group, lines) = (with_a_stranger(&stack).await, unique("group"), Lines::default());
-    let app = by_type(&stack, &topic, &group, &lines).unmatched(&topic, Unmatched::DeadLetter);
+    let mut never = onceward::DeadLetterConfig::default();
+    never.create = Some(false);
+    let app = by_type(&stack, &topic, &group, &lines).dead_letters(never);
     let error = app.run().await.unwrap_err().to_string();
-    assert!(error.contains(&format!("`{topic}.dlq`: it does not exist; create it")), "{error}");
+    assert!(
+        error.contains(&format!("`{topic}.dlq`: it does not exist, and `dead_letter.create`")),
+        "{error}"
+    );
     assert!(lines.all().is_empty());
 }
 
@@ -520,13 +525,15 @@ async fn a_dead_letter_that_the_broker_refuses_holds_its_record_back_until_it_ta
     let letters = format!("{topic}.dlq");
     stack.topic_named(&letters, 1, &[]).await;
     let (group, lines) = (unique("group"), Lines::default());
-    stack.alter_topic(&letters, &[("max.message.bytes", "2000")]).await;
     let payload = "x".repeat(10_000);
     produce_one(&stack.producer(), &topic, 0, Some("1"), &[("ce_type", "departed")]).await;
-    produce_one(&stack.producer(), &topic, 0, Some(&payload), &[("ce_type", "painted")]).await;
-    produce_one(&stack.producer(), &topic, 0, Some("3"), &[("ce_type", "landed")]).await;
     let app = by_type(&stack, &topic, &group, &lines).unmatched(&topic, Unmatched::DeadLetter);
     let running = Running::start(app);
+    eventually("it runs", async || lines.all() == ["departed 1"]).await;
+    // At the start it would be refused.
+    stack.alter_topic(&letters, &[("max.message.bytes", "2000")]).await;
+    produce_one(&stack.producer(), &topic, 0, Some(&payload), &[("ce_type", "painted")]).await;
+    produce_one(&stack.producer(), &topic, 0, Some("3"), &[("ce_type", "landed")]).await;
     eventually("what is before it is committed", async || stack.committed(&group, &topic, 0) == Some(1))
         .await;
     assert_eq!(lines.all(), ["departed 1"]);

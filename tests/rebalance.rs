@@ -6,11 +6,10 @@ use onceward::{Config, Error, GroupProtocol};
 use rdkafka::producer::FutureRecord;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use support::{Running, Stack, eventually, fill, stack_or_leave_out, unique};
+use support::{Program, Running, Stack, eventually, fill, stack_or_leave_out, unique};
 use tokio::sync::Semaphore;
 
 use GroupProtocol::{Classic, Consumer};
@@ -496,40 +495,6 @@ async fn a_hook_on_start_that_fails_ends_the_application_before_it_consumes() {
 
 // --- processes ---
 
-/// A process that runs one of this file's ignored tests.
-struct Program(Child);
-
-impl Program {
-    fn start(test: &str, topic: &str, group: &str) -> Self {
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", test, "--ignored", "--nocapture"]);
-        command.env("TEST_TOPIC", topic).env("TEST_GROUP", group);
-        Self(command.spawn().unwrap())
-    }
-
-    fn signal(&self, signal: &str) {
-        assert!(Command::new("kill").args([signal, &self.0.id().to_string()]).status().unwrap().success());
-    }
-
-    async fn ended(&mut self) -> ExitStatus {
-        let mut status = None;
-        eventually("the program ends", || {
-            status = self.0.try_wait().unwrap();
-            std::future::ready(status.is_some())
-        })
-        .await;
-        status.unwrap()
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// The first record is done at once. The second one leaves a sign and takes for ever.
 #[handler(topic = "overridden")]
 async fn handle_one(record: Record<'_>) -> HandlerResult {
@@ -558,20 +523,22 @@ async fn a_signal_ends_it_cleanly_and_a_second_one_at_once() {
     for (signal, code) in [("-TERM", 143), ("-INT", 130)] {
         let (topic, group) = (stack.topic("signals", 1).await, unique("group"));
         fill(&stack, &topic, 0, 1).await;
-        let mut program = Program::start("program_that_handles_one", &topic, &group);
+        let mut program =
+            Program::start("program_that_handles_one", &[("TEST_TOPIC", &topic), ("TEST_GROUP", &group)]);
         stack.caught_up(&group, &topic, 1).await;
         program.signal(signal);
         assert!(program.ended().await.success(), "{signal}: nothing was in flight");
 
         fill(&stack, &topic, 0, 1).await;
-        let mut program = Program::start("program_that_handles_one", &topic, &group);
+        let mut program =
+            Program::start("program_that_handles_one", &[("TEST_TOPIC", &topic), ("TEST_GROUP", &group)]);
         eventually("the second record is in flight", async || sign(&group).exists()).await;
         // So it would wait for it until the deadline of 20 s.
         program.signal(signal);
         let begun = Instant::now();
         eventually("the second signal ends it", || {
             program.signal(signal);
-            std::future::ready(matches!(program.0.try_wait(), Ok(Some(_))))
+            std::future::ready(program.has_ended())
         })
         .await;
         assert!(begun.elapsed() < Duration::from_secs(10));

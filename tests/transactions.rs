@@ -90,8 +90,9 @@ impl World {
         self.stack.app().database_url(&self.database.url).migrate(true).config(config())
     }
 
+    /// A culprit holds its partition, so that one can look at it.
     fn route<H: Handler>(&self, handler: H) -> Route<H> {
-        handler.route().topic(&self.topic).group(&self.group)
+        handler.route().topic(&self.topic).group(&self.group).dead_letter("none")
     }
 
     async fn caught_up(&self) {

@@ -4,6 +4,7 @@ pub use crate::extract::{Batch, Context, FromRecord};
 pub use crate::handler::{Handled, Handler, IntoHandled, Rejected, Settings, Tombstones};
 pub use crate::identity::IdentitySource;
 pub use crate::middleware::Delivery;
+use crate::{HandlerError, Outcome};
 pub use crate::{HandlerResult, Run};
 
 /// An extractor, as generated code uses it.
@@ -14,9 +15,12 @@ pub use crate::{HandlerResult, Run};
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be taken from a record",
     label = "not an extractor",
-    note = "handlers take `Json<T>`, `Bytes`, `&[u8]`, `Key<T>`, `Headers`, `Record`, `Position`, `Attempt`, `State<T>`, `&mut Tx`, or your own type that implements `FromRecord`"
+    note = "handlers take `Json<T>`, `Bytes`, `&[u8]`, `Key<T>`, `Headers`, `Record`, `Position`, `Attempt`, `State<T>`, `Publisher`, `&mut Tx`, or your own type that implements `FromRecord`"
 )]
 pub trait Argument<'a>: Sized {
+    /// Whether it publishes records.
+    const PUBLISHES: bool;
+
     /// Takes it from the one record of a call.
     ///
     /// # Errors
@@ -37,6 +41,8 @@ pub trait Argument<'a>: Sized {
 }
 
 impl<'a, E: FromRecord<'a>> Argument<'a> for E {
+    const PUBLISHES: bool = E::PUBLISHES;
+
     fn extract(run: Run<'a>, context: &'a Context) -> Result<Self, Rejected> {
         E::from_record(run.records()[0], context).map_err(|error| Rejected { index: 0, error: error.into() })
     }
@@ -47,5 +53,50 @@ impl<'a, E: FromRecord<'a>> Argument<'a> for E {
 
     fn check(context: &Context) -> Result<(), String> {
         <E as FromRecord>::check(context)
+    }
+}
+
+/// What a handler may return that takes a transaction: nothing to be published.
+#[diagnostic::on_unimplemented(
+    message = "a handler with a transaction cannot return `{Self}`",
+    label = "not a result of a handler with a transaction",
+    note = "return `HandlerResult`, `HandlerResult<Outcome>`, or from a batch handler `Vec<HandlerResult>` with one result a record",
+    note = "it cannot publish directly: sent after COMMIT, a crash loses the record; sent before it, a rollback leaves a ghost; write it to an outbox table in the transaction"
+)]
+pub trait IntoHandledInTransaction {
+    /// Converts it.
+    ///
+    /// # Errors
+    /// The handler's own error.
+    fn into_handled_in_transaction(self) -> HandlerResult<Handled>;
+}
+
+impl IntoHandledInTransaction for () {
+    fn into_handled_in_transaction(self) -> HandlerResult<Handled> {
+        self.into_handled()
+    }
+}
+
+impl IntoHandledInTransaction for Outcome {
+    fn into_handled_in_transaction(self) -> HandlerResult<Handled> {
+        self.into_handled()
+    }
+}
+
+impl<T: IntoHandledInTransaction, E: Into<HandlerError>> IntoHandledInTransaction for Result<T, E> {
+    fn into_handled_in_transaction(self) -> HandlerResult<Handled> {
+        self.map_err(Into::into)?.into_handled_in_transaction()
+    }
+}
+
+impl IntoHandledInTransaction for Vec<HandlerResult> {
+    fn into_handled_in_transaction(self) -> HandlerResult<Handled> {
+        self.into_handled()
+    }
+}
+
+impl IntoHandledInTransaction for Vec<HandlerResult<Outcome>> {
+    fn into_handled_in_transaction(self) -> HandlerResult<Handled> {
+        self.into_handled()
     }
 }

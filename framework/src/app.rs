@@ -1,19 +1,23 @@
 //! Everything, running.
 
 use crate::assignment::{Routers, Setup};
-use crate::config::{Config, DedupeKind, HandlerConfig, Resolved, Start};
-use crate::dead_letter::{self, DeadLetters};
+use crate::config::{Config, DeadLetterConfig, DedupeKind, HandlerConfig, Resolved, Start};
+use crate::dead_letter::{self, DeadLetters, RouteLetters};
 use crate::dedupe::{Dedupe, Memory};
 use crate::extract::Context;
+use crate::failure::Trials;
 use crate::handler::Settings;
 use crate::hooks::{Hooks, Steps};
 use crate::middleware;
 use crate::partition::Limits;
 use crate::poll::Poller;
+use crate::producer::Producer;
+use crate::publish::Publishing;
 use crate::route::{AnyRoute, Bound, Handle, IntoRoute};
 use crate::router::{EventRoute, EventType, Router, Unmatched};
 use crate::shutdown::{self, Shutdown};
-use crate::{BoxError, Error, TopicPartition, topics};
+use crate::topics::{self, matches};
+use crate::{BoxError, Error, TopicPartition};
 use regex::Regex;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -143,6 +147,12 @@ impl App {
     /// Sets how long a shutdown may take in all.
     pub fn shutdown_deadline(mut self, limit: Duration) -> Self {
         self.code.shutdown_deadline = Some(limit);
+        self
+    }
+
+    /// Says how the copies in dead-letter topics are made.
+    pub fn dead_letters(mut self, config: DeadLetterConfig) -> Self {
+        self.code.dead_letter = config;
         self
     }
 
@@ -291,29 +301,35 @@ impl App {
         check_policy("unmatched", self.unmatched.keys(), &self.routes)?;
         check_policy("event_type", self.event_types.keys(), &self.routes)?;
         let dedupe = connect(&config).await?;
-        let groups = group(self.routes)?;
+        let producer = Arc::new(Producer::new(config.clone())?);
+        let groups = group(self.routes);
         for routes in groups.values() {
-            let topics = topics_of(routes);
-            topics::check(&config, topics.clone()).await?;
-            if matches!(config.dedupe, DedupeKind::Postgres) {
-                topics::check_retention(&config, &topics).await?;
-            }
+            check_topics(&config, routes, &self.unmatched).await?;
         }
         let (sender, stop) = mpsc::unbounded_channel();
-        let (context, hooks) = (Arc::new(self.context), Arc::new(self.hooks));
+        let publishing = Arc::new(Publishing::new(producer.clone(), &config));
+        self.context.set_publishing(publishing.clone());
+        let common = Common {
+            dedupe: dedupe.clone(),
+            context: Arc::new(self.context),
+            trials: Arc::default(),
+            letters: DeadLetters::new(producer, config.dead_letter.clone()),
+            publishing,
+        };
+        let hooks = Arc::new(self.hooks);
+        let alone: Arc<tokio::sync::Mutex<()>> = Arc::default();
         let shutdown = Shutdown::new(config.shutdown_deadline);
         let mut setups = Vec::new();
         for (name, routes) in groups {
             let group: Arc<str> = name.into();
             let topics = topics_of(&routes);
-            let dead_letter = dead_letters(&config, &topics, &self.unmatched).await?;
-            let bound = bind(routes, &group, &dedupe, &context, &self.retired).await?;
+            let bound = bind(routes, &group, &common, &self.retired).await?;
             let routers = routers(RouterParts {
                 group: group.clone(),
                 bound,
                 event_types: self.event_types.clone(),
                 unmatched: self.unmatched.clone(),
-                dead_letter,
+                letters: common.letters.to(None, None),
                 stop: sender.clone(),
             });
             let setup = Setup {
@@ -330,6 +346,7 @@ impl App {
                 start: config.start,
                 out_of_range: config.out_of_range,
                 hooks: hooks.clone(),
+                alone: alone.clone(),
                 runtime: tokio::runtime::Handle::current(),
                 stop: sender.clone(),
             };
@@ -433,6 +450,14 @@ fn override_settings(settings: &mut Settings, overrides: &mut BTreeMap<String, H
     settings.group = given.group.or(settings.group.take());
     settings.timeout = given.timeout.or(settings.timeout);
     settings.max_run_records = given.max_run_records.or(settings.max_run_records);
+    let retry = &mut settings.failure.retry;
+    retry.max_attempts = given.max_attempts.unwrap_or(retry.max_attempts);
+    retry.max_elapsed = given.max_elapsed.unwrap_or(retry.max_elapsed);
+    retry.backoff = given.backoff.unwrap_or(retry.backoff);
+    retry.max_backoff = given.max_backoff.unwrap_or(retry.max_backoff);
+    settings.dead_letter = given.dead_letter.or(settings.dead_letter.take());
+    settings.rejected = given.rejected.or(settings.rejected.take());
+    settings.max_starts = given.max_starts.or(settings.max_starts);
 }
 
 fn check_routes(routes: &[Box<dyn AnyRoute>], context: &Context, config: &Resolved) -> Result<(), Error> {
@@ -465,6 +490,8 @@ fn check_routes(routes: &[Box<dyn AnyRoute>], context: &Context, config: &Resolv
         if settings.max_run_records == Some(0) {
             return Err(Error::handler(name, "`max_run_records` is 0; it must be at least 1"));
         }
+        settings.failure.check(name, route.is_fallible(), config.drain_deadline)?;
+        check_letters(settings)?;
         middleware::check(name, &route.layers())?;
         route.check(context).map_err(|problem| Error::handler(name, problem))?;
         if route.takes_transaction() {
@@ -473,6 +500,22 @@ fn check_routes(routes: &[Box<dyn AnyRoute>], context: &Context, config: &Resolv
         for other in &routes[..place] {
             check_pair(other.settings(), settings)?;
         }
+    }
+    Ok(())
+}
+
+fn check_letters(settings: &Settings) -> Result<(), Error> {
+    if settings.max_starts == Some(0) {
+        return Err(Error::handler(
+            &settings.name,
+            "`max_starts` is 0; it must be at least 1, the start at which a record is tried first",
+        ));
+    }
+    if settings.has_no_dead_letters() && settings.rejected.is_some() {
+        return Err(Error::handler(
+            &settings.name,
+            "has `rejected`, but `dead_letter = \"none\"`; take one of them out",
+        ));
     }
     Ok(())
 }
@@ -561,10 +604,6 @@ fn check_policy<'n>(
     }
 }
 
-fn matches(pattern: &str, topic: &str) -> bool {
-    pattern.starts_with('^') && Regex::new(pattern).is_ok_and(|pattern| pattern.is_match(topic))
-}
-
 /// Opens what is known of what was done.
 async fn connect(config: &Resolved) -> Result<Dedupe, Error> {
     match config.dedupe {
@@ -597,16 +636,55 @@ async fn connect(config: &Resolved) -> Result<Dedupe, Error> {
 type Routes = Vec<Box<dyn AnyRoute>>;
 
 /// The routes of each consumer group.
-fn group(routes: Routes) -> Result<BTreeMap<String, Routes>, Error> {
+fn group(routes: Routes) -> BTreeMap<String, Routes> {
     let mut groups: BTreeMap<String, Routes> = BTreeMap::new();
     for route in routes {
         let group = route.settings().group.clone().unwrap_or_default();
         groups.entry(group).or_default().push(route);
     }
-    for routes in groups.values() {
-        dead_letter::check(&topics_of(routes))?;
+    groups
+}
+
+/// Looks at the topics of a group, and at those for its dead letters.
+async fn check_topics(
+    config: &Resolved,
+    routes: &Routes,
+    unmatched: &HashMap<String, Unmatched>,
+) -> Result<(), Error> {
+    let read = topics_of(routes);
+    let letters = letter_topics(routes, &read, unmatched);
+    for (source, letters) in &letters {
+        dead_letter::check_circle(source, letters, &read)?;
     }
-    Ok(groups)
+    topics::check(config, read.clone()).await?;
+    dead_letter::check_topics(config, &letters).await?;
+    if matches!(config.dedupe, DedupeKind::Postgres) {
+        topics::check_retention(config, &read).await?;
+    }
+    Ok(())
+}
+
+/// The dead-letter topics of a group, each with the topic that it is for; not those
+/// of patterns, whose topics come later.
+fn letter_topics(
+    routes: &Routes,
+    read: &[String],
+    unmatched: &HashMap<String, Unmatched>,
+) -> Vec<(String, String)> {
+    let of_routes = routes.iter().flat_map(|route| {
+        let settings = route.settings();
+        settings.topics.iter().flat_map(|topic| {
+            settings.letter_topics(topic).into_iter().map(|letters| (topic.clone(), letters))
+        })
+    });
+    let of_nobody = unmatched
+        .iter()
+        .filter(|(name, policy)| **policy == Unmatched::DeadLetter && is_read(name, read))
+        .map(|(name, _)| (name.clone(), dead_letter::topic_of(name)));
+    let mut pairs: Vec<_> = of_routes.chain(of_nobody).filter(|(topic, _)| !topic.starts_with('^')).collect();
+    pairs.sort();
+    pairs.dedup();
+    pairs
 }
 
 fn topics_of(routes: &Routes) -> Vec<String> {
@@ -616,50 +694,43 @@ fn topics_of(routes: &Routes) -> Vec<String> {
     topics
 }
 
-/// What publishes dead letters, where a policy of the group asks for them.
-async fn dead_letters(
-    config: &Resolved,
-    topics: &[String],
-    unmatched: &HashMap<String, Unmatched>,
-) -> Result<Option<DeadLetters>, Error> {
-    let theirs: Vec<&String> = unmatched
-        .iter()
-        .filter(|(name, policy)| **policy == Unmatched::DeadLetter && is_read(name, topics))
-        .map(|(name, _)| name)
-        .collect();
-    if theirs.is_empty() {
-        return Ok(None);
-    }
-    topics::check(config, theirs.into_iter().map(|topic| dead_letter::topic_of(topic)).collect()).await?;
-    DeadLetters::new(&config.client()).map(Some).map_err(|source| Error::Kafka {
-        action: "create the producer of dead letters".into(),
-        brokers: config.brokers.clone(),
-        source,
-    })
-}
-
 /// A route at run time, and which records are its.
 struct BoundRoute {
     settings: Settings,
     route: Arc<dyn Handle>,
 }
 
+/// What all routes of the application share.
+struct Common {
+    dedupe: Dedupe,
+    context: Arc<Context>,
+    trials: Arc<Trials>,
+    letters: DeadLetters,
+    publishing: Arc<Publishing>,
+}
+
 async fn bind(
     routes: Routes,
-    group: &str,
-    dedupe: &Dedupe,
-    context: &Arc<Context>,
+    group: &Arc<str>,
+    common: &Common,
     retired: &[String],
 ) -> Result<Vec<BoundRoute>, Error> {
-    let scopes = scopes(dedupe, group, &routes, retired).await?;
+    let scopes = scopes(&common.dedupe, group, &routes, retired).await?;
     let bind = |(route, scope): (Box<dyn AnyRoute>, i32)| {
         let settings = route.settings().clone();
+        let letters = common.letters.to(settings.dead_letter.clone(), settings.rejected.clone());
         let bound = Bound {
-            context: context.clone(),
-            dedupe: dedupe.clone(),
+            context: common.context.clone(),
+            dedupe: common.dedupe.clone(),
             identity: settings.identity.clone(),
             scope,
             timeout: settings.timeout,
+            group: group.clone(),
+            name: settings.name.as_str().into(),
+            failure: settings.failure.clone(),
+            trials: common.trials.clone(),
+            letters: (!settings.has_no_dead_letters()).then_some(letters),
+            publishing: common.publishing.clone(),
         };
         BoundRoute { route: route.bind(bound), settings }
     };
@@ -690,12 +761,15 @@ async fn scopes(
     })
 }
 
+/// How often a process may end while it tries one record, unless a handler says so.
+const MAX_STARTS: u32 = 3;
+
 struct RouterParts {
     group: Arc<str>,
     bound: Vec<BoundRoute>,
     event_types: HashMap<String, EventType>,
     unmatched: HashMap<String, Unmatched>,
-    dead_letter: Option<DeadLetters>,
+    letters: RouteLetters,
     stop: mpsc::UnboundedSender<Error>,
 }
 
@@ -718,6 +792,7 @@ impl RouterParts {
         let (name, _) = routes.first()?;
         let event_type = self.event_types.get(topic).or_else(|| self.event_types.get(name)).cloned();
         let unmatched = self.unmatched.get(topic).or_else(|| self.unmatched.get(name)).copied();
+        let max_starts = routes.iter().map(|(_, bound)| bound.settings.max_starts.unwrap_or(MAX_STARTS));
         let max_run_records = routes.iter().filter_map(|(_, bound)| bound.settings.max_run_records).min();
         let route = |(_, bound): &(String, &BoundRoute)| EventRoute {
             event: bound.settings.event.clone(),
@@ -727,10 +802,11 @@ impl RouterParts {
         Some(Router {
             group: self.group.clone(),
             max_run_records,
+            max_starts: max_starts.min().unwrap_or(MAX_STARTS),
             routes: routes.iter().map(route).collect(),
             event_type: event_type.unwrap_or_default(),
             unmatched: unmatched.unwrap_or_default(),
-            dead_letter: self.dead_letter.clone(),
+            letters: self.letters.clone(),
             stop: self.stop.clone(),
         })
     }

@@ -13,6 +13,7 @@ use crate::queue::{self, Keepalive, PartitionQueue, Queued};
 use crate::record::{Message, TopicPartition};
 use crate::router::Router;
 use crate::run::Source;
+use crate::starts::{Note, Notes};
 use crate::tail::{Tail, Tails};
 use crate::wake::Wake;
 use crate::{Error, hooks::Hooks};
@@ -50,6 +51,8 @@ pub(crate) struct Setup {
     pub(crate) start: Start,
     pub(crate) out_of_range: OutOfRange,
     pub(crate) hooks: Arc<Hooks>,
+    /// Held by whoever tries a record that may kill the process.
+    pub(crate) alone: Arc<tokio::sync::Mutex<()>>,
     pub(crate) runtime: Handle,
     /// Where a reason to stop the application goes.
     pub(crate) stop: UnboundedSender<Error>,
@@ -86,8 +89,22 @@ struct OwnedPartition {
 }
 
 impl OwnedPartition {
-    fn due(&self) -> Option<i64> {
-        self.committed.due(self.partition.offsets().committable())
+    /// The offset to commit with its note, if the broker does not have them.
+    fn due(&self) -> Option<(i64, Note)> {
+        let committable = self.partition.offsets().committable();
+        if let Some((offset, note)) = self.partition.notes.wanted()
+            && committable.is_none_or(|committable| committable <= offset)
+        {
+            return Some((offset, note));
+        }
+        self.committed.due(committable).map(|offset| (offset, Note::default()))
+    }
+
+    /// The same at a clean end, after which no note of a start stays.
+    fn due_last(&self) -> Option<(i64, Note)> {
+        let committable = self.partition.offsets().committable();
+        let due = self.committed.due(committable).or_else(|| self.partition.notes.to_clear());
+        due.map(|offset| (offset, Note::default()))
     }
 
     /// What lies below is not handled here: the group was told to start behind it.
@@ -174,7 +191,10 @@ impl Assignment {
 
     pub(crate) fn commit_if_due(&self, consumer: &Consumer) -> Duration {
         let Owned { partitions, committer, .. } = &mut *self.owned();
-        committer.commit(consumer, || due(partitions.values()));
+        if partitions.values().any(|owned| owned.partition.notes.wanted().is_some()) {
+            committer.hurry();
+        }
+        committer.commit(consumer, || list(partitions.values(), OwnedPartition::due));
         committer.wait()
     }
 
@@ -237,7 +257,7 @@ impl Assignment {
         let mut names = Vec::new();
         for element in list.elements() {
             let name = (element.topic().to_owned(), element.partition());
-            let committed = Committed::starting_with(committed.get(&name).copied().flatten());
+            let committed = committed.get(&name).copied().flatten();
             match self.start_work(consumer, &name.0, name.1, committed) {
                 Some(owned) => {
                     if let (None, Offset::Offset(start)) = (owned.committed.acknowledged(), element.offset())
@@ -254,7 +274,7 @@ impl Assignment {
             RebalanceProtocol::Cooperative => consumer.incremental_assign(list)?,
             _ => consumer.assign(list)?,
         }
-        rouse(consumer, list);
+        self.rouse(list);
         if !names.is_empty() {
             tracing::info!(group = &*self.setup.group, partitions = list_of(&names), "assigned");
             self.setup.hooks.assigned(&names);
@@ -267,39 +287,42 @@ impl Assignment {
         consumer: &Arc<Consumer>,
         topic: &str,
         partition: i32,
-        committed: Committed,
+        committed: Option<(i64, Note)>,
     ) -> Option<OwnedPartition> {
         let router = (self.setup.routers)(topic)?;
         let source = Source::new(TopicPartition::new(topic, partition), self.setup.group.clone());
         let (records, bytes) = (self.setup.partition_records, self.setup.partition_bytes);
         let inbox = Inbox::new(records, bytes, self.wake.clone(), Keepalive::of(consumer));
-        let shared = Arc::new(Partition::new(source, inbox, self.wake.clone()));
+        let notes = Notes::starting_with(committed);
+        let shared = Arc::new(Partition::new(source, inbox, notes, self.wake.clone()));
         // Before the partition is assigned: records that come earlier would stay on
         // the consumer's own queue.
         let queue = PartitionQueue::split(consumer, topic, partition, &self.wake)?;
-        let worker = PartitionWorker::new(shared.clone(), router, self.setup.limits.clone());
+        let (limits, alone) = (self.setup.limits.clone(), self.setup.alone.clone());
+        let worker = PartitionWorker::new(shared.clone(), router, limits, alone);
         let worker = self.setup.runtime.spawn(worker.work());
         Some(OwnedPartition {
             queue,
             partition: shared,
             worker,
-            committed,
+            committed: Committed::starting_with(committed.map(|(offset, _)| offset)),
             stopped: false,
             without_position: None,
         })
     }
 
-    /// Sets where each partition starts; gives what the group has committed.
+    /// Sets where each partition starts; gives what the group has committed, and noted
+    /// beside it.
     fn set_positions(
         &self,
         consumer: &Consumer,
         list: &mut TopicPartitionList,
-    ) -> KafkaResult<HashMap<(String, i32), Option<i64>>> {
+    ) -> KafkaResult<HashMap<(String, i32), Option<(i64, Note)>>> {
         if list.count() == 0 {
             return Ok(HashMap::new());
         }
         let committed = match consumer.committed_offsets(list.clone(), LOOKUP_LIMIT).and_then(complete) {
-            Ok(committed) => committed.to_topic_map(),
+            Ok(committed) => committed,
             // librdkafka looks them up itself then, for as long as it takes. A
             // partition that has none says so by an error on its queue.
             Err(error) => {
@@ -309,13 +332,14 @@ impl Assignment {
         };
         let mut found = HashMap::new();
         let mut fresh = TopicPartitionList::new();
-        for (name, offset) in committed {
-            let offset = match offset {
-                Offset::Offset(offset) => Some(offset),
+        for element in committed.elements() {
+            let name = (element.topic().to_owned(), element.partition());
+            let offset = match element.offset() {
+                Offset::Offset(offset) => Some((offset, Note::parse(element.metadata()))),
                 _ => None,
             };
             match offset {
-                Some(offset) => list.set_partition_offset(&name.0, name.1, Offset::Offset(offset))?,
+                Some((offset, _)) => list.set_partition_offset(&name.0, name.1, Offset::Offset(offset))?,
                 None => {
                     fresh.add_partition(&name.0, name.1);
                 }
@@ -392,7 +416,7 @@ impl Assignment {
             _ => consumer.unassign()?,
         }
         if !consumer.closed() {
-            rouse(consumer, list);
+            self.rouse(list);
         }
         if !names.is_empty() {
             tracing::info!(group = &*self.setup.group, partitions = list_of(&names), lost, took = ?started.elapsed(), "revoked");
@@ -409,10 +433,32 @@ impl Assignment {
     ) -> usize {
         let unfinished = leaving.iter().filter(|owned| !owned.partition.has_ended()).count();
         leaving.iter().for_each(|owned| owned.worker.abort());
-        if let Err(error) = commit_last(consumer, &due(leaving.iter()), limit) {
+        if let Err(error) = commit_last(consumer, &list(leaving.iter(), OwnedPartition::due_last), limit) {
             tracing::warn!(%error, "the last offsets of partitions given away are not committed; their records are delivered again");
         }
         unfinished
+    }
+
+    /// Wakes the thread of a partition's leader, several times: without it, partitions
+    /// that stay often receive nothing for a second after a rebalance. librdkafka
+    /// resumes them on a thread of its own, some time after this call, and its leader
+    /// threads sleep for up to a second (`rkb_blocking_max_ms`).
+    fn rouse(&self, list: &TopicPartitionList) {
+        const AFTER_MS: [u64; 6] = [0, 20, 30, 50, 100, 200];
+        let elements = list.elements();
+        let (Some(element), Some(consumer)) = (elements.first(), self.consumer.get().cloned()) else {
+            return;
+        };
+        let (topic, partition) = (element.topic().to_owned(), element.partition());
+        self.setup.runtime.spawn_blocking(move || {
+            let wake = Wake::this_thread();
+            for after in AFTER_MS {
+                wake.wait(Duration::from_millis(after));
+                let Some(consumer) = consumer.upgrade().filter(|consumer| !consumer.closed()) else { return };
+                // Whether it answers does not matter.
+                drop(consumer.fetch_watermarks(&topic, partition, Duration::from_secs(1)));
+            }
+        });
     }
 
     /// librdkafka has no valid position: there is no committed offset and the lookup of
@@ -556,24 +602,18 @@ fn complete(answer: TopicPartitionList) -> KafkaResult<TopicPartitionList> {
     Ok(answer)
 }
 
-fn due<'o>(partitions: impl Iterator<Item = &'o OwnedPartition>) -> TopicPartitionList {
+fn list<'o>(
+    partitions: impl Iterator<Item = &'o OwnedPartition>,
+    due: impl Fn(&OwnedPartition) -> Option<(i64, Note)>,
+) -> TopicPartitionList {
     let mut list = TopicPartitionList::new();
     for owned in partitions {
-        if let Some(offset) = owned.due() {
+        if let Some(due) = due(owned) {
             let source = &owned.partition.source.partition;
-            add(&mut list, source.topic(), source.partition(), offset);
+            add(&mut list, source.topic(), source.partition(), due);
         }
     }
     list
-}
-
-/// Wakes the thread of a partition's leader: without it, partitions that stay
-/// often receive nothing for a second after a rebalance.
-fn rouse(consumer: &Consumer, list: &TopicPartitionList) {
-    if let Some(element) = list.elements().first() {
-        // Whether it answers does not matter.
-        drop(consumer.fetch_watermarks(element.topic(), element.partition(), Duration::from_secs(1)));
-    }
 }
 
 fn names_of(partitions: &[OwnedPartition]) -> Vec<TopicPartition> {
@@ -610,6 +650,7 @@ impl ConsumerContext for Assignment {
                         (owned, element.offset(), element.error())
                     {
                         owned.committed.acknowledge(offset);
+                        owned.partition.notes.acknowledge(offset, Note::parse(element.metadata()));
                     }
                 }
             }

@@ -2,6 +2,7 @@
 
 use crate::assignment::Consumer;
 use crate::queue;
+use crate::starts::Note;
 use rdkafka::TopicPartitionList;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::Offset;
@@ -69,6 +70,11 @@ impl Committer {
         self.next.saturating_duration_since(Instant::now())
     }
 
+    /// Does not wait for the interval.
+    pub(crate) fn hurry(&mut self) {
+        self.next = Instant::now();
+    }
+
     /// Sends what is due, if it is time.
     pub(crate) fn commit(&mut self, consumer: &Consumer, due: impl FnOnce() -> TopicPartitionList) {
         if self.under_way || !self.wait().is_zero() {
@@ -133,10 +139,13 @@ pub(crate) fn commit_last(
     queue::commit_within(consumer, due, limit)
 }
 
-/// Adds an offset to a list of commits.
-pub(crate) fn add(list: &mut TopicPartitionList, topic: &str, partition: i32, offset: i64) {
-    list.add_partition_offset(topic, partition, Offset::Offset(offset))
-        .expect("an offset of a record is a valid one");
+/// Adds an offset and its note to a list of commits.
+pub(crate) fn add(list: &mut TopicPartitionList, topic: &str, partition: i32, (offset, note): (i64, Note)) {
+    let mut element = list.add_partition(topic, partition);
+    element.set_offset(Offset::Offset(offset)).expect("an offset of a record is a valid one");
+    if note != Note::default() {
+        element.set_metadata(note.to_string());
+    }
 }
 
 fn is(error: &KafkaError, code: RDKafkaErrorCode) -> bool {

@@ -81,6 +81,12 @@ pub struct Config {
     /// default.
     #[serde(default, deserialize_with = "duration")]
     pub wait_for_topics: Option<Duration>,
+    /// How the copies in dead-letter topics are made.
+    #[serde(default)]
+    pub dead_letter: DeadLetterConfig,
+    /// The most handlers that a chain of published records goes through, 32 by
+    /// default. The record that would go further is dead-lettered.
+    pub max_hops: Option<u32>,
     /// How often offsets are committed, 1 s by default.
     #[serde(default, deserialize_with = "duration")]
     pub commit_interval: Option<Duration>,
@@ -119,6 +125,90 @@ pub struct HandlerConfig {
     pub timeout: Option<Duration>,
     /// The most records of a run.
     pub max_run_records: Option<usize>,
+    /// How often a failed record is tried, the first attempt included.
+    pub max_attempts: Option<u32>,
+    /// For how long a failed record is tried.
+    #[serde(default, deserialize_with = "duration")]
+    pub max_elapsed: Option<Duration>,
+    /// The longest delay before the second attempt.
+    #[serde(default, deserialize_with = "duration")]
+    pub backoff: Option<Duration>,
+    /// The longest delay.
+    #[serde(default, deserialize_with = "duration")]
+    pub max_backoff: Option<Duration>,
+    /// The topic for records that were given up, or `none`.
+    pub dead_letter: Option<String>,
+    /// The topic for records that do not decode, where that is another.
+    pub rejected: Option<String>,
+    /// How often the process may end while it tries one record.
+    pub max_starts: Option<u32>,
+}
+
+/// How the copies in dead-letter topics are made.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct DeadLetterConfig {
+    /// Header families beside Onceward's own `onceward.dlq.*`; `["spring"]` by default.
+    pub headers: Option<Vec<HeaderFamily>>,
+    /// Headers of the original that are left out of its copy, in whatever case, such
+    /// as `["authorization", "cookie"]`; none by default.
+    #[serde(default)]
+    pub drop_headers: Vec<String>,
+    /// Which partition a copy goes to: `key` (the default), by its key as Java's
+    /// producers do, or `source`, the one that its original has.
+    pub partition: Option<DeadLetterPartition>,
+    /// Whether a dead-letter topic that is missing is made when it is first needed;
+    /// yes by default. It gets as many partitions as its source.
+    pub create: Option<bool>,
+}
+
+impl DeadLetterConfig {
+    pub(crate) fn header_families(&self) -> &[HeaderFamily] {
+        self.headers.as_deref().unwrap_or(&[HeaderFamily::Spring])
+    }
+
+    pub(crate) fn partition(&self) -> DeadLetterPartition {
+        self.partition.unwrap_or_default()
+    }
+
+    pub(crate) fn create(&self) -> bool {
+        self.create.unwrap_or(true)
+    }
+
+    fn over(self, weaker: Self) -> Self {
+        Self {
+            headers: self.headers.or(weaker.headers),
+            drop_headers: if self.drop_headers.is_empty() { weaker.drop_headers } else { self.drop_headers },
+            partition: self.partition.or(weaker.partition),
+            create: self.create.or(weaker.create),
+        }
+    }
+}
+
+/// Names of the headers by which other tools know where a dead letter comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum HeaderFamily {
+    /// `kafka_dlt-*`, as Spring Kafka writes and reads them.
+    Spring,
+    /// `__connect.errors.*`, as Kafka Connect writes them.
+    Connect,
+    /// `__streams.errors.*`, as Kafka Streams writes them.
+    Streams,
+}
+
+/// Which partition a dead letter goes to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum DeadLetterPartition {
+    /// The one that its key finds (murmur2, as Java's producers).
+    #[default]
+    Key,
+    /// The one that its original has. The dead-letter topic must have it.
+    Source,
 }
 
 /// Where it is noted what was done.
@@ -262,6 +352,8 @@ impl Config {
             group_protocol: self.group_protocol.or(weaker.group_protocol),
             instance_id: self.instance_id.or(weaker.instance_id),
             wait_for_topics: self.wait_for_topics.or(weaker.wait_for_topics),
+            dead_letter: self.dead_letter.over(weaker.dead_letter),
+            max_hops: self.max_hops.or(weaker.max_hops),
             commit_interval: self.commit_interval.or(weaker.commit_interval),
             drain_deadline: self.drain_deadline.or(weaker.drain_deadline),
             shutdown_deadline: self.shutdown_deadline.or(weaker.shutdown_deadline),
@@ -294,6 +386,8 @@ impl Config {
             group_protocol: self.group_protocol.unwrap_or_default(),
             instance_id: self.instance_id,
             wait_for_topics: self.wait_for_topics.unwrap_or_default(),
+            dead_letter: self.dead_letter,
+            max_hops: self.max_hops.unwrap_or(32),
             commit_interval: self.commit_interval.unwrap_or(Duration::from_secs(1)),
             drain_deadline: self.drain_deadline.unwrap_or(Duration::from_secs(3)),
             shutdown_deadline: self.shutdown_deadline.unwrap_or(Duration::from_secs(20)),
@@ -382,6 +476,8 @@ pub(crate) struct Resolved {
     pub(crate) group_protocol: GroupProtocol,
     pub(crate) instance_id: Option<String>,
     pub(crate) wait_for_topics: Duration,
+    pub(crate) dead_letter: DeadLetterConfig,
+    pub(crate) max_hops: u32,
     pub(crate) commit_interval: Duration,
     pub(crate) drain_deadline: Duration,
     pub(crate) shutdown_deadline: Duration,
@@ -393,7 +489,7 @@ pub(crate) struct Resolved {
 }
 
 /// librdkafka properties that we set, because a promise rests on them.
-const OURS: [(&str, &str); 9] = [
+const OURS: [(&str, &str); 11] = [
     ("bootstrap.servers", "set `brokers`"),
     ("group.id", "set `group` of the handler"),
     ("group.protocol", "set `group_protocol`"),
@@ -406,6 +502,8 @@ const OURS: [(&str, &str); 9] = [
     ),
     ("enable.partition.eof", "with it, a rebalance could skip a record (librdkafka #4844)"),
     ("allow.auto.create.topics", "a consumer never makes the topics it reads"),
+    ("acks", "a published record counts when all in-sync replicas have it"),
+    ("enable.idempotence", "a published record must not be written twice by a retry of the client"),
 ];
 
 /// What librdkafka needs to be fast, as benches/ measures it. All can be overridden.

@@ -1,5 +1,7 @@
 //! Why the application stopped, and why a record failed.
 
+use crate::failure::{GivenUp, Outage, Reason};
+use std::any::type_name;
 use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
@@ -131,6 +133,11 @@ struct Inner {
     kind: ErrorKind,
     permanent: bool,
     retry_after: Option<Duration>,
+    /// The name of the error's type.
+    class: &'static str,
+    /// Why it is permanent, where it is not the handler that says so.
+    reason: Option<Reason>,
+    given_up: Option<GivenUp>,
     source: BoxError,
 }
 
@@ -150,13 +157,64 @@ pub enum ErrorKind {
 
 impl HandlerError {
     /// Makes an error of any other, or of a text. It is retryable.
-    pub fn new(source: impl Into<BoxError>) -> Self {
+    pub fn new<E: Into<BoxError>>(source: E) -> Self {
         Self::of_kind(ErrorKind::Returned, source)
     }
 
-    pub(crate) fn of_kind(kind: ErrorKind, source: impl Into<BoxError>) -> Self {
-        let permanent = kind == ErrorKind::Rejected;
-        Self(Box::new(Inner { kind, permanent, retry_after: None, source: source.into() }))
+    pub(crate) fn of_kind<E: Into<BoxError>>(kind: ErrorKind, source: E) -> Self {
+        let class = match kind {
+            ErrorKind::Returned => type_name::<E>(),
+            ErrorKind::Panicked => "onceward::Panicked",
+            ErrorKind::TimedOut => "onceward::TimedOut",
+            ErrorKind::Rejected => "onceward::Rejected",
+        };
+        Self(Box::new(Inner {
+            kind,
+            permanent: kind == ErrorKind::Rejected,
+            retry_after: None,
+            class,
+            reason: None,
+            given_up: None,
+            source: source.into(),
+        }))
+    }
+
+    /// Kafka cannot be reached or cannot work: no record's fault.
+    pub(crate) fn outage(error: impl Into<BoxError>) -> Self {
+        Self::new(Outage(error.into()))
+    }
+
+    /// Gives the outage, if it is one that Onceward's own client has made.
+    pub(crate) fn into_outage(self) -> Result<BoxError, Self> {
+        let Self(inner) = self;
+        match inner.source.downcast::<Outage>() {
+            Ok(outage) => Ok(outage.0),
+            Err(source) => Err(Self(Box::new(Inner { source, ..*inner }))),
+        }
+    }
+
+    /// Permanent, for a reason of Onceward's own.
+    pub(crate) fn because(mut self, reason: Reason) -> Self {
+        (self.0.permanent, self.0.reason) = (true, Some(reason));
+        self
+    }
+
+    pub(crate) fn reason(&self) -> Option<Reason> {
+        self.0.reason
+    }
+
+    /// Notes that the record is not tried again.
+    pub(crate) fn give_up(&mut self, given_up: GivenUp) {
+        self.0.given_up = Some(given_up);
+    }
+
+    pub(crate) fn given_up(&self) -> Option<&GivenUp> {
+        self.0.given_up.as_ref()
+    }
+
+    /// The name of the error's type, as dead letters carry it.
+    pub fn class(&self) -> &'static str {
+        self.0.class
     }
 
     /// Says that trying again will not help.

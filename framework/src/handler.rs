@@ -1,10 +1,11 @@
 //! The user's async fn, as the engine sees it.
 
 use crate::extract::Context;
+use crate::failure::{ErrorPolicy, ErrorRule, FailurePolicy, RetryPolicy};
 use crate::identity::IdentitySource;
 use crate::middleware::Delivery;
 use crate::route::Route;
-use crate::{HandlerError, HandlerResult, Outcome, RecordMiddleware, Run};
+use crate::{HandlerError, HandlerResult, Outcome, ProducerRecord, RecordMiddleware, Run};
 use std::future::Future;
 use std::time::Duration;
 
@@ -29,6 +30,9 @@ pub trait Handler: Send + Sync + 'static {
 
     /// Whether a call takes the record's transaction.
     const TRANSACTION: bool = false;
+
+    /// Whether a call can end with an error of the handler's own.
+    const FALLIBLE: bool = true;
 
     /// The name and what else the attribute sets.
     fn settings(&self) -> Settings;
@@ -96,13 +100,15 @@ pub enum Handled {
     All(Outcome),
     /// One result a record, in order.
     Each(Vec<HandlerResult<Outcome>>),
+    /// All completed; these records are to be published before they count as done.
+    Publish(Vec<ProducerRecord>),
 }
 
 /// What a handler may return. The macro asks for it.
 #[diagnostic::on_unimplemented(
     message = "a handler cannot return `{Self}`",
     label = "not a handler's result",
-    note = "return `HandlerResult`, `HandlerResult<Outcome>`, or from a batch handler `Vec<HandlerResult>` with one result a record"
+    note = "return `HandlerResult`, `HandlerResult<Outcome>`, `HandlerResult<ProducerRecord>` (or an `Option` or `Vec` of them), or from a batch handler `Vec<HandlerResult>` with one result a record"
 )]
 pub trait IntoHandled {
     /// Converts it.
@@ -121,6 +127,24 @@ impl IntoHandled for () {
 impl IntoHandled for Outcome {
     fn into_handled(self) -> HandlerResult<Handled> {
         Ok(Handled::All(self))
+    }
+}
+
+impl IntoHandled for ProducerRecord {
+    fn into_handled(self) -> HandlerResult<Handled> {
+        Ok(Handled::Publish(vec![self]))
+    }
+}
+
+impl IntoHandled for Option<ProducerRecord> {
+    fn into_handled(self) -> HandlerResult<Handled> {
+        Ok(Handled::Publish(self.into_iter().collect()))
+    }
+}
+
+impl IntoHandled for Vec<ProducerRecord> {
+    fn into_handled(self) -> HandlerResult<Handled> {
+        Ok(Handled::Publish(self))
     }
 }
 
@@ -158,7 +182,14 @@ pub struct Settings {
     pub(crate) formerly: Vec<String>,
     pub(crate) tombstones: Tombstones,
     pub(crate) max_run_records: Option<usize>,
+    pub(crate) failure: FailurePolicy,
+    pub(crate) dead_letter: Option<String>,
+    pub(crate) rejected: Option<String>,
+    pub(crate) max_starts: Option<u32>,
 }
+
+/// As the name of a dead-letter topic: there is none.
+pub(crate) const NO_DEAD_LETTERS: &str = "none";
 
 /// What happens to a record with a null value whose handler does not take
 /// `Option<T>`.
@@ -226,5 +257,76 @@ impl Settings {
     pub fn max_run_records(mut self, records: usize) -> Self {
         self.max_run_records = Some(records);
         self
+    }
+
+    /// Says how often a failed record is tried; see
+    /// [`RetryPolicy::max_attempts`].
+    pub fn max_attempts(mut self, attempts: u32) -> Self {
+        self.failure.retry.max_attempts = attempts;
+        self
+    }
+
+    /// Says for how long a failed record is tried; see [`RetryPolicy::max_elapsed`].
+    pub fn max_elapsed(mut self, limit: Duration) -> Self {
+        self.failure.retry.max_elapsed = limit;
+        self
+    }
+
+    /// Sets the first delay; see [`RetryPolicy::backoff`].
+    pub fn backoff(mut self, delay: Duration) -> Self {
+        self.failure.retry.backoff = delay;
+        self
+    }
+
+    /// Sets the longest delay; see [`RetryPolicy::max_backoff`].
+    pub fn max_backoff(mut self, delay: Duration) -> Self {
+        self.failure.retry.max_backoff = delay;
+        self
+    }
+
+    /// Sets how a failed record is tried again.
+    pub fn retry(mut self, policy: RetryPolicy) -> Self {
+        self.failure.retry = policy;
+        self
+    }
+
+    /// Says what happens to records that fail with an error of this type.
+    pub fn on_error<E: std::error::Error + 'static>(mut self, policy: ErrorPolicy) -> Self {
+        self.failure.rules.push(ErrorRule::new::<E>(policy));
+        self
+    }
+
+    /// Sets the dead-letter topic; see [`Route::dead_letter`].
+    pub fn dead_letter(mut self, topic: impl Into<String>) -> Self {
+        self.dead_letter = Some(topic.into());
+        self
+    }
+
+    /// Sets a dead-letter topic for records that do not decode.
+    pub fn rejected(mut self, topic: impl Into<String>) -> Self {
+        self.rejected = Some(topic.into());
+        self
+    }
+
+    /// Says how often a process may end while it tries one record; see
+    /// [`Route::max_starts`].
+    pub fn max_starts(mut self, starts: u32) -> Self {
+        self.max_starts = Some(starts);
+        self
+    }
+
+    /// The dead-letter topics for the records of a topic, none where failed ones
+    /// hold their partition.
+    pub(crate) fn letter_topics(&self, topic: &str) -> Vec<String> {
+        if self.has_no_dead_letters() {
+            return Vec::new();
+        }
+        let failed = self.dead_letter.clone().unwrap_or_else(|| crate::dead_letter::topic_of(topic));
+        let rejected = self.rejected.clone().filter(|rejected| *rejected != failed);
+        std::iter::once(failed).chain(rejected).collect()
+    }
+
+    pub(crate) fn has_no_dead_letters(&self) -> bool {
+        self.dead_letter.as_deref() == Some(NO_DEAD_LETTERS)
     }
 }

@@ -10,6 +10,10 @@ use std::sync::Arc;
 /// carries the identity of its original.
 pub const IDENTITY_HEADER: &str = "onceward.identity";
 
+/// The header of a dead letter that was sent back to its topic: the note that it was
+/// dead-lettered no longer counts, and it is handled once more.
+pub const REDRIVEN_HEADER: &str = "onceward.redriven";
+
 /// Where a handler's records have their identity.
 ///
 /// A record that lacks it is told apart by its position (topic, partition, offset,
@@ -135,8 +139,15 @@ impl Identity {
         Self { key, time, time_may_differ: false }
     }
 
+    /// Of what was published because of an event: the same whenever that is
+    /// handled, and filed like it.
+    pub(crate) fn caused_by(cause: Self, parts: &[&[u8]]) -> Self {
+        let key = cause.key.to_be_bytes();
+        let all: Vec<&[u8]> = [&b"published"[..], &key].into_iter().chain(parts.iter().copied()).collect();
+        Self { key: hash(&all), ..cause }
+    }
+
     /// The value of [`IDENTITY_HEADER`] on a copy.
-    #[cfg_attr(not(test), allow(dead_code))]
     pub(crate) fn to_header(self) -> String {
         let edge = if self.time_may_differ { "~" } else { "" };
         format!("{:032x}@{edge}{}", self.key, self.time)
@@ -189,6 +200,7 @@ mod tests {
     use super::*;
     use crate::TopicPartition;
     use crate::record::{Message, OwnedMessage};
+    use crate::run::Source;
 
     const NOON: i64 = 1_700_049_600_000; // 2023-11-15T12:00:00Z
     const LATE: i64 = NOON + 12 * 3_600_000 - 60_000; // 23:59
@@ -203,7 +215,7 @@ mod tests {
                 .collect(),
             ..Default::default()
         }));
-        source.of(Record::new(&message, &TopicPartition::new("t", 3), 1))
+        source.of(Record::new(&message, &Source::new(TopicPartition::new("t", 3), "g".into()), 1))
     }
 
     #[test]

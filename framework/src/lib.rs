@@ -55,6 +55,8 @@ mod route;
 mod router;
 mod tx;
 
+mod publish;
+
 mod assignment;
 mod shutdown;
 mod tail;
@@ -64,31 +66,42 @@ mod dead_letter;
 mod dedupe;
 mod drain;
 mod error;
+mod failure;
 mod hooks;
 mod identity;
 #[cfg(feature = "json")]
 mod json_field;
+mod outage;
 mod pace;
+mod permission;
+mod producer;
+mod starts;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod topics;
+mod trace;
 mod wake;
 
 #[doc(hidden)]
 pub mod __private;
 
 pub use app::App;
-pub use config::{Config, DedupeKind, GroupProtocol, HandlerConfig, OutOfRange, Start};
+pub use config::{
+    Config, DeadLetterConfig, DeadLetterPartition, DedupeKind, GroupProtocol, HandlerConfig, HeaderFamily,
+    OutOfRange, Start,
+};
 #[cfg(feature = "postgres")]
 pub use dedupe::migrate::migrate;
 pub use error::{BoxError, Error, ErrorKind, HandlerError, HandlerResult, ResultExt};
+pub use failure::{ErrorPolicy, Reason, RetryPolicy};
 pub use handler::{Handled, Handler, IntoHandled, Rejected, Settings, Tombstones};
-pub use identity::{IDENTITY_HEADER, IdentityFunction, IdentitySource};
+pub use identity::{IDENTITY_HEADER, IdentityFunction, IdentitySource, REDRIVEN_HEADER};
 pub use middleware::{Delivery, Middleware, Next, NextRun, RecordMiddleware};
 #[cfg(feature = "macros")]
 #[doc = include_str!("docs/handler.md")]
 pub use onceward_macros::handler;
 pub use outcome::{Outcome, Outcomes};
+pub use publish::{HOPS_HEADER, ProducerRecord, Published, Publisher};
 pub use record::{Header, Headers, Record, TopicPartition};
 pub use route::{IntoRoute, Route};
 pub use router::{EventFunction, EventType, Unmatched};
@@ -100,12 +113,13 @@ pub use tx::Tx;
 pub mod prelude {
     #[cfg(feature = "json")]
     pub use crate::extract::Json;
-    pub use crate::extract::{Attempt, Batch, Bytes, Headers, Key, Position, Record, State};
+    pub use crate::extract::{Attempt, Batch, Bytes, Headers, Key, Position, Publisher, Record, State};
     #[cfg(feature = "macros")]
     pub use crate::handler;
     pub use crate::{
-        App, Delivery, EventType, Handler, HandlerError, HandlerResult, IdentitySource, Middleware, Next,
-        NextRun, Outcome, Outcomes, RecordMiddleware, ResultExt, Run, Tx, Unmatched,
+        App, Delivery, ErrorPolicy, EventType, Handler, HandlerError, HandlerResult, IdentitySource,
+        Middleware, Next, NextRun, Outcome, Outcomes, ProducerRecord, RecordMiddleware, ResultExt, Run, Tx,
+        Unmatched,
     };
 }
 

@@ -103,8 +103,36 @@ impl Outcomes {
         self.0.is_empty()
     }
 
+    /// The place of the first record that failed.
+    pub(crate) fn first_failed(&self) -> Option<usize> {
+        self.0.iter().position(|outcome| matches!(outcome, Outcome::Failed(_)))
+    }
+
+    /// One outcome for each of so many records, whatever a middleware gave.
+    pub(crate) fn fit(mut self, len: usize) -> Self {
+        self.0.resize_with(len, || Outcome::NotReached);
+        self
+    }
+
+    pub(crate) fn at(&self, place: usize) -> &Outcome {
+        &self.0[place]
+    }
+
+    pub(crate) fn at_mut(&mut self, place: usize) -> &mut Outcome {
+        &mut self.0[place]
+    }
+
     pub(crate) fn append(&mut self, mut more: Outcomes) {
         self.0.append(&mut more.0);
+    }
+}
+
+impl IntoIterator for Outcomes {
+    type Item = Outcome;
+    type IntoIter = std::vec::IntoIter<Outcome>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
     }
 }
 

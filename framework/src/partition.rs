@@ -5,9 +5,10 @@ use crate::drain::Drain;
 use crate::inbox::Inbox;
 use crate::offsets::OffsetTracker;
 use crate::pace::Pace;
-use crate::record::Record;
+use crate::record::{Message, Record};
 use crate::router::Router;
 use crate::run::{Fetched, Run, RunClock, Source};
+use crate::starts::{Note, Notes};
 use crate::wake::Wake;
 use crate::{HandlerError, Outcome, Outcomes};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,17 +23,19 @@ pub(crate) struct Partition {
     pub(crate) source: Source,
     pub(crate) inbox: Inbox,
     pub(crate) drain: Arc<Drain>,
+    pub(crate) notes: Notes,
     offsets: Mutex<OffsetTracker>,
     ended: AtomicBool,
     wake: Arc<Wake>,
 }
 
 impl Partition {
-    pub(crate) fn new(source: Source, inbox: Inbox, wake: Arc<Wake>) -> Self {
+    pub(crate) fn new(source: Source, inbox: Inbox, notes: Notes, wake: Arc<Wake>) -> Self {
         Self {
             source,
             inbox,
             drain: Arc::default(),
+            notes,
             offsets: Mutex::default(),
             ended: AtomicBool::new(false),
             wake,
@@ -47,6 +50,12 @@ impl Partition {
     pub(crate) fn begin_drain(&self) {
         self.drain.begin();
         self.inbox.close();
+    }
+
+    /// Has a note written beside the committed offset.
+    fn note(&self, offset: i64, note: Note) {
+        self.notes.want(offset, note);
+        self.wake.wake();
     }
 
     /// Whether the worker has ended, in whatever way.
@@ -70,21 +79,95 @@ pub(crate) struct PartitionWorker {
     limits: Limits,
     pace: Pace,
     trouble: Backoff,
+    /// Held by the worker that tries a record which may kill the process.
+    alone: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl PartitionWorker {
-    pub(crate) fn new(partition: Arc<Partition>, router: Arc<Router>, limits: Limits) -> Self {
+    pub(crate) fn new(
+        partition: Arc<Partition>,
+        router: Arc<Router>,
+        limits: Limits,
+        alone: Arc<tokio::sync::Mutex<()>>,
+    ) -> Self {
         let most = router.max_run_records.unwrap_or(usize::MAX).min(limits.records);
         let pace = Pace::new(most, limits.time);
         let trouble = Backoff::new(Duration::from_millis(100), Duration::from_secs(30));
-        Self { partition, router, limits, pace, trouble }
+        Self { partition, router, limits, pace, trouble, alone }
     }
 
     pub(crate) async fn work(mut self) {
         // Also when the task is aborted, or unwinds.
         let _ended = OnEnd(self.partition.clone());
-        while let Some(fetched) = self.partition.inbox.take(self.pace.records(), self.limits.bytes).await {
+        let mut begun = false;
+        let mut suspects = 0;
+        loop {
+            let most = if suspects > 0 || !begun { 1 } else { self.pace.records() };
+            let Some(fetched) = self.partition.inbox.take(most, self.limits.bytes).await else { return };
+            if !std::mem::replace(&mut begun, true) && self.begin(&fetched).await.is_suspicious() {
+                suspects = self.limits.records;
+            }
+            if suspects > 0 {
+                suspects -= 1;
+                self.try_alone(fetched).await;
+            } else {
+                self.process(fetched).await;
+            }
+        }
+    }
+
+    /// Notes this start, before anything is handled. Gives what earlier ones have
+    /// noted there.
+    async fn begin(&self, fetched: &Fetched) -> Note {
+        let partition = &self.partition;
+        let Some(first) = fetched.messages.first().map(Message::offset) else { return Note::default() };
+        let (offset, found) = partition.notes.found().unwrap_or((first, Note::default()));
+        partition.note(offset, Note { starts: found.starts.saturating_add(1), ..found });
+        partition.notes.written_soon(&partition.drain).await;
+        if found.is_suspicious() {
+            tracing::warn!(
+                source = %partition.source.partition,
+                offset,
+                starts = found.starts,
+                trials = found.trials,
+                "the process has ended here before without progress; trying one record at a time"
+            );
+        }
+        found
+    }
+
+    /// Tries one record while no other suspect is tried in the process, and notes it
+    /// before: if the process ends now, it is this one.
+    async fn try_alone(&mut self, fetched: Fetched) {
+        let partition = self.partition.clone();
+        let Some(offset) = fetched.messages.first().map(Message::offset) else { return };
+        let alone = self.alone.clone();
+        let _alone = alone.lock().await;
+        let noted = partition.notes.found().filter(|(at, note)| note.trials > 0 && *at == offset);
+        let note = noted.map_or(Note { starts: 1, trials: 0 }, |(_, note)| note);
+        if note.is_condemned(self.router.max_starts) {
+            return self.condemn(fetched, note).await;
+        }
+        partition.note(offset, Note { trials: note.trials + 1, ..note });
+        if partition.notes.written(&partition.drain).await {
             self.process(fetched).await;
+        }
+    }
+
+    /// Gives up a record without another try.
+    async fn condemn(&mut self, fetched: Fetched, note: Note) {
+        let partition = self.partition.clone();
+        let open = open(&fetched, &partition.source);
+        let clock = RunClock::start(self.limits.time, partition.drain.clone());
+        let run = Run::new(&open, &partition.source, &clock);
+        while !partition.drain.has_begun() {
+            let outcomes = self.router.condemn(run, note.trials + 1).await;
+            if self.finish(run, &outcomes) > 0 {
+                return;
+            }
+            if let Some((record, error)) = first_failure(run, &outcomes) {
+                self.pause(run, record, error).await;
+            }
         }
     }
 
@@ -138,7 +221,7 @@ impl PartitionWorker {
 }
 
 fn open<'f>(fetched: &'f Fetched, source: &'f Source) -> Vec<Record<'f>> {
-    fetched.messages.iter().map(|message| Record::new(message, &source.partition, 1)).collect()
+    fetched.messages.iter().map(|message| Record::new(message, source, 1)).collect()
 }
 
 fn first_failure<'r, 'o>(run: Run<'r>, outcomes: &'o Outcomes) -> Option<(Record<'r>, &'o HandlerError)> {

@@ -1,7 +1,7 @@
 //! Batches of records out of librdkafka's split partition queues, and offset
 //! commits whose results can be read: what the `rdkafka` crate does not offer.
 //!
-//! The one file with unsafe code. Reading in batches costs a third to a half of
+//! With `permission.rs` the only file with unsafe code. Reading in batches costs a third to a half of
 //! what `BaseConsumer::poll` costs a record. What keeps it sound:
 //!
 //! - All batch reads of a consumer are made by the one thread that owns it, which
@@ -23,6 +23,7 @@ use crate::wake::Wake;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
+use rdkafka::message::{BorrowedHeaders, OwnedHeaders};
 use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 use rdkafka_sys as sys;
 use std::any::Any;
@@ -89,6 +90,36 @@ impl KafkaMessage {
         let timestamp = unsafe { sys::rd_kafka_message_timestamp(self.message.as_ptr(), &mut kind) };
         (kind != sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE && timestamp >= 0)
             .then_some(timestamp)
+    }
+
+    pub(crate) fn is_timestamp_of_append(&self) -> bool {
+        let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+        // SAFETY: as in `timestamp`.
+        unsafe { sys::rd_kafka_message_timestamp(self.message.as_ptr(), &mut kind) };
+        kind == sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME
+    }
+
+    /// A copy of all headers but those of some names: names that are not UTF-8 too,
+    /// which `OwnedHeaders` itself does not take.
+    pub(crate) fn copy_headers(&self, is_left_out: impl Fn(&[u8]) -> bool) -> OwnedHeaders {
+        let Some(list) = self.header_list() else { return OwnedHeaders::new() };
+        let left_out: Vec<CString> = (0..self.header_count())
+            .filter_map(|index| self.header(index))
+            .filter(|(name, _)| is_left_out(name))
+            .filter_map(|(name, _)| CString::new(name).ok())
+            .collect();
+        // SAFETY: the list belongs to the message; the copy is ours and destroyed once. A
+        // `BorrowedHeaders` is librdkafka's list behind a reference, which lives for the
+        // call of `detach`, and that copies it.
+        unsafe {
+            let copy = sys::rd_kafka_headers_copy(list);
+            for name in left_out {
+                sys::rd_kafka_header_remove(copy, name.as_ptr());
+            }
+            let owned = (*copy.cast::<BorrowedHeaders>()).detach();
+            sys::rd_kafka_headers_destroy(copy);
+            owned
+        }
     }
 
     pub(crate) fn header_count(&self) -> usize {

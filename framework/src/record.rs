@@ -1,6 +1,8 @@
 //! What Kafka delivered: a record and where it came from.
 
 use crate::queue::KafkaMessage;
+use crate::run::Source;
+use rdkafka::message::OwnedHeaders;
 use std::fmt;
 use std::sync::Arc;
 
@@ -70,6 +72,15 @@ impl Message {
     }
 }
 
+/// What a record's timestamp says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TimestampKind {
+    /// When the producer made the record.
+    Created,
+    /// When the broker took it.
+    Appended,
+}
+
 /// One record, as Kafka delivered it.
 ///
 /// A view that costs nothing to copy: key and payload are borrowed from the
@@ -78,28 +89,33 @@ impl Message {
 #[derive(Clone, Copy)]
 pub struct Record<'a> {
     message: &'a Message,
-    source: &'a TopicPartition,
+    source: &'a Source,
     attempt: u32,
 }
 
 impl<'a> Record<'a> {
-    pub(crate) fn new(message: &'a Message, source: &'a TopicPartition, attempt: u32) -> Self {
+    pub(crate) fn new(message: &'a Message, source: &'a Source, attempt: u32) -> Self {
         Self { message, source, attempt }
     }
 
     /// The topic it was read from.
     pub fn topic(&self) -> &'a str {
-        &self.source.topic
+        &self.source.partition.topic
     }
 
     /// The partition it was read from.
     pub fn partition(&self) -> i32 {
-        self.source.partition
+        self.source.partition.partition
     }
 
     /// The topic and the partition it was read from.
     pub fn topic_partition(&self) -> &'a TopicPartition {
-        self.source
+        &self.source.partition
+    }
+
+    /// The consumer group that reads it.
+    pub fn group(&self) -> &'a str {
+        &self.source.group
     }
 
     /// Its offset in the partition.
@@ -132,6 +148,13 @@ impl<'a> Record<'a> {
         }
     }
 
+    pub(crate) fn timestamp_kind(&self) -> TimestampKind {
+        match self.message {
+            Message::Kafka(message) if message.is_timestamp_of_append() => TimestampKind::Appended,
+            _ => TimestampKind::Created,
+        }
+    }
+
     /// Its headers, parsed when first asked for.
     pub fn headers(&self) -> Headers<'a> {
         Headers { message: self.message }
@@ -139,7 +162,11 @@ impl<'a> Record<'a> {
 
     /// The same record for its next attempt.
     pub(crate) fn again(self) -> Self {
-        Self { attempt: self.attempt.saturating_add(1), ..self }
+        self.at_attempt(self.attempt.saturating_add(1))
+    }
+
+    pub(crate) fn at_attempt(self, attempt: u32) -> Self {
+        Self { attempt, ..self }
     }
 
     /// Which attempt at this record this is, the first being 1.
@@ -150,7 +177,14 @@ impl<'a> Record<'a> {
 
 impl fmt::Debug for Record<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Record({}/{})", self.source, self.offset())
+        write!(f, "Record({self})")
+    }
+}
+
+/// Topic, partition and offset.
+impl fmt::Display for Record<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.source.partition, self.offset())
     }
 }
 
@@ -215,6 +249,21 @@ impl<'a> Headers<'a> {
         self.get(name).and_then(|value| std::str::from_utf8(value).ok())
     }
 
+    /// A copy, byte for byte, without those of these names in whatever case.
+    pub(crate) fn to_owned_without(self, names: &[String]) -> OwnedHeaders {
+        let is_left_out = |name: &[u8]| names.iter().any(|out| name.eq_ignore_ascii_case(out.as_bytes()));
+        match self.message {
+            Message::Kafka(message) => message.copy_headers(is_left_out),
+            Message::Owned(message) => message.headers.iter().filter(|(name, _)| !is_left_out(name)).fold(
+                OwnedHeaders::new(),
+                |headers, (name, value)| {
+                    let key = &String::from_utf8_lossy(name);
+                    headers.insert(rdkafka::message::Header { key, value: value.as_ref() })
+                },
+            ),
+        }
+    }
+
     fn at(&self, index: usize) -> Option<Header<'a>> {
         match self.message {
             Message::Kafka(message) => message.header(index).map(|(name, value)| Header { name, value }),
@@ -248,7 +297,7 @@ mod tests {
             ],
             ..Default::default()
         }));
-        let source = TopicPartition::new("t", 0);
+        let source = Source::new(TopicPartition::new("t", 0), "g".into());
         let headers = Record::new(&message, &source, 1).headers();
         assert_eq!(headers.get("a"), Some(&b"2"[..]));
         assert_eq!(headers.get("empty"), Some(&b""[..]));

@@ -1,14 +1,17 @@
 //! A handler with all that is set for it.
 
+use crate::dead_letter::RouteLetters;
 use crate::dedupe::Dedupe;
 use crate::extract::Context;
+use crate::failure::{ErrorPolicy, FailurePolicy, RetryPolicy, Trials};
 use crate::handler::{Handler, Settings, Tombstones};
-use crate::identity::IdentitySource;
+use crate::identity::{Identity, IdentitySource};
 use crate::middleware::{
-    Around, CatchPanic, DefaultStack, Each, Idempotency, Layer, Middleware, Push, RecordMiddleware, Stack,
-    Timeout,
+    Around, DefaultStack, Each, Layer, Middleware, Push, RecordMiddleware, Stack, default_stack,
+    without_panic,
 };
-use crate::{Outcomes, Run};
+use crate::publish::Publishing;
+use crate::{Outcomes, Record, Run};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -38,8 +41,7 @@ pub struct Route<H, S = DefaultStack> {
 impl<H: Handler> Route<H> {
     /// Takes a handler with what its attribute says.
     pub fn new(handler: H) -> Self {
-        let stack = (Idempotency, (Each(CatchPanic), (Each(Timeout::of_route()), ())));
-        Self { settings: handler.settings(), handler, stack }
+        Self { settings: handler.settings(), handler, stack: default_stack() }
     }
 }
 
@@ -96,6 +98,46 @@ impl<H: Handler, S: Stack> Route<H, S> {
     /// Bounds the records of a run.
     pub fn max_run_records(mut self, records: usize) -> Self {
         self.settings.max_run_records = Some(records);
+        self
+    }
+
+    /// Says how often and for how long a failed record is tried again.
+    pub fn retry(mut self, policy: RetryPolicy) -> Self {
+        self.settings = self.settings.retry(policy);
+        self
+    }
+
+    /// Says how often a failed record is tried, the first attempt included.
+    pub fn max_attempts(mut self, attempts: u32) -> Self {
+        self.settings = self.settings.max_attempts(attempts);
+        self
+    }
+
+    /// Says what happens to records that fail with an error of this type, wherever
+    /// it stands in the chain of causes.
+    pub fn on_error<E: std::error::Error + 'static>(mut self, policy: ErrorPolicy) -> Self {
+        self.settings = self.settings.on_error::<E>(policy);
+        self
+    }
+
+    /// Sets the topic for records that were given up, in place of `<topic>.dlq`. With
+    /// `"none"` there is no such topic, and a record that was given up holds its
+    /// partition until it succeeds.
+    pub fn dead_letter(mut self, topic: impl Into<String>) -> Self {
+        self.settings = self.settings.dead_letter(topic);
+        self
+    }
+
+    /// Sets a topic of its own for records whose bytes do not decode.
+    pub fn rejected(mut self, topic: impl Into<String>) -> Self {
+        self.settings = self.settings.rejected(topic);
+        self
+    }
+
+    /// Says how often a process may end (abort, out of memory) while it tries one
+    /// record, before that is dead-lettered untried; 3 by default.
+    pub fn max_starts(mut self, starts: u32) -> Self {
+        self.settings = self.settings.max_starts(starts);
         self
     }
 
@@ -177,6 +219,21 @@ pub(crate) struct Bound {
     /// Consumer group and handler, by number.
     pub(crate) scope: i32,
     pub(crate) timeout: Option<Duration>,
+    pub(crate) group: Arc<str>,
+    pub(crate) name: Arc<str>,
+    pub(crate) failure: FailurePolicy,
+    pub(crate) trials: Arc<Trials>,
+    /// `None` where records that were given up hold their partition.
+    pub(crate) letters: Option<RouteLetters>,
+    pub(crate) publishing: Arc<Publishing>,
+}
+
+impl Bound {
+    /// A record's identity, also where the function that finds it out is what fails.
+    pub(crate) fn identity_of(&self, record: Record<'_>) -> Identity {
+        without_panic("the identity's function", || self.identity.of(record))
+            .unwrap_or_else(|_| IdentitySource::Position.of(record))
+    }
 }
 
 /// A route of any handler, before the application starts.
@@ -185,6 +242,7 @@ pub(crate) trait AnyRoute: Send + Sync {
     fn settings_mut(&mut self) -> &mut Settings;
     fn layers(&self) -> Vec<Layer>;
     fn takes_transaction(&self) -> bool;
+    fn is_fallible(&self) -> bool;
     fn check(&self, context: &Context) -> Result<(), String>;
     fn bind(self: Box<Self>, bound: Bound) -> Arc<dyn Handle>;
 }
@@ -208,6 +266,10 @@ impl<H: Handler, S: Stack> AnyRoute for Route<H, S> {
         H::TRANSACTION
     }
 
+    fn is_fallible(&self) -> bool {
+        H::FALLIBLE
+    }
+
     fn check(&self, context: &Context) -> Result<(), String> {
         self.handler.check(context)
     }
@@ -220,6 +282,13 @@ impl<H: Handler, S: Stack> AnyRoute for Route<H, S> {
 /// A route of any handler, as the router calls it: erased once a run.
 pub(crate) trait Handle: Send + Sync {
     fn handle<'a>(&'a self, run: Run<'a>) -> Pin<Box<dyn Future<Output = Outcomes> + Send + 'a>>;
+
+    /// Gives up a record at which the process ended so many times.
+    fn condemn<'a>(
+        &'a self,
+        run: Run<'a>,
+        starts: u32,
+    ) -> Pin<Box<dyn Future<Output = Outcomes> + Send + 'a>>;
 }
 
 struct BoundRoute<H, S> {
@@ -230,5 +299,13 @@ struct BoundRoute<H, S> {
 impl<H: Handler, S: Stack> Handle for BoundRoute<H, S> {
     fn handle<'a>(&'a self, run: Run<'a>) -> Pin<Box<dyn Future<Output = Outcomes> + Send + 'a>> {
         Box::pin(self.stack.run(run, &self.parts))
+    }
+
+    fn condemn<'a>(
+        &'a self,
+        run: Run<'a>,
+        starts: u32,
+    ) -> Pin<Box<dyn Future<Output = Outcomes> + Send + 'a>> {
+        Box::pin(crate::middleware::condemn(run, starts, &self.parts.bound))
     }
 }

@@ -1,5 +1,6 @@
 //! Gets a run, gives each stretch of it to the handler that takes it.
 
+use crate::dead_letter::{self, Letter, RouteLetters};
 use crate::error::Error;
 use crate::handler::Tombstones;
 use crate::route::Handle;
@@ -91,9 +92,10 @@ pub(crate) struct Router {
     pub(crate) group: Arc<str>,
     pub(crate) routes: Vec<EventRoute>,
     pub(crate) max_run_records: Option<usize>,
+    pub(crate) max_starts: u32,
     pub(crate) event_type: EventType,
     pub(crate) unmatched: Unmatched,
-    pub(crate) dead_letter: Option<crate::dead_letter::DeadLetters>,
+    pub(crate) letters: RouteLetters,
     /// Where a reason to stop the application goes.
     pub(crate) stop: UnboundedSender<Error>,
 }
@@ -147,6 +149,14 @@ impl Router {
         outcomes
     }
 
+    /// Gives up a record at which the process ended so many times.
+    pub(crate) async fn condemn(&self, run: Run<'_>, starts: u32) -> Outcomes {
+        match self.target(run.records()[0]) {
+            Target::Route(index) => self.routes[index].route.condemn(run, starts).await,
+            Target::Tombstone | Target::Nobody => self.handle(run).await,
+        }
+    }
+
     fn target(&self, record: Record<'_>) -> Target {
         let event = self.event_type.of(record);
         let takes = |route: &EventRoute| match &route.event {
@@ -164,17 +174,28 @@ impl Router {
         }
     }
 
+    /// Copies each record, and finishes those whose copy all in-sync replicas have.
+    async fn put_away<'r>(&self, stretch: Run<'r>, letter: impl Fn(Record<'r>) -> Letter<'r>) -> Outcomes {
+        let mut outcomes = Vec::with_capacity(stretch.len());
+        for record in stretch.iter() {
+            match self.letters.put(&letter(record)).await {
+                Ok(()) => outcomes.push(Outcome::DeadLettered),
+                Err(error) => {
+                    outcomes.push(Outcome::Failed(HandlerError::new(error)));
+                    break;
+                }
+            }
+        }
+        Outcomes::new(outcomes).fit(stretch.len())
+    }
+
     async fn unmatched(&self, stretch: Run<'_>) -> Outcomes {
         let event = |record: Record<'_>| self.event_type.of(record).unwrap_or("none".into()).into_owned();
         match self.unmatched {
             Unmatched::Skip => skip_all(stretch, "no handler takes it"),
             Unmatched::DeadLetter => {
-                let dead_letter = self.dead_letter.as_ref().expect("made for every router with this policy");
-                dead_letter
-                    .publish(stretch, &self.group, |record| {
-                        format!("no handler takes event type {}", event(record))
-                    })
-                    .await
+                let letter = |record| dead_letter::unmatched(record, stretch, &event(record));
+                self.put_away(stretch, letter).await
             }
             Unmatched::Stop => {
                 let record = stretch.records()[0];

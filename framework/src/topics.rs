@@ -2,41 +2,25 @@
 
 use crate::config::Resolved;
 use crate::error::Error;
-use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
+use regex::Regex;
 use std::time::{Duration, Instant};
 
 /// How long one request may take.
-const REQUEST: Duration = Duration::from_secs(10);
+pub(crate) const REQUEST: Duration = Duration::from_secs(10);
 
 /// Refuses topics that are not there or may not be read; waits for those that may
 /// still come, as long as `wait_for_topics` says.
 pub(crate) async fn check(config: &Resolved, topics: Vec<String>) -> Result<(), Error> {
-    let named: Vec<String> = topics.into_iter().filter(|topic| !topic.starts_with('^')).collect();
     let until = Instant::now() + config.wait_for_topics;
-    let client = client(config)?;
-    let mut client = Some(client);
-    for topic in named {
+    for topic in topics.into_iter().filter(|topic| !topic.starts_with('^')) {
         loop {
-            let asked = client.take().expect("given back after each request");
-            let (asked, found) = {
-                let (topic, brokers) = (topic.clone(), config.brokers.clone());
-                tokio::task::spawn_blocking(move || {
-                    let found = look_at(&asked, &topic, &brokers);
-                    (asked, found)
-                })
-                .await
-                .map_err(|error| Error::Internal {
-                    what: "looking at the topics".into(),
-                    source: error.into(),
-                })?
-            };
-            client = Some(asked);
-            match found {
-                Ok(()) => break,
+            match look_at(config, &topic).await? {
+                Ok(_) => break,
                 Err(Missing::ForGood(error)) => return Err(error),
                 Err(Missing::ForNow(error)) if Instant::now() >= until => return Err(error),
                 Err(Missing::ForNow(error)) => {
@@ -49,7 +33,29 @@ pub(crate) async fn check(config: &Resolved, topics: Vec<String>) -> Result<(), 
     Ok(())
 }
 
-fn client(config: &Resolved) -> Result<BaseConsumer, Error> {
+/// Whether a topic that Onceward writes to is there.
+pub(crate) async fn is_there(config: &Resolved, topic: &str) -> Result<bool, Error> {
+    match look_at(config, topic).await? {
+        Ok(_) => Ok(true),
+        Err(Missing::ForNow(Error::Topic { .. })) => Ok(false),
+        Err(Missing::ForNow(error) | Missing::ForGood(error)) => Err(error),
+    }
+}
+
+/// How many partitions a topic has.
+pub(crate) async fn partitions(config: &Resolved, topic: &str) -> Result<i32, KafkaError> {
+    let (config, topic) = (config.clone(), topic.to_owned());
+    let count = move || -> Result<i32, KafkaError> {
+        let client: BaseConsumer = config.client().create()?;
+        let metadata = client.fetch_metadata(Some(&topic), REQUEST)?;
+        let count = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
+        Ok(i32::try_from(count).unwrap_or(1).max(1))
+    };
+    blocking(count).await.unwrap_or_else(|_| Err(KafkaError::Canceled))
+}
+
+/// A client that joins no group.
+pub(crate) fn client(config: &Resolved) -> Result<BaseConsumer, Error> {
     config.client().create().map_err(|source| Error::Kafka {
         action: "create a Kafka client (setting `kafka`)".into(),
         brokers: config.brokers.clone(),
@@ -57,12 +63,32 @@ fn client(config: &Resolved) -> Result<BaseConsumer, Error> {
     })
 }
 
+/// Runs a request that blocks its thread.
+pub(crate) async fn blocking<T: Send + 'static>(
+    request: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(request)
+        .await
+        .map_err(|error| Error::Internal { what: "looking at the topics".into(), source: error.into() })
+}
+
+/// Whether a name is a pattern of topics that this one is among.
+pub(crate) fn matches(pattern: &str, topic: &str) -> bool {
+    pattern.starts_with('^') && Regex::new(pattern).is_ok_and(|pattern| pattern.is_match(topic))
+}
+
 enum Missing {
     ForNow(Error),
     ForGood(Error),
 }
 
-fn look_at(client: &BaseConsumer, topic: &str, brokers: &str) -> Result<(), Missing> {
+async fn look_at(config: &Resolved, topic: &str) -> Result<Result<(), Missing>, Error> {
+    let client = client(config)?;
+    let (topic, brokers) = (topic.to_owned(), config.brokers.clone());
+    blocking(move || look_with(&client, &topic, &brokers)).await
+}
+
+fn look_with(client: &BaseConsumer, topic: &str, brokers: &str) -> Result<(), Missing> {
     let metadata = client.fetch_metadata(Some(topic), REQUEST).map_err(|source| {
         Missing::ForNow(Error::Kafka {
             action: format!("look up topic `{topic}`"),
@@ -92,53 +118,81 @@ fn look_at(client: &BaseConsumer, topic: &str, brokers: &str) -> Result<(), Miss
     }
 }
 
+/// What a topic is set to.
+pub(crate) struct Settings {
+    resource: ConfigResource,
+}
+
+impl Settings {
+    fn value(&self, name: &str) -> String {
+        self.resource.get(name).and_then(|entry| entry.value.clone()).unwrap_or_default()
+    }
+
+    pub(crate) fn is_compacted(&self) -> bool {
+        self.value("cleanup.policy").contains("compact")
+    }
+
+    /// How long it keeps its records; `None` for ever. Compaction keeps the newest
+    /// one of a key for ever.
+    pub(crate) fn retention(&self) -> Option<Duration> {
+        let milliseconds = self.value("retention.ms").parse::<u64>().ok()?;
+        (!self.is_compacted()).then(|| Duration::from_millis(milliseconds))
+    }
+
+    pub(crate) fn max_message_bytes(&self) -> Option<u64> {
+        self.value("max.message.bytes").parse().ok()
+    }
+}
+
+/// What a topic is set to; `None` where this user may not see it, or the broker does
+/// not know the request.
+pub(crate) async fn settings(config: &Resolved, topic: &str) -> Result<Option<Settings>, Error> {
+    let failed = |source| Error::Kafka {
+        action: format!("read the settings of topic `{topic}`"),
+        brokers: config.brokers.clone(),
+        source,
+    };
+    let admin: AdminClient<DefaultClientContext> = config.client().create().map_err(failed)?;
+    let options = AdminOptions::new().request_timeout(Some(REQUEST));
+    let described = admin.describe_configs(&[ResourceSpecifier::Topic(topic)], &options).await;
+    let unknown = |code: RDKafkaErrorCode| {
+        matches!(code, RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::UnsupportedFeature)
+    };
+    match described {
+        Ok(resources) => match resources.into_iter().next() {
+            Some(Ok(resource)) => Ok(Some(Settings { resource })),
+            Some(Err(error)) if !unknown(error) => Err(failed(KafkaError::AdminOp(error))),
+            _ => {
+                tracing::warn!(
+                    topic,
+                    "its settings cannot be read (no DESCRIBE_CONFIGS), so they are not checked"
+                );
+                Ok(None)
+            }
+        },
+        Err(error) if error.rdkafka_error_code().is_some_and(unknown) => Ok(None),
+        Err(error) => Err(failed(error)),
+    }
+}
+
 /// Refuses a dedupe window that is shorter than what the topics keep: a replay from
 /// beyond the window would do everything again.
 pub(crate) async fn check_retention(config: &Resolved, topics: &[String]) -> Result<(), Error> {
     if config.dedupe_window_shorter_than_retention {
         return Ok(());
     }
-    let named: Vec<_> = topics
-        .iter()
-        .filter(|topic| !topic.starts_with('^'))
-        .map(|topic| ResourceSpecifier::Topic(topic))
-        .collect();
-    let failed = |source| Error::Kafka {
-        action: "read the topics' retention".into(),
-        brokers: config.brokers.clone(),
-        source,
-    };
-    let admin: AdminClient<DefaultClientContext> = config.client().create().map_err(failed)?;
-    let options = AdminOptions::new().request_timeout(Some(REQUEST));
-    for resource in admin.describe_configs(&named, &options).await.map_err(failed)? {
-        let resource = match resource {
-            Ok(resource) => resource,
-            Err(RDKafkaErrorCode::TopicAuthorizationFailed) => {
-                tracing::warn!(
-                    "a topic's retention cannot be read (no DESCRIBE_CONFIGS), so it is not checked"
-                );
-                continue;
-            }
-            Err(error) => return Err(failed(KafkaError::AdminOp(error))),
-        };
-        let value = |name: &str| resource.get(name).and_then(|entry| entry.value.clone()).unwrap_or_default();
-        let kept = match value("retention.ms").parse::<u64>() {
-            // Compaction keeps the newest record of a key for ever.
-            Ok(milliseconds) if !value("cleanup.policy").contains("compact") => {
-                Some(Duration::from_millis(milliseconds))
-            }
-            _ => None,
-        };
+    for topic in topics.iter().filter(|topic| !topic.starts_with('^')) {
+        let Some(settings) = settings(config, topic).await? else { continue };
+        let kept = settings.retention();
         if kept.is_none_or(|kept| kept > config.dedupe_window) {
             let kept = kept
                 .map_or("for ever".to_owned(), |kept| format!("for {}", humantime::format_duration(kept)));
             return Err(Error::config(
                 "dedupe_window",
                 format!(
-                    "= {} is shorter than {:?} keeps its records ({kept}), so a replay of old ones would do them \
-                     again; make it longer, or accept that with `dedupe_window_shorter_than_retention = true`",
+                    "= {} is shorter than topic `{topic}` keeps its records ({kept}), so a replay of old ones would do \
+                     them again; make it longer, or accept that with `dedupe_window_shorter_than_retention = true`",
                     humantime::format_duration(config.dedupe_window),
-                    resource.specifier,
                 ),
             ));
         }

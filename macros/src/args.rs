@@ -3,6 +3,7 @@
 use crate::errors::Errors;
 use proc_macro2::{Ident, Span, TokenStream, TokenTree};
 use std::fmt::Display;
+use std::str::FromStr;
 use std::time::Duration;
 use syn::ext::IdentExt;
 use syn::parse::{Parse, ParseStream, Parser};
@@ -21,6 +22,13 @@ pub(crate) struct Args {
     pub(crate) formerly: Vec<LitStr>,
     pub(crate) tombstones: Option<Tombstones>,
     pub(crate) max_run_records: Option<usize>,
+    pub(crate) max_attempts: Option<u32>,
+    pub(crate) max_elapsed: Option<Duration>,
+    pub(crate) backoff: Option<Duration>,
+    pub(crate) max_backoff: Option<Duration>,
+    pub(crate) dead_letter: Option<LitStr>,
+    pub(crate) rejected: Option<LitStr>,
+    pub(crate) max_starts: Option<u32>,
 }
 
 pub(crate) enum Identity {
@@ -37,7 +45,7 @@ pub(crate) enum Tombstones {
 }
 
 /// Each argument's name, and how it is written.
-const ARGUMENTS: [(&str, &str); 10] = [
+const ARGUMENTS: [(&str, &str); 17] = [
     ("topic", r#"`topic = "flights"`, or `topics = ["..", ".."]` for several"#),
     ("topics", r#"`topics = ["flights", "^flights-.*"]`"#),
     ("group", r#"`group = "totals"`"#),
@@ -51,6 +59,13 @@ const ARGUMENTS: [(&str, &str); 10] = [
     ("formerly", r#"`formerly = "old_name"`, or `formerly = ["..", ".."]` for several"#),
     ("tombstones", r#"`tombstones = "skip"` or `tombstones = "handle"`"#),
     ("max_run_records", "`max_run_records = 500`: a whole number of at least 1"),
+    ("max_attempts", "`max_attempts = 5`: a whole number of at least 1, the first attempt included"),
+    ("max_elapsed", r#"`max_elapsed = "1m"`: a whole number with `ms`, `s`, `m` or `h`"#),
+    ("backoff", r#"`backoff = "10ms"`: a whole number with `ms`, `s`, `m` or `h`"#),
+    ("max_backoff", r#"`max_backoff = "10s"`: a whole number with `ms`, `s`, `m` or `h`"#),
+    ("dead_letter", r#"`dead_letter = "flights.dlq"`, or `dead_letter = "none"`"#),
+    ("rejected", r#"`rejected = "flights.rejected"`"#),
+    ("max_starts", "`max_starts = 3`: a whole number of at least 1"),
 ];
 
 impl Args {
@@ -108,6 +123,13 @@ impl Args {
             "formerly" => self.formerly.extend(value.texts()?),
             "tombstones" => self.tombstones = Some(value.tombstones()?),
             "max_run_records" => self.max_run_records = Some(value.count()?),
+            "max_attempts" => self.max_attempts = Some(value.count()?),
+            "max_elapsed" => self.max_elapsed = Some(value.duration()?),
+            "backoff" => self.backoff = Some(value.duration()?),
+            "max_backoff" => self.max_backoff = Some(value.duration()?),
+            "dead_letter" => self.dead_letter = Some(value.topic_name()?),
+            "rejected" => self.rejected = Some(value.topic_name()?),
+            "max_starts" => self.max_starts = Some(value.count()?),
             _ => unreachable!("`{known}` is in ARGUMENTS"),
         }
         Ok(())
@@ -190,6 +212,12 @@ impl Value {
         legal_topic(self.read(<LitStr as Parse>::parse)?)
     }
 
+    /// A topic that is written to, so no pattern.
+    fn topic_name(&self) -> syn::Result<LitStr> {
+        let topic = self.topic()?;
+        if topic.value().starts_with('^') { Err(self.wrong()) } else { Ok(topic) }
+    }
+
     fn topics(&self) -> syn::Result<Vec<LitStr>> {
         let mut errors = Errors::default();
         let mut topics: Vec<LitStr> = Vec::new();
@@ -252,9 +280,9 @@ impl Value {
         }
     }
 
-    fn count(&self) -> syn::Result<usize> {
+    fn count<N: FromStr<Err: Display> + Default + PartialEq>(&self) -> syn::Result<N> {
         let number = self.read(<LitInt as Parse>::parse)?;
-        number.base10_parse().ok().filter(|number| *number > 0).ok_or_else(|| self.wrong())
+        number.base10_parse().ok().filter(|number| *number != N::default()).ok_or_else(|| self.wrong())
     }
 
     /// Reads all of the value, and says how it is written where it is not `T`.
@@ -381,6 +409,13 @@ mod tests {
             formerly = ["plane_sums", "distances"],
             tombstones = "skip",
             max_run_records = 500,
+            max_attempts = 5,
+            max_elapsed = "1m",
+            backoff = "10ms",
+            max_backoff = "10s",
+            dead_letter = "flights.dead",
+            rejected = "flights.rejected",
+            max_starts = 2,
         });
         assert_eq!(messages, [""; 0]);
         assert_eq!(values(&args.topics), ["flights", "^flights-.*"]);
@@ -391,6 +426,12 @@ mod tests {
         assert_eq!(values(&args.formerly), ["sums", "plane_sums", "distances"]);
         assert!(matches!(args.tombstones, Some(Tombstones::Skip)));
         assert_eq!(args.max_run_records, Some(500));
+        assert_eq!((args.max_attempts, args.max_starts), (Some(5), Some(2)));
+        assert_eq!(args.max_elapsed, Some(Duration::from_secs(60)));
+        let backoff = [args.backoff, args.max_backoff].map(|delay| delay.map(|delay| delay.as_millis()));
+        assert_eq!(backoff, [Some(10), Some(10_000)]);
+        let letters = [args.dead_letter, args.rejected].map(|topic| topic.map(|topic| topic.value()));
+        assert_eq!(letters, [Some("flights.dead".to_owned()), Some("flights.rejected".to_owned())]);
     }
 
     #[test]

@@ -47,9 +47,14 @@ fn implementation(args: &Args, function: &HandlerFn) -> TokenStream {
     let extract = function.arguments.iter().filter_map(Argument::extract);
     let check = function.arguments.iter().filter_map(Argument::check);
     let call = call(function);
+    let fallible = function.has_result;
+    let refusals = transaction.then(|| function.arguments.iter().filter_map(Argument::refuse_publishing));
+    let refusals = refusals.into_iter().flatten();
     quote! {
         #(#cfgs)*
         const _: () = {
+            #(#refusals)*
+
             pub struct __Args<'a>(#(#taken,)* ::core::marker::PhantomData<&'a ()>);
 
             impl ::onceward::__private::Handler for #name {
@@ -57,6 +62,7 @@ fn implementation(args: &Args, function: &HandlerFn) -> TokenStream {
 
                 const BATCH: bool = #batch;
                 const TRANSACTION: bool = #transaction;
+                const FALLIBLE: bool = #fallible;
 
                 fn settings(&self) -> ::onceward::__private::Settings {
                     #settings
@@ -92,6 +98,17 @@ fn settings(args: &Args, function: &Ident) -> TokenStream {
     let identity = args.identity.iter();
     let tombstones = args.tombstones.iter();
     let max_run_records = max_run_records.iter();
+    let Args { max_attempts, max_starts, dead_letter, rejected, .. } = args;
+    let [max_attempts, max_starts] = [max_attempts, max_starts].map(|argument| argument.iter());
+    let [dead_letter, rejected] = [dead_letter, rejected].map(|argument| argument.iter());
+    let durations =
+        [("max_elapsed", args.max_elapsed), ("backoff", args.backoff), ("max_backoff", args.max_backoff)];
+    let durations = durations.into_iter().filter_map(|(name, duration)| Some((name, duration?)));
+    let durations = durations.map(|(name, duration)| {
+        let name = Ident::new(name, Span::call_site());
+        let milliseconds = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        quote!(.#name(::core::time::Duration::from_millis(#milliseconds)))
+    });
     quote! {
         ::onceward::__private::Settings::new(#name)
             #(.topic(#topics))*
@@ -102,6 +119,11 @@ fn settings(args: &Args, function: &Ident) -> TokenStream {
             #(.formerly(#formerly))*
             #(.tombstones(#tombstones))*
             #(.max_run_records(#max_run_records))*
+            #(.max_attempts(#max_attempts))*
+            #(#durations)*
+            #(.dead_letter(#dead_letter))*
+            #(.rejected(#rejected))*
+            #(.max_starts(#max_starts))*
     }
 }
 
@@ -141,8 +163,12 @@ fn call(function: &HandlerFn) -> TokenStream {
             quote!(#args.#field)
         }
     });
+    let into_handled = match function.takes_transaction() {
+        true => quote_spanned!(at(result)=> IntoHandledInTransaction::into_handled_in_transaction),
+        false => quote_spanned!(at(result)=> IntoHandled::into_handled),
+    };
     let handled = quote_spanned! {at(result)=>
-        ::onceward::__private::IntoHandled::into_handled(#name(#(#values),*).await)
+        ::onceward::__private::#into_handled(#name(#(#values),*).await)
     };
     quote_spanned! {at(name)=>
         async fn call<'a, 'r: 'a>(
@@ -171,6 +197,18 @@ impl Argument {
         self.call(&quote!(#function(run, context)))
     }
 
+    /// In a handler that takes a transaction: refuses an extractor that publishes.
+    fn refuse_publishing(&self) -> Option<TokenStream> {
+        let extractor = self.extractor()?;
+        Some(quote_spanned! {at(extractor)=>
+            const _: () = ::core::assert!(
+                !<#extractor as ::onceward::__private::Argument>::PUBLISHES,
+                "a handler with a transaction cannot publish directly: sent after COMMIT, a crash loses the record; sent \
+                 before it, a rollback leaves a ghost. Write it to an outbox table in the transaction"
+            );
+        })
+    }
+
     fn check(&self) -> Option<TokenStream> {
         self.call(&quote!(check(context)))
     }
@@ -178,12 +216,16 @@ impl Argument {
     /// A call of a function of its extractor. Where that is none, the compiler says
     /// so at its type.
     fn call(&self, call: &TokenStream) -> Option<TokenStream> {
-        let extractor = match &self.kind {
-            Kind::Tx => return None,
-            Kind::Extractor => &self.ty,
-            Kind::Batch(item) => item,
-        };
+        let extractor = self.extractor()?;
         Some(quote_spanned!(at(extractor)=> <#extractor as ::onceward::__private::Argument>::#call?))
+    }
+
+    fn extractor(&self) -> Option<&Type> {
+        match &self.kind {
+            Kind::Tx => None,
+            Kind::Extractor => Some(&self.ty),
+            Kind::Batch(item) => Some(item),
+        }
     }
 }
 

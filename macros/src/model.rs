@@ -20,6 +20,8 @@ pub(crate) struct HandlerFn {
     pub(crate) arguments: Vec<Argument>,
     /// The type of its result, else its name: where to say that it is no result.
     pub(crate) result: TokenStream,
+    /// Whether it returns anything, and so could return an error.
+    pub(crate) has_result: bool,
 }
 
 /// One argument of the function.
@@ -68,6 +70,7 @@ impl HandlerFn {
         Some(Self {
             cfgs: attributes.into_iter().filter(|attribute| attribute.path().is_ident("cfg")).collect(),
             visibility,
+            has_result: !matches!(signature.output, ReturnType::Default),
             result: match signature.output {
                 ReturnType::Default => signature.ident.to_token_stream(),
                 ReturnType::Type(_, result) => result.into_token_stream(),

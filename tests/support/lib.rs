@@ -4,8 +4,13 @@
 //! `make test`). Without these a test that needs them says that it was left out;
 //! with `STACK_REQUIRED=1` it fails.
 
+mod breakable;
 pub mod postgres;
+mod program;
 pub mod proxy;
+
+pub use breakable::Breakable;
+pub use program::Program;
 
 use onceward::{App, CancellationToken};
 use rdkafka::ClientConfig;
@@ -13,7 +18,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceS
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
-use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::message::{Header, Headers, Message, OwnedHeaders, OwnedMessage};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{Offset, TopicPartitionList};
 use sqlx::{Connection, Executor, PgConnection};
@@ -336,6 +341,38 @@ impl Running {
     pub fn is_running(&self) -> bool {
         !self.task.is_finished()
     }
+}
+
+/// All records of a partition, from its oldest to where it ends now.
+pub async fn read_all(stack: &Stack, topic: &str, partition: i32) -> Vec<OwnedMessage> {
+    let (stack, topic) = (stack.clone(), topic.to_owned());
+    let read = move || {
+        let consumer: BaseConsumer = stack.client().set("group.id", "none").create().expect("a consumer");
+        let (first, end) = consumer.fetch_watermarks(&topic, partition, PATIENCE).expect("Kafka answers");
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&topic, partition, Offset::Offset(first)).expect("a legal offset");
+        consumer.assign(&list).expect("an assignment");
+        let mut records: Vec<OwnedMessage> = Vec::new();
+        while records.last().map_or(first, |last| last.offset() + 1) < end {
+            if let Some(record) = consumer.poll(Duration::from_millis(100)) {
+                records.push(record.expect("a record").detach());
+            }
+        }
+        records
+    };
+    tokio::task::spawn_blocking(read).await.expect("no panic")
+}
+
+/// The last value of a record's header.
+pub fn header<'r>(record: &'r OwnedMessage, name: &str) -> Option<&'r [u8]> {
+    let headers = record.headers()?;
+    (0..headers.count()).rev().map(|at| headers.get(at)).find(|header| header.key == name)?.value
+}
+
+/// The same as text.
+pub fn text<'r>(record: &'r OwnedMessage, name: &str) -> &'r str {
+    let value = header(record, name).unwrap_or_else(|| panic!("no header {name}"));
+    std::str::from_utf8(value).expect("text")
 }
 
 /// Waits until a condition holds.

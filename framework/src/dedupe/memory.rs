@@ -1,7 +1,7 @@
 //! What has been done, in this process only.
 
-use super::Claim;
-use std::collections::{HashSet, VecDeque};
+use super::{Claim, State};
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -18,7 +18,7 @@ pub(crate) struct Memory {
 
 #[derive(Debug, Default)]
 struct Done {
-    known: HashSet<(i32, u128)>,
+    known: HashMap<(i32, u128), State>,
     oldest_first: VecDeque<(i32, u128)>,
 }
 
@@ -36,14 +36,19 @@ impl Memory {
 
     pub(super) fn seen(&self, scope: i32, claims: &[Claim]) -> Vec<bool> {
         let done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
-        claims.iter().map(|claim| done.known.contains(&(scope, claim.identity.key))).collect()
+        let is_done = |claim: &Claim| match done.known.get(&(scope, claim.identity.key)) {
+            Some(State::DeadLettered) => !claim.redriven,
+            Some(State::Done) => true,
+            None => false,
+        };
+        claims.iter().map(is_done).collect()
     }
 
-    pub(super) fn mark(&self, scope: i32, claims: &[Claim]) {
+    pub(super) fn mark(&self, scope: i32, claims: &[Claim], state: State) {
         let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
         for claim in claims {
             let entry = (scope, claim.identity.key);
-            if done.known.insert(entry) {
+            if done.known.insert(entry, state).is_none() {
                 done.oldest_first.push_back(entry);
             }
             if done.oldest_first.len() > self.limit

@@ -14,7 +14,8 @@ pub(crate) mod sqlstate;
 
 pub(crate) use memory::Memory;
 
-use crate::identity::Identity;
+use crate::Record;
+use crate::identity::{Identity, REDRIVEN_HEADER};
 use crate::run::Source;
 use std::sync::Arc;
 
@@ -35,13 +36,33 @@ pub(crate) enum Dedupe {
 pub(crate) struct Claim {
     pub(crate) identity: Identity,
     pub(crate) offset: i64,
+    /// It was sent back from the dead-letter topic.
+    pub(crate) redriven: bool,
+}
+
+impl Claim {
+    pub(crate) fn new(identity: Identity, record: Record<'_>) -> Self {
+        let redriven =
+            record.headers().iter().any(|header| header.name_bytes() == REDRIVEN_HEADER.as_bytes());
+        Self { identity, offset: record.offset(), redriven }
+    }
+}
+
+/// What is noted of an identity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    /// It is done.
+    Done,
+    /// Its record is in the dead-letter topic. What is delivered again is a duplicate;
+    /// what is sent back from there is not.
+    DeadLettered,
 }
 
 /// Why the store could not answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoreError {
     /// It cannot be reached, or cannot work. No record's fault.
-    #[error("PostgreSQL is unreachable or cannot work")]
+    #[error("PostgreSQL or Kafka is unreachable or cannot work")]
     Outage(#[source] crate::error::BoxError),
     /// Another owner has an identity of the run in progress.
     #[error("another owner has a record of this run in progress")]
@@ -76,18 +97,24 @@ impl Dedupe {
         }
     }
 
-    /// Notes that identities are done.
-    pub(crate) async fn mark(&self, source: &Source, scope: i32, claims: &[Claim]) -> Result<(), StoreError> {
+    /// Notes what became of identities.
+    pub(crate) async fn mark(
+        &self,
+        source: &Source,
+        scope: i32,
+        claims: &[Claim],
+        state: State,
+    ) -> Result<(), StoreError> {
         let _ = source;
         match self {
             Self::Off => Ok(()),
             Self::Memory(memory) => {
-                memory.mark(scope, claims);
+                memory.mark(scope, claims, state);
                 Ok(())
             }
             #[cfg(feature = "postgres")]
             Self::Postgres(postgres) => {
-                postgres.mark(source, scope, claims).await.inspect_err(|error| postgres.doubt(error))
+                postgres.mark(source, scope, claims, state).await.inspect_err(|error| postgres.doubt(error))
             }
         }
     }

@@ -1,7 +1,7 @@
 //! What has been done, in PostgreSQL: claims in the handler's own transaction,
 //! and the fence that keeps an old owner of a partition out.
 
-use super::{Claim, StoreError, migrate};
+use super::{Claim, State, StoreError, migrate};
 use crate::run::Source;
 use crate::tx::Tx;
 use crate::{BoxError, Error};
@@ -100,6 +100,7 @@ impl Postgres {
         let fence = fence(connection, source).await?;
         let mark = Uuid::from_u128(u128::from(fastrand::u64(..)) << 64 | u128::from(fastrand::u64(..)));
         execute(connection, "begin").await?;
+        take_over(connection, scope, claims).await?;
         let row = sqlx::query(CLAIM)
             .bind(&*source.group)
             .bind(source.partition.topic())
@@ -132,8 +133,8 @@ impl Postgres {
     pub(crate) async fn seen(&self, scope: i32, claims: &[Claim]) -> Result<Vec<bool>, StoreError> {
         let rows = Rows::sorted(claims);
         let mut pooled = self.connections.get().await?;
-        let done: HashSet<Uuid> = sqlx::query_scalar(
-            "select d.event_key from unnest($1::uuid[], $2::int[]) as u (event_key, day) \
+        let done: HashMap<Uuid, i16> = sqlx::query_as(
+            "select d.event_key, d.state from unnest($1::uuid[], $2::int[]) as u (event_key, day) \
              join onceward_dedupe d on d.event_key = u.event_key and d.scope = $3 \
              and d.bucket = date '1970-01-01' + u.day",
         )
@@ -145,21 +146,37 @@ impl Postgres {
         .into_iter()
         .collect();
         self.connections.put_back(pooled);
-        Ok(claims.iter().map(|claim| done.contains(&Uuid::from_u128(claim.identity.key))).collect())
+        let is_done = |claim: &Claim| {
+            let state = done.get(&Uuid::from_u128(claim.identity.key));
+            state.is_some_and(|state| *state != DEAD_LETTERED || !claim.redriven)
+        };
+        Ok(claims.iter().map(is_done).collect())
     }
 
-    /// Notes that identities are done.
-    pub(crate) async fn mark(&self, source: &Source, scope: i32, claims: &[Claim]) -> Result<(), StoreError> {
+    /// Notes what became of identities.
+    pub(crate) async fn mark(
+        &self,
+        source: &Source,
+        scope: i32,
+        claims: &[Claim],
+        state: State,
+    ) -> Result<(), StoreError> {
+        let state = match state {
+            State::Done => DONE,
+            State::DeadLettered => DEAD_LETTERED,
+        };
         let rows = Rows::sorted(claims);
         let mut pooled = self.connections.get().await?;
         let connection = &mut pooled.tx.connection;
         self.make_days(connection, &rows.days).await?;
         let topic = self.topic(connection, source.partition.topic()).await?;
         sqlx::query(
-            "insert into onceward_dedupe (event_key, scope, bucket, topic, partition, record_offset) \
-             select u.event_key, $1, date '1970-01-01' + u.day, $2, $3, u.record_offset \
+            "insert into onceward_dedupe as d (event_key, scope, bucket, topic, partition, record_offset, state) \
+             select u.event_key, $1, date '1970-01-01' + u.day, $2, $3, u.record_offset, $7 \
              from unnest($4::uuid[], $5::int[], $6::bigint[]) as u (event_key, day, record_offset) \
-             order by u.event_key, u.day on conflict do nothing",
+             order by u.event_key, u.day \
+             on conflict (event_key, scope, bucket) do update set state = excluded.state \
+             where d.state = 1 and excluded.state = 0",
         )
         .bind(scope)
         .bind(topic)
@@ -167,6 +184,7 @@ impl Postgres {
         .bind(&rows.keys)
         .bind(&rows.days)
         .bind(&rows.offsets)
+        .bind(state)
         .execute(connection)
         .await?;
         self.connections.put_back(pooled);
@@ -209,6 +227,30 @@ impl Postgres {
     pub(crate) fn done(&self, unit: UnitOfWork) {
         self.connections.put_back(unit.pooled);
     }
+}
+
+/// The values of the column `state`.
+const DONE: i16 = 0;
+const DEAD_LETTERED: i16 = 1;
+
+/// Gives way to what was sent back from the dead-letter topic: the note that it was
+/// dead-lettered goes, in the transaction that claims it again.
+async fn take_over(connection: &mut PgConnection, scope: i32, claims: &[Claim]) -> Result<(), StoreError> {
+    let redriven: Vec<Claim> = claims.iter().filter(|claim| claim.redriven).copied().collect();
+    if redriven.is_empty() {
+        return Ok(());
+    }
+    let rows = Rows::sorted(&redriven);
+    sqlx::query(
+        "delete from onceward_dedupe d using unnest($1::uuid[], $2::int[]) as u (event_key, day) \
+         where d.event_key = u.event_key and d.scope = $3 and d.bucket = date '1970-01-01' + u.day and d.state = 1",
+    )
+    .bind(&rows.keys)
+    .bind(&rows.days)
+    .bind(scope)
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// Fence, mark and claims. The rows come sorted: two runs that claim the same

@@ -4,6 +4,7 @@
 //! does not know is an ordinary failure, never an outage.
 
 use super::StoreError;
+use crate::outage;
 use sqlx::Error;
 use std::error::Error as StdError;
 
@@ -24,24 +25,10 @@ impl From<Error> for StoreError {
             "25P02" => Self::Aborted,
             // division_by_zero, which only the last statement of a run makes on our side
             "22012" => Self::NotOurs,
-            code if is_outage(code) => Self::Outage(error.into()),
+            code if outage::is_postgres(code) => Self::Outage(error.into()),
             _ => Self::Other(error.into()),
         }
     }
-}
-
-/// | SQLSTATE | meaning |
-/// |---|---|
-/// | 08xxx | connection exceptions |
-/// | 25006 | read-only: connected to a standby during a failover |
-/// | 25P03 | idle_in_transaction_session_timeout |
-/// | 53xxx | out of disk, memory or connections |
-/// | 57P01, 57P02, 57P03, 57P05 | shutdown, crash shutdown, starting up, idle session timeout |
-/// | 58xxx | I/O errors of the server |
-fn is_outage(code: &str) -> bool {
-    let class = code.get(..2).unwrap_or_default();
-    matches!(class, "08" | "53" | "58")
-        || matches!(code, "25006" | "25P03" | "57P01" | "57P02" | "57P03" | "57P05")
 }
 
 /// The SQLSTATE somewhere in the chain of a handler's error, if sqlx put one there.

@@ -11,6 +11,7 @@
 //! | [`Position`] | topic, partition, offset, timestamp | never |
 //! | [`Attempt`] | which attempt this is, the first being 1 | never |
 //! | [`State<T>`](State) | what the application shares | at startup, where none was given |
+//! | [`Publisher`] | publishes records in the middle of the handler | never |
 //! | `&mut Tx` | the record's PostgreSQL transaction | at startup, where no database is set |
 //! | [`Batch<E>`](Batch) | one `E` a record of a whole run | as `E`, for the record that it is |
 //!
@@ -25,6 +26,7 @@ mod payload;
 mod position;
 mod state;
 
+pub use crate::publish::Publisher;
 pub use crate::record::{Headers, Record};
 pub use batch::Batch;
 pub use bytes::Bytes;
@@ -74,9 +76,12 @@ impl From<Rejection> for HandlerError {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be taken from a record",
     label = "not an extractor",
-    note = "handlers take `Json<T>`, `Bytes`, `&[u8]`, `Key<T>`, `Headers`, `Record`, `Position`, `Attempt`, `State<T>`, `&mut Tx`, or your own type that implements `FromRecord`"
+    note = "handlers take `Json<T>`, `Bytes`, `&[u8]`, `Key<T>`, `Headers`, `Record`, `Position`, `Attempt`, `State<T>`, `Publisher`, `&mut Tx`, or your own type that implements `FromRecord`"
 )]
 pub trait FromRecord<'a>: Sized + Send {
+    /// Whether it publishes records. Beside a transaction that is refused.
+    const PUBLISHES: bool = false;
+
     /// Takes it from the record.
     ///
     /// # Errors
@@ -109,6 +114,8 @@ macro_rules! tuple {
     ($($part:ident),*) => {
         #[diagnostic::do_not_recommend]
         impl<'a, $($part: FromRecord<'a>),*> FromRecord<'a> for ($($part,)*) {
+            const PUBLISHES: bool = false $(|| $part::PUBLISHES)*;
+
             fn from_record(record: Record<'a>, context: &'a Context) -> Result<Self, Rejection> {
                 let _ = (record, context);
                 Ok(($($part::from_record(record, context)?,)*))

@@ -2,6 +2,7 @@
 
 use super::{FromRecord, Rejection};
 use crate::Record;
+use crate::publish::Publishing;
 use std::any::{Any, TypeId, type_name};
 use std::collections::HashMap;
 use std::fmt;
@@ -31,11 +32,20 @@ impl<T> Clone for State<T> {
 #[derive(Clone, Default)]
 pub struct Context {
     states: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
+    publishing: Option<Arc<Publishing>>,
 }
 
 impl Context {
     pub(crate) fn insert<T: Send + Sync + 'static>(&mut self, state: T) {
         self.states.insert(TypeId::of::<T>(), Arc::new(state));
+    }
+
+    pub(crate) fn set_publishing(&mut self, publishing: Arc<Publishing>) {
+        self.publishing = Some(publishing);
+    }
+
+    pub(crate) fn publishing(&self) -> Option<Arc<Publishing>> {
+        self.publishing.clone()
     }
 
     /// The state of this type, if one was given.

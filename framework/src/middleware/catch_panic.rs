@@ -30,7 +30,7 @@ impl RecordMiddleware for CatchPanic {
 }
 
 /// The same for code that decodes a record or finds out its identity.
-pub(super) fn without_panic<T>(what: &str, work: impl FnOnce() -> T) -> HandlerResult<T> {
+pub(crate) fn without_panic<T>(what: &str, work: impl FnOnce() -> T) -> HandlerResult<T> {
     // Unwind safe: what it was making is dropped.
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| error(what, &*panic))
 }

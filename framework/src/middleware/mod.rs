@@ -6,8 +6,8 @@
 //! - [`RecordMiddleware`] wraps one call of the handler: one record, or for a
 //!   batch handler the run.
 //!
-//! The default list is [`DefaultStack`]: [`Idempotency`], [`CatchPanic`],
-//! [`Timeout`]. [`Route::middleware`](crate::Route::middleware) puts your own
+//! The default list is [`DefaultStack`]: [`DeadLetter`], [`Retry`], [`Idempotency`],
+//! [`CatchPanic`], [`Timeout`]. [`Route::middleware`](crate::Route::middleware) puts your own
 //! after these, next to the handler, [`Route::around`](crate::Route::around)
 //! before them, and [`Route::stack`](crate::Route::stack) replaces the list.
 //!
@@ -30,14 +30,20 @@
 //! ```
 
 mod catch_panic;
+mod dead_letter;
 mod idempotency;
+mod retry;
 mod stack;
 mod timeout;
 
 pub use catch_panic::CatchPanic;
+pub(crate) use catch_panic::without_panic;
+pub use dead_letter::DeadLetter;
+pub(crate) use dead_letter::condemn;
 pub use idempotency::Idempotency;
-pub(crate) use stack::check;
+pub use retry::Retry;
 pub use stack::{Around, DefaultStack, Each, Layer, Push, Stack};
+pub(crate) use stack::{check, default_stack};
 pub use timeout::Timeout;
 
 use crate::tx::Tx;

@@ -4,14 +4,22 @@
 //! The compiler sees through all of it, so a record costs no allocation; it is
 //! erased once a run, at the route.
 
-use super::{CatchPanic, Delivery, Idempotency, Middleware, Next, NextRun, RecordMiddleware, Timeout};
+use super::{
+    CatchPanic, DeadLetter, Delivery, Idempotency, Middleware, Next, NextRun, RecordMiddleware, Retry,
+    Timeout,
+};
 use crate::route::Parts;
 use crate::{Error, Handler, HandlerResult, Outcome, Outcomes, Run};
 use std::any::type_name;
 use std::future::Future;
 
 /// The list that stands around a handler unless another is given.
-pub type DefaultStack = (Idempotency, (Each<CatchPanic>, (Each<Timeout>, ())));
+pub type DefaultStack = (DeadLetter, (Retry, (Idempotency, (Each<CatchPanic>, (Each<Timeout>, ())))));
+
+/// Makes it.
+pub(crate) fn default_stack() -> DefaultStack {
+    (DeadLetter, (Retry, (Idempotency, (Each(CatchPanic), (Each(Timeout::of_route()), ())))))
+}
 
 /// A list element: a [`RecordMiddleware`], around each call of the handler.
 #[derive(Debug, Clone, Copy)]
@@ -25,6 +33,10 @@ pub struct Around<M>(pub M);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Layer {
+    /// [`DeadLetter`], around runs.
+    DeadLetter,
+    /// [`Retry`], around runs.
+    Retry,
     /// [`Idempotency`], between the two kinds.
     Idempotency,
     /// Around each call, by its type's name.
@@ -33,8 +45,8 @@ pub enum Layer {
     Around(&'static str),
 }
 
-/// A list of middleware, outermost first: nested pairs of [`Each`], [`Around`] and
-/// [`Idempotency`] that end in `()`.
+/// A list of middleware, outermost first: nested pairs of [`Each`], [`Around`],
+/// [`DeadLetter`], [`Retry`] and [`Idempotency`] that end in `()`.
 pub trait Stack: Send + Sync + 'static {
     /// Adds what the list holds, outermost first.
     fn layers(&self, list: &mut Vec<Layer>);
@@ -74,28 +86,37 @@ impl Stack for () {
     }
 }
 
-impl<S: Stack> Stack for (Idempotency, S) {
-    fn layers(&self, list: &mut Vec<Layer>) {
-        list.push(Layer::Idempotency);
-        self.1.layers(list);
-    }
+/// A middleware around runs that uses what its route is set to.
+macro_rules! of_route {
+    ($middleware:ident) => {
+        impl<S: Stack> Stack for ($middleware, S) {
+            fn layers(&self, list: &mut Vec<Layer>) {
+                list.push(Layer::$middleware);
+                self.1.layers(list);
+            }
 
-    fn run<'a, H: Handler>(
-        &'a self,
-        run: Run<'a>,
-        parts: &'a Parts<H>,
-    ) -> impl Future<Output = Outcomes> + Send + 'a {
-        self.0.run(run, &self.1, parts)
-    }
+            fn run<'a, H: Handler>(
+                &'a self,
+                run: Run<'a>,
+                parts: &'a Parts<H>,
+            ) -> impl Future<Output = Outcomes> + Send + 'a {
+                self.0.run(run, &self.1, parts)
+            }
 
-    fn call<'a, N: Next>(
-        &'a self,
-        delivery: Delivery<'a>,
-        handler: &'a N,
-    ) -> impl Future<Output = HandlerResult<Outcome>> + Send + 'a {
-        self.1.call(delivery, handler)
-    }
+            fn call<'a, N: Next>(
+                &'a self,
+                delivery: Delivery<'a>,
+                handler: &'a N,
+            ) -> impl Future<Output = HandlerResult<Outcome>> + Send + 'a {
+                self.1.call(delivery, handler)
+            }
+        }
+    };
 }
+
+of_route!(DeadLetter);
+of_route!(Retry);
+of_route!(Idempotency);
 
 impl<M: Middleware, S: Stack> Stack for (Around<M>, S) {
     fn layers(&self, list: &mut Vec<Layer>) {
@@ -198,11 +219,37 @@ pub(crate) fn check(handler: &str, layers: &[Layer]) -> Result<(), Error> {
         }
     }
     for layer in &layers[place + 1..] {
-        if let Layer::Around(name) = layer {
-            return refused(format!(
-                "`Around({name})` stands inside `Idempotency`, where there are calls and no runs, and where a \
-                 retry would repeat work inside one transaction; move it before `Idempotency`"
-            ));
+        let name = match layer {
+            Layer::Around(name) => format!("Around({name})"),
+            Layer::Retry | Layer::DeadLetter => format!("{layer:?}"),
+            Layer::Idempotency | Layer::Each(_) => continue,
+        };
+        return refused(format!(
+            "`{name}` stands inside `Idempotency`, where there are calls and no runs, and where a retry would \
+             repeat work inside one transaction; move it before `Idempotency`"
+        ));
+    }
+    let position = |wanted: Layer| layers.iter().position(|layer| *layer == wanted);
+    match (position(Layer::DeadLetter), position(Layer::Retry)) {
+        (Some(dead_letter), Some(retry)) if dead_letter > retry => {
+            return refused(
+                "`DeadLetter` stands inside `Retry`, so it would come before the attempts are used up; move it \
+                 before `Retry`"
+                    .into(),
+            );
+        }
+        (Some(_), None) => {
+            return refused(
+                "`DeadLetter` needs `Retry` after it, which says what is given up; add it (with \
+                 `max_attempts = 1` nothing is tried again)"
+                    .into(),
+            );
+        }
+        _ => {}
+    }
+    for twice in [Layer::DeadLetter, Layer::Retry] {
+        if layers.iter().filter(|layer| **layer == twice).count() > 1 {
+            return refused(format!("`{twice:?}` stands in its middleware list twice; take one out"));
         }
     }
     Ok(())
@@ -221,13 +268,21 @@ mod tests {
         assert!(refused(&[Layer::Idempotency, Layer::Idempotency]).contains("once"));
         assert!(refused(&[each, Layer::Idempotency]).contains("move it after"));
         assert!(refused(&[Layer::Idempotency, around]).contains("move it before"));
+        assert!(refused(&[Layer::Idempotency, Layer::Retry]).contains("inside one transaction"));
+        let twisted = [Layer::Retry, Layer::DeadLetter, Layer::Idempotency];
+        assert!(refused(&twisted).contains("before the attempts are used up"));
+        assert!(refused(&[Layer::DeadLetter, Layer::Idempotency]).contains("needs `Retry`"));
+        assert!(refused(&[Layer::Retry, Layer::Retry, Layer::Idempotency]).contains("twice"));
     }
 
     #[test]
     fn the_default_list_holds_what_the_docs_say() {
         let mut layers = Vec::new();
-        (Idempotency, (Each(CatchPanic), (Each(Timeout::of_route()), ()))).layers(&mut layers);
+        default_stack().layers(&mut layers);
         assert!(check("h", &layers).is_ok());
-        assert!(matches!(layers[..], [Layer::Idempotency, Layer::Each(_), Layer::Each(_)]));
+        assert!(matches!(
+            layers[..],
+            [Layer::DeadLetter, Layer::Retry, Layer::Idempotency, Layer::Each(_), Layer::Each(_)]
+        ));
     }
 }

@@ -13,6 +13,16 @@ pub(crate) async fn on_flight(
 #[derive(::core::clone::Clone, ::core::marker::Copy, ::core::fmt::Debug)]
 pub(crate) struct on_flight {}
 const _: () = {
+    const _: () = ::core::assert!(
+        ! < Json < Flight < '_ > > as ::onceward::__private::Argument > ::PUBLISHES,
+        "a handler with a transaction cannot publish directly: sent after COMMIT, a crash loses the record; sent \
+                 before it, a rollback leaves a ghost. Write it to an outbox table in the transaction"
+    );
+    const _: () = ::core::assert!(
+        ! < Key < & str > as ::onceward::__private::Argument > ::PUBLISHES,
+        "a handler with a transaction cannot publish directly: sent after COMMIT, a crash loses the record; sent \
+                 before it, a rollback leaves a ghost. Write it to an outbox table in the transaction"
+    );
     pub struct __Args<'a>(
         Json<Flight<'a>>,
         Key<&'a str>,
@@ -22,6 +32,7 @@ const _: () = {
         type Args<'a> = __Args<'a>;
         const BATCH: bool = false;
         const TRANSACTION: bool = true;
+        const FALLIBLE: bool = true;
         fn settings(&self) -> ::onceward::__private::Settings {
             ::onceward::__private::Settings::new("on_flight")
                 .topic("flights")
@@ -51,7 +62,7 @@ const _: () = {
             args: Self::Args<'r>,
             delivery: ::onceward::__private::Delivery<'a>,
         ) -> ::onceward::__private::HandlerResult<::onceward::__private::Handled> {
-            ::onceward::__private::IntoHandled::into_handled(
+            ::onceward::__private::IntoHandledInTransaction::into_handled_in_transaction(
                 on_flight(args.0, delivery.into_tx(), args.1).await,
             )
         }

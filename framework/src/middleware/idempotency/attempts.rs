@@ -217,8 +217,7 @@ mod tests {
             .collect();
         let source = Source::new(TopicPartition::new("t", 0), "g".into());
         let clock = RunClock::start(Duration::from_secs(60), Arc::new(Drain::default()));
-        let records: Vec<_> =
-            messages.iter().map(|message| Record::new(message, &source.partition, 1)).collect();
+        let records: Vec<_> = messages.iter().map(|message| Record::new(message, &source, 1)).collect();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let outcomes = runtime.block_on(drive(Run::new(&records, &source, &clock), scripted));
         outcomes.iter().map(Outcome::name).collect()

@@ -1,10 +1,9 @@
 //! Calls of the handler through the middleware that stand around each.
 
 use super::attempts::{Attempt, Attempts};
-use crate::dedupe::Claim;
+use crate::dedupe::{Claim, StoreError};
 use crate::handler::{Handled, Handler, Rejected};
-use crate::middleware::catch_panic::without_panic;
-use crate::middleware::{Delivery, Next, Stack};
+use crate::middleware::{Delivery, Next, Stack, without_panic};
 use crate::route::Parts;
 use crate::tx::Tx;
 use crate::{HandlerError, HandlerResult, Outcome, Record, Run};
@@ -43,7 +42,7 @@ impl<'r, S: Stack, H: Handler> Calls<'r, S, H> {
         let claim = |(index, record): (usize, Record<'_>)| {
             let identity = without_panic("the identity's function", || identity.of(record));
             let identity = identity.map_err(|error| Rejected { index, error })?;
-            Ok(Claim { identity, offset: record.offset() })
+            Ok(Claim::new(identity, record))
         };
         part.iter().enumerate().map(claim).collect()
     }
@@ -55,8 +54,7 @@ impl<'r, S: Stack, H: Handler> Calls<'r, S, H> {
         args: H::Args<'_>,
         tx: Option<&mut Tx>,
     ) -> HandlerResult<Handled> {
-        let invoke =
-            Invoke { handler: &self.parts.handler, args: Mutex::new(Some(args)), each: Mutex::default() };
+        let invoke = Invoke { parts: self.parts, args: Mutex::new(Some(args)), each: Mutex::default() };
         let delivery = Delivery { run: part, tx, timeout: self.parts.bound.timeout };
         let outcome = self.stack.call(delivery, &invoke).await?;
         let each = invoke.each.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -79,7 +77,17 @@ impl<'r, S: Stack, H: Handler> Calls<'r, S, H> {
                 Ok(args) => self.call(one, args, None).await,
                 Err(rejected) => Err(rejected.error),
             };
-            let outcome = result.and_then(for_one).into();
+            let outcome = match result.and_then(for_one) {
+                Err(error) => match error.into_outage() {
+                    Ok(outage) if outcomes.is_empty() => {
+                        return Attempt::Blameless(StoreError::Outage(outage));
+                    }
+                    // What was done before it counts; the outage is met again, and first.
+                    Ok(_) => break,
+                    Err(error) => Outcome::Failed(error),
+                },
+                Ok(outcome) => outcome,
+            };
             let failed = matches!(outcome, Outcome::Failed(_));
             outcomes.push(outcome);
             if failed {
@@ -96,7 +104,10 @@ impl<'r, S: Stack, H: Handler> Calls<'r, S, H> {
         };
         match self.call(part, args, None).await.and_then(|handled| for_each(handled, part.len())) {
             Ok(results) => Attempt::Done(results.into_iter().map(Into::into).collect()),
-            Err(error) => Attempt::Failed(error),
+            Err(error) => match error.into_outage() {
+                Ok(outage) => Attempt::Blameless(StoreError::Outage(outage)),
+                Err(error) => Attempt::Failed(error),
+            },
         }
     }
 }
@@ -131,12 +142,13 @@ pub(super) fn for_each(handled: Handled, len: usize) -> HandlerResult<Vec<Handle
             results.len()
         ))),
         Handled::All(outcome) => Ok((0..len).map(|_| outcome.same_for_all()).collect()),
+        Handled::Publish(_) => unreachable!("published where the handler was called"),
     }
 }
 
 /// The inner end of the middleware list: the handler with its decoded arguments.
 struct Invoke<'r, 'b, H: Handler + 'b> {
-    handler: &'r H,
+    parts: &'r Parts<H>,
     args: Mutex<Option<H::Args<'b>>>,
     /// What a batch handler says of each record, which its one outcome cannot.
     each: Mutex<Option<Vec<HandlerResult<Outcome>>>>,
@@ -146,8 +158,13 @@ impl<H: Handler> Next for Invoke<'_, '_, H> {
     async fn run<'a>(&'a self, delivery: Delivery<'a>) -> HandlerResult<Outcome> {
         let args = self.args.lock().unwrap_or_else(PoisonError::into_inner).take();
         let args = args.ok_or("a middleware called the handler twice for one delivery")?;
-        match self.handler.call(args, delivery).await? {
+        let cause = delivery.record();
+        match self.parts.handler.call(args, delivery).await? {
             Handled::All(outcome) => Ok(outcome),
+            Handled::Publish(records) => {
+                self.parts.bound.publishing.publish_all(records, cause, !H::BATCH).await?;
+                Ok(Outcome::Completed)
+            }
             Handled::Each(results) => {
                 *self.each.lock().unwrap_or_else(PoisonError::into_inner) = Some(results);
                 Ok(Outcome::Completed)

@@ -2,7 +2,7 @@
 
 use super::attempts::{Attempt, Attempts};
 use super::calls::Calls;
-use crate::dedupe::{Claim, Dedupe};
+use crate::dedupe::{Claim, Dedupe, State};
 use crate::handler::{Handler, Rejected};
 use crate::middleware::Stack;
 use crate::{Outcome, Record, Run};
@@ -86,7 +86,8 @@ impl<S: Stack, H: Handler> Marked<'_, S, H> {
         if done.is_empty() {
             return true;
         }
-        while let Err(error) = self.dedupe.mark(part.assigned(), self.calls.parts.bound.scope, done).await {
+        let scope = self.calls.parts.bound.scope;
+        while let Err(error) = self.dedupe.mark(part.assigned(), scope, done, State::Done).await {
             if part.is_draining() {
                 return false;
             }

@@ -1,0 +1,131 @@
+//! The one producer of the application: for dead letters and for what handlers
+//! publish.
+
+use crate::config::Resolved;
+use crate::error::{BoxError, Error};
+use crate::outage;
+use rdkafka::ClientConfig;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// How long a record waits for its acknowledgement. It is sent again then.
+const ACKNOWLEDGED_WITHIN: &str = "10000";
+/// How long a record waits for room in the producer's queue.
+const ROOM_WITHIN: Duration = Duration::from_secs(5);
+
+/// Sends records and waits for their acknowledgement by all in-sync replicas.
+///
+/// The client is made when it is first needed, and made anew after an error that
+/// ends it.
+pub(crate) struct Producer {
+    config: Resolved,
+    client: Mutex<Option<FutureProducer>>,
+}
+
+/// Why a record was not sent.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot publish to topic `{topic}`")]
+pub(crate) struct ProduceError {
+    pub(crate) topic: String,
+    pub(crate) source: BoxError,
+    code: Option<RDKafkaErrorCode>,
+}
+
+impl ProduceError {
+    pub(crate) fn new(topic: &str, error: KafkaError) -> Self {
+        let code = error.rdkafka_error_code();
+        Self { topic: topic.to_owned(), source: error.into(), code }
+    }
+
+    pub(crate) fn is_too_large(&self) -> bool {
+        matches!(
+            self.code,
+            Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize)
+        )
+    }
+
+    pub(crate) fn is_unknown_topic(&self) -> bool {
+        matches!(self.code, Some(RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition))
+    }
+
+    /// Whether the broker could not be reached or could not work: no record's fault.
+    pub(crate) fn is_outage(&self) -> bool {
+        self.code.is_some_and(outage::is_kafka)
+    }
+}
+
+impl Producer {
+    /// Checks the settings; nothing is connected yet.
+    pub(crate) fn new(config: Resolved) -> Result<Self, Error> {
+        client(&config).create_native_config().map_err(|source| Error::Kafka {
+            action: "create the producer (setting `kafka`)".into(),
+            brokers: config.brokers.clone(),
+            source,
+        })?;
+        Ok(Self { config, client: Mutex::default() })
+    }
+
+    pub(crate) fn config(&self) -> &Resolved {
+        &self.config
+    }
+
+    /// Sends a record; gives its partition and offset when all in-sync replicas
+    /// have it.
+    pub(crate) async fn send(
+        &self,
+        record: FutureRecord<'_, [u8], [u8]>,
+    ) -> Result<(i32, i64), ProduceError> {
+        let topic = record.topic;
+        let client = self.client().map_err(|error| ProduceError::new(topic, error))?;
+        match client.send(record, ROOM_WITHIN).await {
+            Ok(delivery) => Ok((delivery.partition, delivery.offset)),
+            Err((error, _)) => {
+                if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
+                    self.lock().take();
+                }
+                Err(ProduceError::new(topic, error))
+            }
+        }
+    }
+
+    fn client(&self) -> Result<FutureProducer, KafkaError> {
+        let mut made = self.lock();
+        match &*made {
+            Some(client) => Ok(client.clone()),
+            None => Ok(made.insert(client(&self.config).create()?).clone()),
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<FutureProducer>> {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn client(config: &Resolved) -> ClientConfig {
+    let mut client = config.client();
+    if client.get("partitioner").is_none() {
+        // What Java producers use: a key finds its partition from any client.
+        client.set("partitioner", "murmur2_random");
+    }
+    if client.get("linger.ms").is_none() {
+        // Most wait for one acknowledgement at a time.
+        client.set("linger.ms", "1");
+    }
+    client
+        .set("enable.idempotence", "true")
+        .set("acks", "all")
+        .set("message.timeout.ms", ACKNOWLEDGED_WITHIN)
+        // The topic's own limit counts, not the client's.
+        .set("message.max.bytes", "1000000000")
+        .set("topic.metadata.propagation.max.ms", "2000");
+    client
+}
+
+impl fmt::Debug for Producer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Producer")
+    }
+}

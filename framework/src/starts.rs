@@ -1,0 +1,182 @@
+//! Finds the record that kills the process, by starts without progress.
+//!
+//! A worker notes in the metadata of the committed offset that it begins there,
+//! before it handles anything. Progress overwrites the note, and so does a clean end.
+//! A worker that finds a note of an earlier start knows that the process ended there:
+//! it tries what comes next one record at a time, alone in the process, and notes
+//! each before. What was noted so `max_starts` times is given up untried.
+
+use crate::drain::Drain;
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// What is noted of starts at an offset.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Note {
+    /// How often a worker began there.
+    pub(crate) starts: u32,
+    /// How often the record there was tried alone.
+    pub(crate) trials: u32,
+}
+
+/// Version and name of the metadata. What another program wrote means nothing here.
+const FORMAT: &str = "onceward/1";
+
+impl Note {
+    pub(crate) fn parse(metadata: &str) -> Self {
+        let mut words = metadata.split_ascii_whitespace();
+        if words.next() != Some(FORMAT) {
+            return Self::default();
+        }
+        let mut note = Self::default();
+        for word in words {
+            match word.split_once('=') {
+                Some(("starts", number)) => note.starts = number.parse().unwrap_or(0),
+                Some(("trials", number)) => note.trials = number.parse().unwrap_or(0),
+                // Of a later version.
+                _ => {}
+            }
+        }
+        note
+    }
+
+    /// Whether the process ended here before.
+    pub(crate) fn is_suspicious(self) -> bool {
+        self.starts > 0 || self.trials > 0
+    }
+
+    /// Whether the record here is not tried again. The first start, at which it was
+    /// tried among others, counts too.
+    pub(crate) fn is_condemned(self, max_starts: u32) -> bool {
+        self.trials >= max_starts.saturating_sub(1).max(1)
+    }
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{FORMAT} starts={} trials={}", self.starts, self.trials)
+    }
+}
+
+/// A note for the committed offset of one partition: the worker asks for it, and the
+/// poll thread commits it.
+#[derive(Debug, Default)]
+pub(crate) struct Notes {
+    state: Mutex<State>,
+    written: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    wanted: Option<(i64, Note)>,
+    /// What the broker has.
+    there: Option<(i64, Note)>,
+}
+
+/// The broker may be away for a while; the note of a start is not worth a standstill.
+const START_IS_NOTED_WITHIN: Duration = Duration::from_secs(2);
+
+impl Notes {
+    /// Begins with what the committed offset says.
+    pub(crate) fn starting_with(committed: Option<(i64, Note)>) -> Self {
+        Self { state: Mutex::new(State { wanted: None, there: committed }), written: Notify::new() }
+    }
+
+    /// What was noted of earlier starts at the committed offset, if a record at
+    /// `first` is the next one after it.
+    pub(crate) fn found(&self) -> Option<(i64, Note)> {
+        self.lock().there
+    }
+
+    /// Asks for a note. `ask` wakes the poll thread.
+    pub(crate) fn want(&self, offset: i64, note: Note) {
+        self.lock().wanted = Some((offset, note));
+    }
+
+    /// Waits until the note is written; `false` where the partition is given away
+    /// before.
+    pub(crate) async fn written(&self, drain: &Drain) -> bool {
+        loop {
+            let written = self.written.notified();
+            if self.lock().wanted.is_none() {
+                return true;
+            }
+            tokio::select! {
+                () = written => {}
+                () = drain.begun() => return false,
+            }
+        }
+    }
+
+    /// The same for the note of a start, which may be late.
+    pub(crate) async fn written_soon(&self, drain: &Drain) {
+        // What is not written is only not counted.
+        let _ = tokio::time::timeout(START_IS_NOTED_WITHIN, self.written(drain)).await;
+    }
+
+    /// What is to be committed now.
+    pub(crate) fn wanted(&self) -> Option<(i64, Note)> {
+        self.lock().wanted
+    }
+
+    /// An offset whose note has to go, now that the partition ends cleanly.
+    pub(crate) fn to_clear(&self) -> Option<i64> {
+        let state = self.lock();
+        state.there.or(state.wanted).filter(|(_, note)| note.is_suspicious()).map(|(offset, _)| offset)
+    }
+
+    /// Notes what the broker has taken.
+    pub(crate) fn acknowledge(&self, offset: i64, note: Note) {
+        let mut state = self.lock();
+        state.there = Some((offset, note));
+        let is_done = state.wanted.is_some_and(|(at, wanted)| (at, wanted) == (offset, note) || at < offset);
+        if is_done {
+            state.wanted = None;
+            self.written.notify_waiters();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_survives_the_broker_and_foreign_metadata_says_nothing() {
+        let note = Note { starts: 2, trials: 1 };
+        assert_eq!(Note::parse(&note.to_string()), note);
+        assert_eq!(Note::parse("onceward/1 starts=1 done=7 trials=x"), Note { starts: 1, trials: 0 });
+        for foreign in ["", "NO_METADATA", "onceward/2 starts=5", "starts=5", "\u{0}"] {
+            assert_eq!(Note::parse(foreign), Note::default(), "{foreign}");
+        }
+    }
+
+    #[test]
+    fn a_record_is_condemned_after_its_starts_and_never_untried() {
+        let tried = |trials| Note { starts: 1, trials };
+        assert!(!tried(1).is_condemned(3) && tried(2).is_condemned(3));
+        assert!(!tried(0).is_condemned(1) && tried(1).is_condemned(1));
+    }
+
+    #[tokio::test]
+    async fn what_is_wanted_is_written_when_it_or_something_later_is_committed() {
+        let (notes, drain) = (Notes::default(), Drain::default());
+        let note = Note { starts: 1, trials: 0 };
+        notes.want(5, note);
+        notes.acknowledge(5, Note::default());
+        assert_eq!(notes.wanted(), Some((5, note)), "a commit that was under way");
+        notes.acknowledge(5, note);
+        assert!(notes.written(&drain).await);
+        assert_eq!(notes.to_clear(), Some(5));
+        notes.want(5, Note { starts: 1, trials: 1 });
+        notes.acknowledge(6, Note::default());
+        assert!(notes.written(&drain).await);
+        assert_eq!(notes.to_clear(), None);
+    }
+}

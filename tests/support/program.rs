@@ -1,0 +1,62 @@
+//! Processes of their own, to be killed and looked at.
+
+use crate::eventually;
+use std::future::ready;
+use std::process::{Child, Command, ExitStatus};
+
+/// A process that runs one of the ignored tests of the program that starts it.
+#[derive(Debug)]
+pub struct Program(Child);
+
+impl Program {
+    /// Starts it with these variables.
+    pub fn start(test: &str, variables: &[(&str, &str)]) -> Self {
+        let program = std::env::current_exe().expect("this program has a path");
+        Self::start_in(Command::new(program), test, variables)
+    }
+
+    /// The same with no more than so many KiB of memory (`ulimit -v`).
+    pub fn start_within(kilobytes: u64, test: &str, variables: &[(&str, &str)]) -> Self {
+        let program = std::env::current_exe().expect("this program has a path");
+        let mut command = Command::new("bash");
+        command.args(["-c", &format!("ulimit -v {kilobytes}; exec \"$0\" \"$@\"")]).arg(program);
+        Self::start_in(command, test, variables)
+    }
+
+    fn start_in(mut command: Command, test: &str, variables: &[(&str, &str)]) -> Self {
+        command.args(["--exact", test, "--ignored", "--nocapture"]).envs(variables.iter().copied());
+        Self(command.spawn().expect("the program starts"))
+    }
+
+    /// Sends it a signal: `-TERM`, `-KILL`.
+    pub fn signal(&self, signal: &str) {
+        let status = Command::new("kill").args([signal, &self.0.id().to_string()]).status();
+        assert!(status.expect("kill runs").success());
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.0.try_wait().expect("it is our child").is_some()
+    }
+
+    /// Waits until it has ended.
+    pub async fn ended(&mut self) -> ExitStatus {
+        eventually("the program ends", || ready(self.has_ended())).await;
+        self.0.wait().expect("it is our child")
+    }
+
+    /// The bytes of memory that are its own, without what it maps from files.
+    pub fn memory(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("Linux tells");
+        line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") << 10
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
