@@ -113,6 +113,10 @@ impl<'a> Record<'a> {
         &self.source.partition
     }
 
+    pub(crate) fn source(&self) -> &'a Source {
+        self.source
+    }
+
     /// The consumer group that reads it.
     pub fn group(&self) -> &'a str {
         &self.source.group

@@ -1,5 +1,6 @@
 //! Records of one partition that are handled together.
 
+use crate::dead_letter::Written;
 use crate::drain::Drain;
 use crate::queue::Keepalive;
 use crate::record::{Message, Record, TopicPartition};
@@ -100,11 +101,13 @@ pub(crate) struct Source {
     pub(crate) group: Arc<str>,
     /// The fence's token, once raised; see `dedupe/postgres.rs`.
     pub(crate) fence: tokio::sync::Mutex<Option<i64>>,
+    /// Its dead letters that owners before have written; see `dead_letter/written.rs`.
+    pub(crate) written: Written,
 }
 
 impl Source {
     pub(crate) fn new(partition: TopicPartition, group: Arc<str>) -> Self {
-        Self { partition, group, fence: tokio::sync::Mutex::new(None) }
+        Self { partition, group, fence: tokio::sync::Mutex::new(None), written: Written::default() }
     }
 }
 

@@ -48,7 +48,11 @@ pub(crate) async fn partitions(config: &Resolved, topic: &str) -> Result<i32, Ka
     let count = move || -> Result<i32, KafkaError> {
         let client: BaseConsumer = config.client().create()?;
         let metadata = client.fetch_metadata(Some(&topic), REQUEST)?;
-        let count = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
+        let topic = metadata.topics().first();
+        if let Some(error) = topic.and_then(|topic| topic.error()) {
+            return Err(KafkaError::MetadataFetch(error.into()));
+        }
+        let count = topic.map_or(0, |topic| topic.partitions().len());
         Ok(i32::try_from(count).unwrap_or(1).max(1))
     };
     blocking(count).await.unwrap_or_else(|_| Err(KafkaError::Canceled))

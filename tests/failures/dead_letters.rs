@@ -9,6 +9,7 @@ use support::{
     Breakable, Database, PATIENCE, Program, Running, eventually, header, produce_one, stack_or_leave_out,
     text,
 };
+use tokio::sync::{Notify, Semaphore};
 
 /// Fails where the payload does not begin with a digit.
 #[handler(topic = "overridden", max_attempts = 1)]
@@ -28,7 +29,10 @@ fn headers_of(message: &OwnedMessage) -> Vec<(String, Option<Vec<u8>>)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_is_the_record_byte_for_byte_and_says_what_happened() {
-    let world = World::new(stack_or_leave_out!(), 1, 0).await;
+    let stack = stack_or_leave_out!();
+    // Or its old records would be deleted.
+    let topic = stack.topic_with("failures", 1, &[("retention.ms", "-1")]).await;
+    let world = World { letters: format!("{topic}.dlq"), group: unique("group"), topic, stack };
     let theirs = OwnedHeaders::new()
         .insert(Header { key: "b", value: Some("1") })
         .insert(Header::<&str> { key: "A", value: None })
@@ -320,15 +324,15 @@ async fn a_broker_that_goes_away_during_the_publish_loses_nothing() {
     let world = failing_among_others(kafka.stack.clone()).await;
     world.stack.topic_named(&world.letters, 1, &[]).await;
     let calls = Calls::default();
-    let (reached, go_on) = (Arc::new(tokio::sync::Notify::new()), Arc::new(tokio::sync::Notify::new()));
+    let (reached, go_on) = (Arc::new(Notify::new()), Arc::new(Semaphore::new(0)));
     /// Holds the failure back until the broker is away.
-    struct Hold(Arc<tokio::sync::Notify>, Arc<tokio::sync::Notify>);
+    struct Hold(Arc<Notify>, Arc<Semaphore>);
     impl RecordMiddleware for Hold {
         async fn call<'a, N: Next>(&'a self, delivery: Delivery<'a>, next: &'a N) -> HandlerResult<Outcome> {
             let outcome = next.run(delivery).await;
             if outcome.is_err() {
                 self.0.notify_one();
-                self.1.notified().await;
+                let _permit = self.1.acquire().await?;
             }
             outcome
         }
@@ -337,7 +341,7 @@ async fn a_broker_that_goes_away_during_the_publish_loses_nothing() {
     let running = Running::start(world.app(route, &calls));
     reached.notified().await;
     kafka.ctl(&["stop", "kafka", "--kill"]);
-    go_on.notify_one();
+    go_on.add_permits(1);
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(calls.of(1), 0, "nothing passes the record");
     kafka.ctl(&["start", "kafka"]);

@@ -164,11 +164,14 @@ async fn a_broker_that_is_away_while_a_handler_publishes_counts_no_attempt() {
     }
     produce_one(&world.stack.producer(), &world.topic, 0, Some("1"), &[]).await;
     let calls = Calls::default();
-    let app = world.app(world.route(publish_slowly {}), &calls).state(Target(target.clone()));
+    // Longer than a record waits for its acknowledgement.
+    let app = world
+        .app(world.route(publish_slowly {}), &calls)
+        .kafka("session.timeout.ms", "45000")
+        .state(Target(target.clone()));
     let running = Running::start(app);
     eventually("the handler is called", async || calls.of(1) == 1).await;
     kafka.ctl(&["stop", "kafka", "--kill"]);
-    // Longer than a record waits for its acknowledgement.
     eventually("it is called again", async || calls.of(1) > 1).await;
     kafka.ctl(&["start", "kafka"]);
     world.caught_up(1).await;

@@ -40,11 +40,11 @@ async fn policies_that_cannot_be_meant_are_refused() {
     world.refuses(route().dead_letter("none").rejected("x"), &["`rejected`", "none"]).await;
     let both = || ErrorPolicy::Skip;
     let twice = route().on_error::<std::fmt::Error>(both()).on_error::<std::fmt::Error>(both());
-    world.refuses(twice, &["two policies", "std::fmt::Error"]).await;
+    world.refuses(twice, &["two policies", "core::fmt::Error"]).await;
 
     let infallible = world.route(infallible {}).on_error::<std::fmt::Error>(ErrorPolicy::Skip);
     let error = world.refusal(world.stack.app().handler(infallible)).await;
-    assert!(error.contains("returns no error") && error.contains("std::fmt::Error"), "{error}");
+    assert!(error.contains("returns no error") && error.contains("core::fmt::Error"), "{error}");
 
     let inside = world.route(fallible {}).stack((Retry, (DeadLetter, (Idempotency, ()))));
     let error = world.refusal(world.stack.app().handler(inside)).await;

@@ -48,19 +48,24 @@ pub(super) fn of(letter: &Letter<'_>, config: &DeadLetterConfig, extent: Extent)
     headers
 }
 
-const TOPIC: &str = "onceward.dlq.topic";
+pub(super) const TOPIC: &str = "onceward.dlq.topic";
+pub(super) const PARTITION: &str = "onceward.dlq.partition";
+pub(super) const OFFSET: &str = "onceward.dlq.offset";
+pub(super) const GROUP: &str = "onceward.dlq.group";
+pub(super) const HANDLER: &str = "onceward.dlq.handler";
+pub(super) const TIMESTAMP: &str = "onceward.dlq.timestamp";
 
 /// Without these a copy could not be sent back.
 fn origin<'l>(letter: &Letter<'l>) -> Vec<Named<'l>> {
     let record = letter.record;
     let mut headers = vec![
         (TOPIC, Cow::Borrowed(record.topic().as_bytes())),
-        ("onceward.dlq.partition", text(record.partition())),
-        ("onceward.dlq.offset", text(record.offset())),
-        ("onceward.dlq.group", text(letter.group)),
-        ("onceward.dlq.handler", text(letter.handler)),
+        (PARTITION, text(record.partition())),
+        (OFFSET, text(record.offset())),
+        (GROUP, text(letter.group)),
+        (HANDLER, text(letter.handler)),
     ];
-    headers.extend(record.timestamp().map(|timestamp| ("onceward.dlq.timestamp", text(timestamp))));
+    headers.extend(record.timestamp().map(|timestamp| (TIMESTAMP, text(timestamp))));
     headers
 }
 

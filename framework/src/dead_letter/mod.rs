@@ -3,8 +3,10 @@
 
 mod headers;
 mod topic;
+mod written;
 
 pub(crate) use topic::{check_circle, check_topics};
+pub(crate) use written::Written;
 
 use crate::config::{DeadLetterConfig, DeadLetterPartition};
 use crate::failure::{Reason, Trial, capped};
@@ -73,6 +75,11 @@ impl RouteLetters {
     /// Publishes a copy and waits until all in-sync replicas have it.
     pub(crate) async fn put(&self, letter: &Letter<'_>) -> Result<(), ProduceError> {
         let topic = self.topic_for(letter.record.topic(), letter.reason);
+        let written = &letter.record.source().written;
+        let is_there = written.has(self.letters.producer.config(), &topic, letter).await;
+        if is_there.map_err(|error| ProduceError::new(&topic, error))? {
+            return Ok(());
+        }
         match self.send(&topic, letter, headers::Extent::All).await {
             Err(error) if error.is_too_large() => {
                 self.send(&topic, letter, headers::Extent::NeededForRepair).await

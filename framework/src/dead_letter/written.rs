@@ -1,0 +1,126 @@
+//! Finds the dead letters that an owner before has written, so that none is written
+//! twice.
+//!
+//! A process that is killed between the acknowledgement of a copy and the commit of
+//! its record's offset leaves both: the next owner gets the record again, gives it
+//! up again, and would write a second copy. So before its first letter to a topic,
+//! an owner reads the newest ones there: those of records that are not committed are
+//! among them.
+
+use super::Letter;
+use super::headers::{GROUP, HANDLER, OFFSET, PARTITION, TIMESTAMP, TOPIC};
+use crate::config::Resolved;
+use crate::run::Source;
+use crate::topics::{self, REQUEST};
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::topic_partition_list::Offset;
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+use tokio::sync::Mutex;
+
+/// How many of the newest letters of each partition are read.
+const NEWEST: i64 = 10_000;
+/// How long reading them may take.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// The dead letters of one assigned partition that owners before have written, a set
+/// for each topic that was looked into.
+#[derive(Debug, Default)]
+pub(crate) struct Written(Mutex<HashMap<String, HashSet<Original>>>);
+
+/// What tells one original from another: handler, offset and timestamp.
+type Original = (String, i64, Option<i64>);
+
+impl Written {
+    /// Whether a copy of this record is in `topic` already.
+    pub(super) async fn has(
+        &self,
+        config: &Resolved,
+        topic: &str,
+        letter: &Letter<'_>,
+    ) -> Result<bool, KafkaError> {
+        let mut looked_into = self.0.lock().await;
+        if !looked_into.contains_key(topic) {
+            let found = look_into(config, topic, letter.record.source()).await?;
+            looked_into.insert(topic.to_owned(), found);
+        }
+        let original = (letter.handler.to_owned(), letter.record.offset(), letter.record.timestamp());
+        Ok(looked_into[topic].contains(&original))
+    }
+}
+
+async fn look_into(config: &Resolved, topic: &str, source: &Source) -> Result<HashSet<Original>, KafkaError> {
+    let partitions = match topics::partitions(config, topic).await {
+        Err(error) if is_unknown(&error) => return Ok(HashSet::new()),
+        partitions => partitions?,
+    };
+    let (config, topic) = (config.clone(), topic.to_owned());
+    let (source, group) = (source.partition.clone(), source.group.clone());
+    let read = move || {
+        let mut found = HashSet::new();
+        read_newest(&config, &topic, partitions, |letter| {
+            let from_here = text(letter, TOPIC) == Some(source.topic())
+                && number(letter, PARTITION) == Some(i64::from(source.partition()))
+                && text(letter, GROUP) == Some(&*group);
+            if let (true, Some(offset)) = (from_here, number(letter, OFFSET)) {
+                let handler = text(letter, HANDLER).unwrap_or_default().to_owned();
+                found.insert((handler, offset, number(letter, TIMESTAMP)));
+            }
+        })?;
+        Ok(found)
+    };
+    topics::blocking(read).await.unwrap_or(Err(KafkaError::Canceled))
+}
+
+fn is_unknown(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::{UnknownPartition, UnknownTopic, UnknownTopicOrPartition};
+    matches!(error.rdkafka_error_code(), Some(UnknownTopic | UnknownTopicOrPartition | UnknownPartition))
+}
+
+fn read_newest(
+    config: &Resolved,
+    topic: &str,
+    partitions: i32,
+    mut take: impl FnMut(&BorrowedMessage<'_>),
+) -> Result<(), KafkaError> {
+    let mut client = config.client();
+    // Its one-by-one reads do not have the trouble with these that batches have.
+    client.set("enable.partition.eof", "true").set("group.id", "onceward").set("enable.auto.commit", "false");
+    let client: BaseConsumer = client.create()?;
+    let mut list = TopicPartitionList::new();
+    let mut open = 0;
+    for partition in 0..partitions {
+        let (low, high) = client.fetch_watermarks(topic, partition, REQUEST)?;
+        if low < high {
+            list.add_partition_offset(topic, partition, Offset::Offset(low.max(high - NEWEST)))?;
+            open += 1;
+        }
+    }
+    client.assign(&list)?;
+    let until = Instant::now() + LIMIT;
+    while open > 0 {
+        match client.poll(Duration::from_millis(100)) {
+            Some(Ok(letter)) => take(&letter),
+            Some(Err(KafkaError::PartitionEOF(_))) => open -= 1,
+            Some(Err(error)) => return Err(error),
+            None if Instant::now() > until => {
+                return Err(KafkaError::MessageConsumption(RDKafkaErrorCode::OperationTimedOut));
+            }
+            None => {}
+        }
+    }
+    Ok(())
+}
+
+fn text<'m>(letter: &'m BorrowedMessage<'_>, name: &str) -> Option<&'m str> {
+    let headers = letter.headers()?;
+    let header = (0..headers.count()).map(|at| headers.get(at)).find(|header| header.key == name)?;
+    std::str::from_utf8(header.value?).ok()
+}
+
+fn number(letter: &BorrowedMessage<'_>, name: &str) -> Option<i64> {
+    text(letter, name)?.parse().ok()
+}
