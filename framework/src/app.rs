@@ -657,7 +657,9 @@ async fn check_topics(
         dead_letter::check_circle(source, letters, &read)?;
     }
     topics::check(config, read.clone()).await?;
-    dead_letter::check_topics(config, &letters).await?;
+    if config.dead_letter.check() {
+        dead_letter::check_topics(config, &letters).await?;
+    }
     if matches!(config.dedupe, DedupeKind::Postgres) {
         topics::check_retention(config, &read).await?;
     }

@@ -161,6 +161,10 @@ pub struct DeadLetterConfig {
     /// Whether a dead-letter topic that is missing is made when it is first needed;
     /// yes by default. It gets as many partitions as its source.
     pub create: Option<bool>,
+    /// Whether dead-letter topics are looked at before anything is consumed: that they
+    /// are there or can be made, may be written to, and take what their sources
+    /// have; yes by default. A Kafka without admin requests needs `false`.
+    pub check: Option<bool>,
 }
 
 impl DeadLetterConfig {
@@ -176,12 +180,17 @@ impl DeadLetterConfig {
         self.create.unwrap_or(true)
     }
 
+    pub(crate) fn check(&self) -> bool {
+        self.check.unwrap_or(true)
+    }
+
     fn over(self, weaker: Self) -> Self {
         Self {
             headers: self.headers.or(weaker.headers),
             drop_headers: if self.drop_headers.is_empty() { weaker.drop_headers } else { self.drop_headers },
             partition: self.partition.or(weaker.partition),
             create: self.create.or(weaker.create),
+            check: self.check.or(weaker.check),
         }
     }
 }

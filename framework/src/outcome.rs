@@ -1,6 +1,6 @@
 //! How records ended.
 
-use crate::{HandlerError, HandlerResult, Run};
+use crate::{HandlerError, HandlerResult, Reason, Run};
 use std::borrow::Cow;
 
 /// How one record ended.
@@ -17,8 +17,9 @@ pub enum Outcome {
     Duplicate,
     /// Deliberately not handled, with the reason.
     Skipped(Cow<'static, str>),
-    /// Its copy is in the dead-letter topic, acknowledged by all in-sync replicas.
-    DeadLettered,
+    /// It was given up for this reason, and its copy is in the dead-letter topic,
+    /// acknowledged by all in-sync replicas.
+    DeadLettered(Reason),
     /// The handler failed.
     Failed(HandlerError),
     /// The run ended before this record: it goes on in the next one.
@@ -42,7 +43,7 @@ impl Outcome {
             Self::Completed => Ok(Self::Completed),
             Self::Duplicate => Ok(Self::Duplicate),
             Self::Skipped(reason) => Ok(Self::Skipped(reason.clone())),
-            Self::DeadLettered | Self::NotReached | Self::Failed(_) => {
+            Self::DeadLettered(_) | Self::NotReached | Self::Failed(_) => {
                 Err(HandlerError::new(format!("a handler cannot end its records as {}", self.name())))
             }
         }
@@ -54,7 +55,7 @@ impl Outcome {
             Self::Completed => "completed",
             Self::Duplicate => "duplicate",
             Self::Skipped(_) => "skipped",
-            Self::DeadLettered => "dead_lettered",
+            Self::DeadLettered(_) => "dead_lettered",
             Self::Failed(_) => "failed",
             Self::NotReached => "not_reached",
         }

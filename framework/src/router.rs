@@ -2,6 +2,7 @@
 
 use crate::dead_letter::{self, Letter, RouteLetters};
 use crate::error::Error;
+use crate::failure::Reason;
 use crate::handler::Tombstones;
 use crate::route::Handle;
 use crate::{HandlerError, Outcome, Outcomes, Record, Run};
@@ -179,7 +180,7 @@ impl Router {
         let mut outcomes = Vec::with_capacity(stretch.len());
         for record in stretch.iter() {
             match self.letters.put(&letter(record)).await {
-                Ok(()) => outcomes.push(Outcome::DeadLettered),
+                Ok(()) => outcomes.push(Outcome::DeadLettered(Reason::Unmatched)),
                 Err(error) => {
                     outcomes.push(Outcome::Failed(HandlerError::new(error)));
                     break;

@@ -33,6 +33,21 @@ impl Departure {
         format!("{year}-{month:02}-{day:02}/{carrier}{flight}/{origin}/{sched_dep_time}")
     }
 
+    /// The producer breaks it off in the middle.
+    pub(crate) fn is_garbled(&self) -> bool {
+        self.flight % 500 == 31
+    }
+
+    /// No such plane is known, however often one looks.
+    pub(crate) fn is_of_no_known_plane(&self) -> bool {
+        self.flight % 500 == 77
+    }
+
+    /// It can never be handled.
+    pub(crate) fn is_hopeless(&self) -> bool {
+        self.is_garbled() || (self.is_of_no_known_plane() && !self.is_cancelled())
+    }
+
     pub(crate) fn is_cancelled(&self) -> bool {
         self.dep_time.is_none()
     }

@@ -31,6 +31,7 @@ async fn main() -> Result<ExitCode, BoxError> {
     let records = producer::plan(&departures);
     let broker = TestBroker::start()?;
     broker.topic(service::TOPIC, 4)?;
+    broker.topic(&format!("{}.dlq", service::TOPIC), 1)?;
     say(&format!("{BOLD}An embedded Kafka is at {}.{BOLD:#}\n{}", broker.brokers(), producer::PLAN));
 
     let (view, logbook) = (Arc::new(View::new(records.len())), Arc::new(Logbook::default()));

@@ -1,8 +1,8 @@
 //! The end: what came of all records, and whether it is right.
 
 use crate::departure::Departure;
-use crate::service::{Logbook, Planes};
-use crate::view::{BOLD, DIM, GREEN, RED, Tally, colour, ended_as, finished, say};
+use crate::service::{Logbook, Planes, TOPIC};
+use crate::view::{BOLD, DIM, GREEN, OUTCOMES, RED, Tally, colour, ended_as, finished, say};
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
@@ -17,24 +17,27 @@ pub(crate) fn report(departures: &[Departure], sent: usize, tally: &Tally, logbo
     if problems.is_empty() {
         let events = departures.len();
         say(&format!(
-            "{GREEN}Checked against the file: each of the {events} events counted once, none was lost, and each \
-             plane's came in order.{GREEN:#}"
+            "{GREEN}Checked against the file: each of the {events} events counted once, none was lost, each plane's came \
+             in order, and what cannot be handled is in the topic {TOPIC}.dlq.{GREEN:#}"
         ));
     }
     problems.is_empty()
 }
 
 fn outcomes(tally: &Tally, sent: usize) {
-    say(&format!("\n{BOLD}outcome    records  reason{BOLD:#}"));
+    say(&format!("\n{BOLD}outcome      records  reason{BOLD:#}"));
     for ((outcome, reason), count) in tally.iter().filter(|((outcome, _), _)| *outcome != "failed") {
         let style = colour(outcome);
-        let reason = if *outcome == "duplicate" { "the same event was handled before" } else { reason };
-        say(format!("{style}{outcome:9}{style:#}  {count:7}  {reason}").trim_end());
+        let name = OUTCOMES.iter().find(|(known, _)| known == outcome).map_or(*outcome, |(_, name)| *name);
+        let reason = match (*outcome, &**reason) {
+            ("duplicate", _) => "the same event was handled before",
+            ("dead_lettered", "rejected") => "its bytes do not decode",
+            ("dead_lettered", "permanent") => "the handler says that trying again will not help",
+            (_, reason) => reason,
+        };
+        say(format!("{style}{name:11}{style:#}  {count:7}  {reason}").trim_end());
     }
-    say(&format!("{DIM}in all     {:7}  of {sent} sent{DIM:#}", finished(tally)));
-    for ((_, reason), attempts) in tally.iter().filter(|((outcome, _), _)| *outcome == "failed") {
-        say(&format!("{RED}failed{RED:#}     {attempts:7}  attempts: {reason}"));
-    }
+    say(&format!("{DIM}in all       {:7}  of {sent} sent{DIM:#}", finished(tally)));
 }
 
 fn top_planes(planes: &Planes) {
@@ -49,10 +52,16 @@ fn top_planes(planes: &Planes) {
 
 /// What is not as it must be, by what was sent.
 fn problems(departures: &[Departure], sent: usize, tally: &Tally, logbook: &Logbook) -> Vec<String> {
+    let (hopeless, others): (Vec<_>, Vec<_>) =
+        departures.iter().partition(|departure| departure.is_hopeless());
     let (cancelled, flown): (Vec<_>, Vec<_>) =
-        departures.iter().partition(|departure| departure.is_cancelled());
-    let expected =
-        [("completed", flown.len()), ("skipped", cancelled.len()), ("duplicate", sent - departures.len())];
+        others.into_iter().partition(|departure| departure.is_cancelled());
+    let expected = [
+        ("completed", flown.len()),
+        ("skipped", cancelled.len()),
+        ("dead_lettered", hopeless.len()),
+        ("duplicate", sent - departures.len()),
+    ];
     if finished(tally) < sent {
         return vec![format!("only {} of {sent} records were handled", finished(tally))];
     }

@@ -21,6 +21,9 @@ async fn on_departure(
     if departure.is_cancelled() {
         return Ok(Outcome::skipped("cancelled"));
     }
+    if departure.is_of_no_known_plane() {
+        return Err(HandlerError::new("no such plane").permanent());
+    }
     ask_for_weather(&departure, attempt)?;
     logbook.add(&departure);
     Ok(Outcome::Completed)

@@ -31,12 +31,21 @@ pub(crate) fn say(line: &str) {
     let _ = writeln!(anstream::stdout(), "{line}");
 }
 
-/// Counts how each record of a run ended.
+/// Counts how each record of a run ended, and tells of those that were given up.
 pub(crate) struct Progress(pub(crate) Arc<View>);
 
 impl Middleware for Progress {
     async fn call<'a, N: NextRun>(&'a self, run: Run<'a>, next: &'a N) -> Outcomes {
         let outcomes = next.run(run).await;
+        for (record, outcome) in run.iter().zip(&outcomes) {
+            if let Outcome::DeadLettered(reason) = outcome {
+                self.0.tell(
+                    record,
+                    RED,
+                    &format!("given up ({}): its copy is in the dead-letter topic", reason.as_str()),
+                );
+            }
+        }
         self.0.count(&outcomes);
         outcomes
     }
@@ -50,6 +59,7 @@ impl RecordMiddleware for Attempts {
         let record = delivery.record();
         let result = next.run(delivery).await;
         match &result {
+            Err(error) if error.is_permanent() => self.0.tell(record, RED, &format!("failed: {error}")),
             Err(error) => self.0.tell(record, RED, &format!("failed: {error}; trying again")),
             Ok(outcome) if record.attempt() > 1 => {
                 self.0.tell(record, colour(outcome.name()), outcome.name())
@@ -93,6 +103,7 @@ impl View {
                 Outcome::NotReached => continue,
                 Outcome::Skipped(reason) => reason.to_string(),
                 Outcome::Failed(error) => error.to_string(),
+                Outcome::DeadLettered(reason) => reason.as_str().to_owned(),
                 _ => String::new(),
             };
             *tally.entry((outcome.name(), reason)).or_default() += 1;
@@ -122,12 +133,20 @@ pub(crate) fn ended_as(tally: &Tally, outcome: &str) -> usize {
     tally.iter().filter(|((name, _), _)| *name == outcome).map(|(_, count)| count).sum()
 }
 
+/// The outcomes with which a record ends, and what the demo calls them.
+pub(crate) const OUTCOMES: [(&str, &str); 4] = [
+    ("completed", "completed"),
+    ("duplicate", "duplicate"),
+    ("skipped", "skipped"),
+    ("dead_lettered", "dead letter"),
+];
+
 fn progress(tally: &Tally, records: usize) -> String {
     let mut line = format!("{:5} of {records}", finished(tally));
-    for outcome in ["completed", "duplicate", "skipped"] {
+    for (outcome, name) in OUTCOMES {
         let style = colour(outcome);
         // A String takes whatever is written.
-        let _ = write!(line, "   {style}{outcome} {:4}{style:#}", ended_as(tally, outcome));
+        let _ = write!(line, "   {style}{name} {:4}{style:#}", ended_as(tally, outcome));
     }
     line
 }

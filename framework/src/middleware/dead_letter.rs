@@ -95,7 +95,7 @@ async fn put_away(run: Run<'_>, letter: Letter<'_>, letters: &RouteLetters, boun
         error = letter.message,
         "dead-lettered"
     );
-    Outcome::DeadLettered
+    Outcome::DeadLettered(letter.reason)
 }
 
 /// A record that holds its partition, where one can see it.

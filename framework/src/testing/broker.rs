@@ -1,7 +1,7 @@
 //! Kafka in this process.
 
 use super::TestRecord;
-use crate::config::{Config, GroupProtocol};
+use crate::config::{Config, DeadLetterConfig, GroupProtocol};
 use crate::{App, Error};
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
@@ -32,8 +32,9 @@ const LOOK: Duration = Duration::from_millis(20);
 ///
 /// - Nothing is written to disk. A partition keeps its newest 5 MB and drops what
 ///   is older without a word; there is no retention or compaction to set.
-/// - There are no admin requests, permissions, passwords or TLS. So a topic's
-///   retention cannot be looked up, and [`app`](Self::app) turns that check off.
+/// - There are no admin requests, permissions, passwords or TLS. So neither a
+///   topic's retention nor its dead-letter topic can be looked at, and [`app`](Self::app) turns
+///   these checks off. Make the dead-letter topic with [`topic`](Self::topic).
 /// - Transactions of producers are accepted, but `read_committed` hides nothing.
 /// - Groups of the classic protocol take from 3 s to a whole session timeout to
 ///   form. [`app`](Self::app) uses KIP-848, whose first member has its partitions
@@ -123,6 +124,7 @@ impl TestBroker {
             kafka: [("fetch.wait.max.ms".to_owned(), "10".to_owned())].into(),
             commit_interval: Some(Duration::from_millis(50)),
             dedupe_window_shorter_than_retention: Some(true),
+            dead_letter: DeadLetterConfig { check: Some(false), ..Default::default() },
             ..Config::default()
         }
     }
