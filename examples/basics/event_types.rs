@@ -45,7 +45,7 @@ async fn main() -> Result<(), onceward::Error> {
 
     let app = broker
         .app()
-        // The default; where the type is in the payload, `EventType::field("type")`.
+        // CloudEvents have theirs there, which is the default. In the payload: `EventType::field("type")`.
         .event_type("planes", EventType::header("ce_type"))
         // Without this, a type that no handler takes stops the application.
         .unmatched("planes", Unmatched::Skip)

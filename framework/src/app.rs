@@ -170,8 +170,8 @@ impl App {
         self
     }
 
-    /// Says what tells the event types of a topic apart; by default the header
-    /// `ce_type`.
+    /// Says what tells the event types of a topic apart; by default the CloudEvents
+    /// attribute `type`.
     pub fn event_type(mut self, topic: impl Into<String>, event_type: EventType) -> Self {
         self.event_types.insert(topic.into(), event_type);
         self

@@ -1,7 +1,7 @@
 //! What tells one event from another: the identity that is compared with what
 //! was done before.
 
-use crate::Record;
+use crate::{Record, cloud_event};
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
@@ -23,7 +23,8 @@ pub const REDRIVEN_HEADER: &str = "onceward.redriven";
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub enum IdentitySource {
-    /// The CloudEvents attributes `ce_source` and `ce_id` where both are present.
+    /// The CloudEvents attributes `source` and `id` where both are present: in the
+    /// headers `ce_source` and `ce_id`, or in the payload of a structured event.
     #[default]
     CloudEvents,
     /// The value of this header.
@@ -54,13 +55,12 @@ impl IdentitySource {
     }
 
     fn declared(&self, record: Record<'_>) -> Option<Identity> {
-        let headers = record.headers();
         match self {
             Self::CloudEvents => {
-                let (source, id) = (headers.get("ce_source")?, headers.get("ce_id")?);
-                Some(Identity::of_event(hash(&[source, id]), record))
+                let [source, id] = cloud_event::source_and_id(record)?;
+                Some(Identity::of_event(hash(&[&source, &id]), record))
             }
-            Self::Header(name) => Some(Identity::of_text(headers.get(name)?, record)),
+            Self::Header(name) => Some(Identity::of_text(record.headers().get(name)?, record)),
             Self::Function(function) => Some(Identity::of_text(function(record)?.as_bytes(), record)),
             Self::Position => None,
         }
@@ -70,7 +70,7 @@ impl IdentitySource {
 impl fmt::Debug for IdentitySource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::CloudEvents => f.write_str("ce_source and ce_id"),
+            Self::CloudEvents => f.write_str("CloudEvents' source and id"),
             Self::Header(name) => write!(f, "header `{name}`"),
             Self::Function(_) => f.write_str("a function"),
             Self::Position => f.write_str("position"),
@@ -206,9 +206,20 @@ mod tests {
     const LATE: i64 = NOON + 12 * 3_600_000 - 60_000; // 23:59
 
     fn identity(source: &IdentitySource, headers: &[(&str, &str)], offset: i64, timestamp: i64) -> Identity {
+        identity_with(None, source, headers, offset, timestamp)
+    }
+
+    fn identity_with(
+        payload: Option<&str>,
+        source: &IdentitySource,
+        headers: &[(&str, &str)],
+        offset: i64,
+        timestamp: i64,
+    ) -> Identity {
         let message = Message::Owned(Box::new(OwnedMessage {
             offset,
             timestamp: Some(timestamp),
+            payload: payload.map(Into::into),
             headers: headers
                 .iter()
                 .map(|(n, v)| (n.as_bytes().to_vec(), Some(v.as_bytes().to_vec())))
@@ -231,6 +242,17 @@ mod tests {
             identity(&ce, &[("ce_source", "/a1"), ("ce_id", "2")], 1, NOON).key,
             identity(&ce, &[("ce_source", "/a"), ("ce_id", "12")], 1, NOON).key,
         );
+    }
+
+    #[cfg(feature = "json")]
+    #[test]
+    fn a_structured_copy_of_an_event_has_the_identity_of_a_binary_one() {
+        let ce = IdentitySource::CloudEvents;
+        let binary = identity(&ce, &[("ce_source", "/a"), ("ce_id", "1")], 1, NOON);
+        let payload = Some(r#"{"id": "1", "source": "/a", "data": {"id": "2"}}"#);
+        let headers = [("content-type", "application/cloudevents+json; charset=UTF-8")];
+        assert_eq!(identity_with(payload, &ce, &headers, 2, NOON), binary);
+        assert_ne!(identity_with(payload, &ce, &[], 2, NOON), binary);
     }
 
     #[test]

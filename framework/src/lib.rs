@@ -62,6 +62,7 @@ mod shutdown;
 mod tail;
 
 mod backoff;
+mod cloud_event;
 mod dead_letter;
 mod dedupe;
 mod drain;
@@ -111,9 +112,9 @@ pub use tx::Tx;
 
 /// What most services use.
 pub mod prelude {
-    #[cfg(feature = "json")]
-    pub use crate::extract::Json;
     pub use crate::extract::{Attempt, Batch, Bytes, Headers, Key, Position, Publisher, Record, State};
+    #[cfg(feature = "json")]
+    pub use crate::extract::{CloudEvent, Json};
     #[cfg(feature = "macros")]
     pub use crate::handler;
     pub use crate::{

@@ -1,5 +1,6 @@
 //! Gets a run, gives each stretch of it to the handler that takes it.
 
+use crate::cloud_event;
 use crate::dead_letter::{self, Letter, RouteLetters};
 use crate::error::Error;
 use crate::failure::Reason;
@@ -12,10 +13,14 @@ use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedSender;
 
 /// What says which event a record is, where a topic carries several types.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub enum EventType {
-    /// The value of a header; by default CloudEvents' `ce_type`.
+    /// The CloudEvents attribute `type`: the header `ce_type`, or the field of a
+    /// structured event.
+    #[default]
+    CloudEvents,
+    /// The value of a header.
     Header(Cow<'static, str>),
     /// A text field at the top level of a JSON payload.
     #[cfg(feature = "json")]
@@ -48,6 +53,7 @@ impl EventType {
 
     fn of<'a>(&self, record: Record<'a>) -> Option<Cow<'a, str>> {
         match self {
+            Self::CloudEvents => cloud_event::event_type(record),
             Self::Header(name) => record.headers().get_str(name).map(Cow::Borrowed),
             #[cfg(feature = "json")]
             Self::Field(name) => crate::json_field::text(record.payload()?, name),
@@ -56,15 +62,10 @@ impl EventType {
     }
 }
 
-impl Default for EventType {
-    fn default() -> Self {
-        Self::Header("ce_type".into())
-    }
-}
-
 impl fmt::Debug for EventType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::CloudEvents => f.write_str("CloudEvents' type"),
             Self::Header(name) => write!(f, "header `{name}`"),
             #[cfg(feature = "json")]
             Self::Field(name) => write!(f, "field `{name}`"),

@@ -28,7 +28,7 @@ impl<'a, T: Deserialize<'a> + Send> FromRecord<'a> for Json<T> {
 }
 
 /// serde's message quotes values of the record; those stay out of logs.
-fn not_json(error: serde_json::Error) -> Rejection {
+pub(super) fn not_json(error: serde_json::Error) -> Rejection {
     use serde_json::error::Category;
     let what = match error.classify() {
         Category::Data => "the value is JSON, but not of the handler's type",

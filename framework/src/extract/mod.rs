@@ -3,6 +3,7 @@
 //! | argument | what it is | rejected where |
 //! |---|---|---|
 //! | [`Json<T>`](Json) | the payload, decoded | it is not JSON of a `T`; null, unless `T` is an `Option` |
+//! | [`CloudEvent<T>`](CloudEvent) | a CloudEvent's attributes, and its data, decoded | an attribute is missing; the data is not JSON of a `T`; there is none, unless `T` is an `Option` |
 //! | [`Bytes`] | the payload, copied | null, unless `Option<Bytes>` |
 //! | `&[u8]` | the payload, borrowed | null, unless `Option<&[u8]>` |
 //! | [`Key<T>`](Key) | the key as `String`, `&str`, `Vec<u8>`, `&[u8]`, an integer in text, or an `Option` of these | it is missing or not a `T` |
@@ -20,6 +21,8 @@
 
 mod batch;
 #[cfg(feature = "json")]
+mod cloud_event;
+#[cfg(feature = "json")]
 mod json;
 mod key;
 mod payload;
@@ -30,6 +33,8 @@ pub use crate::publish::Publisher;
 pub use crate::record::{Headers, Record};
 pub use batch::Batch;
 pub use bytes::Bytes;
+#[cfg(feature = "json")]
+pub use cloud_event::CloudEvent;
 #[cfg(feature = "json")]
 pub use json::Json;
 pub use key::{FromKey, Key};
@@ -76,7 +81,7 @@ impl From<Rejection> for HandlerError {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be taken from a record",
     label = "not an extractor",
-    note = "handlers take `Json<T>`, `Bytes`, `&[u8]`, `Key<T>`, `Headers`, `Record`, `Position`, `Attempt`, `State<T>`, `Publisher`, `&mut Tx`, or your own type that implements `FromRecord`"
+    note = "handlers take `Json<T>`, `CloudEvent<T>`, `Bytes`, `&[u8]`, `Key<T>`, `Headers`, `Record`, `Position`, `Attempt`, `State<T>`, `Publisher`, `&mut Tx`, or your own type that implements `FromRecord`"
 )]
 pub trait FromRecord<'a>: Sized + Send {
     /// Whether it publishes records. Beside a transaction that is refused.
