@@ -17,6 +17,7 @@ use crate::route::{AnyRoute, Bound, Handle, IntoRoute};
 use crate::router::{EventRoute, EventType, Router, Unmatched};
 use crate::shutdown::{self, Shutdown};
 use crate::topics::{self, matches};
+use crate::trace::{Spans, TraceMode};
 use crate::{BoxError, Error, TopicPartition};
 use regex::Regex;
 use std::collections::{BTreeMap, HashMap};
@@ -135,6 +136,13 @@ impl App {
     /// Says where a partition without a committed offset starts.
     pub fn start_at(mut self, start: Start) -> Self {
         self.code.start = Some(start);
+        self
+    }
+
+    /// Says how the spans of handlers stand to those of the producers; see
+    /// [`middleware::Trace`](crate::middleware::Trace).
+    pub fn trace(mut self, mode: TraceMode) -> Self {
+        self.code.trace = Some(mode);
         self
     }
 
@@ -315,6 +323,7 @@ impl App {
             trials: Arc::default(),
             letters: DeadLetters::new(producer, config.dead_letter.clone()),
             publishing,
+            spans: Spans::new(config.trace),
         };
         let hooks = Arc::new(self.hooks);
         let alone: Arc<tokio::sync::Mutex<()>> = Arc::default();
@@ -709,6 +718,7 @@ struct Common {
     trials: Arc<Trials>,
     letters: DeadLetters,
     publishing: Arc<Publishing>,
+    spans: Spans,
 }
 
 async fn bind(
@@ -733,6 +743,7 @@ async fn bind(
             trials: common.trials.clone(),
             letters: (!settings.has_no_dead_letters()).then_some(letters),
             publishing: common.publishing.clone(),
+            spans: common.spans.of_handler(&settings.name),
         };
         BoundRoute { route: route.bind(bound), settings }
     };

@@ -1,6 +1,7 @@
 //! The settings we own; every other key goes to librdkafka as it is.
 
 use crate::error::Error;
+use crate::trace::TraceMode;
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 use serde::{Deserialize, Deserializer};
@@ -68,6 +69,9 @@ pub struct Config {
     /// Where a partition without a committed offset starts: `earliest` (the
     /// default), `latest`, `offset:N`, or `time:` with milliseconds since the epoch.
     pub start: Option<Start>,
+    /// How the spans of handlers stand to those of the producers: `link` (the default),
+    /// `parent`, or `off`, which makes none.
+    pub trace: Option<TraceMode>,
     /// What happens where the broker no longer has the committed offset: `stop`
     /// (the default: the partition stops with an alarm), `earliest`, `latest`.
     pub out_of_range: Option<OutOfRange>,
@@ -357,6 +361,7 @@ impl Config {
             migrate: self.migrate.or(weaker.migrate),
             max_connections: self.max_connections.or(weaker.max_connections),
             start: self.start.or(weaker.start),
+            trace: self.trace.or(weaker.trace),
             out_of_range: self.out_of_range.or(weaker.out_of_range),
             group_protocol: self.group_protocol.or(weaker.group_protocol),
             instance_id: self.instance_id.or(weaker.instance_id),
@@ -391,6 +396,7 @@ impl Config {
             migrate: self.migrate.unwrap_or(false),
             max_connections: self.max_connections.unwrap_or(16),
             start: self.start.unwrap_or(Start::Earliest),
+            trace: trace_mode(self.trace)?,
             out_of_range: self.out_of_range.unwrap_or_default(),
             group_protocol: self.group_protocol.unwrap_or_default(),
             instance_id: self.instance_id,
@@ -469,6 +475,16 @@ fn properties<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<Str
     Ok(table.into_iter().map(|(name, value)| (name, text(value))).collect())
 }
 
+/// Spans that are asked for where there are none would be missed too late.
+fn trace_mode(given: Option<TraceMode>) -> Result<TraceMode, Error> {
+    match given {
+        Some(TraceMode::Link | TraceMode::Parent) if !cfg!(feature = "otel") => {
+            Err(Error::config("trace", "asks for spans, but the crate was built without its feature `otel`"))
+        }
+        given => Ok(given.unwrap_or_default()),
+    }
+}
+
 /// The settings with their defaults.
 #[derive(Clone)]
 pub(crate) struct Resolved {
@@ -481,6 +497,7 @@ pub(crate) struct Resolved {
     pub(crate) migrate: bool,
     pub(crate) max_connections: usize,
     pub(crate) start: Start,
+    pub(crate) trace: TraceMode,
     pub(crate) out_of_range: OutOfRange,
     pub(crate) group_protocol: GroupProtocol,
     pub(crate) instance_id: Option<String>,
@@ -731,6 +748,18 @@ mod tests {
         }
         assert!(refused(&[brokers, ("ONCEWARD_DRAIN_DEADLINE", "4min")]).contains("max.poll.interval.ms"));
         assert!(refused(&[brokers, ("ONCEWARD_DRAIN_DEADLINE", "50s")]).contains("session.timeout.ms"));
+    }
+
+    #[test]
+    fn spans_are_not_asked_for_in_vain() {
+        let mode =
+            |mode| from(&[("KAFKA_BROKERS", "a:1"), ("ONCEWARD_TRACE", mode)]).and_then(Config::resolve);
+        assert_eq!(mode("off").unwrap().trace, TraceMode::Off);
+        match mode("parent") {
+            Ok(config) => assert!(cfg!(feature = "otel") && config.trace == TraceMode::Parent),
+            Err(error) => assert!(!cfg!(feature = "otel") && error.to_string().contains("`otel`")),
+        }
+        assert!(mode("sideways").err().expect("refused").to_string().contains("sideways"));
     }
 
     #[test]

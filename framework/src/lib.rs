@@ -108,6 +108,7 @@ pub use route::{IntoRoute, Route};
 pub use router::{EventFunction, EventType, Unmatched};
 pub use run::Run;
 pub use tokio_util::sync::CancellationToken;
+pub use trace::TraceMode;
 pub use tx::Tx;
 
 /// What most services use.

@@ -11,6 +11,7 @@ use crate::middleware::{
     without_panic,
 };
 use crate::publish::Publishing;
+use crate::trace::Spans;
 use crate::{Outcomes, Record, Run};
 use std::fmt;
 use std::future::Future;
@@ -226,6 +227,7 @@ pub(crate) struct Bound {
     /// `None` where records that were given up hold their partition.
     pub(crate) letters: Option<RouteLetters>,
     pub(crate) publishing: Arc<Publishing>,
+    pub(crate) spans: Spans,
 }
 
 impl Bound {

@@ -7,9 +7,10 @@
 //!   batch handler the run.
 //!
 //! The default list is [`DefaultStack`]: [`DeadLetter`], [`Retry`], [`Idempotency`],
-//! [`CatchPanic`], [`Timeout`]. [`Route::middleware`](crate::Route::middleware) puts your own
-//! after these, next to the handler, [`Route::around`](crate::Route::around)
-//! before them, and [`Route::stack`](crate::Route::stack) replaces the list.
+//! [`Trace`], [`CatchPanic`], [`Timeout`]. [`Route::middleware`](crate::Route::middleware)
+//! puts your own after these, next to the handler,
+//! [`Route::around`](crate::Route::around) before them, and
+//! [`Route::stack`](crate::Route::stack) replaces the list.
 //!
 //! # Example
 //!
@@ -35,6 +36,7 @@ mod idempotency;
 mod retry;
 mod stack;
 mod timeout;
+mod trace;
 
 pub use catch_panic::CatchPanic;
 pub(crate) use catch_panic::without_panic;
@@ -45,7 +47,9 @@ pub use retry::Retry;
 pub use stack::{Around, DefaultStack, Each, Layer, Push, Stack};
 pub(crate) use stack::{check, default_stack};
 pub use timeout::Timeout;
+pub use trace::Trace;
 
+use crate::trace::Spans;
 use crate::tx::Tx;
 use crate::{HandlerResult, Outcome, Outcomes, Record, Run};
 use std::future::Future;
@@ -58,6 +62,7 @@ pub struct Delivery<'a> {
     pub(crate) run: Run<'a>,
     pub(crate) tx: Option<&'a mut Tx>,
     pub(crate) timeout: Option<Duration>,
+    pub(crate) spans: &'a Spans,
 }
 
 impl<'a> Delivery<'a> {

@@ -6,7 +6,7 @@
 
 use super::{
     CatchPanic, DeadLetter, Delivery, Idempotency, Middleware, Next, NextRun, RecordMiddleware, Retry,
-    Timeout,
+    Timeout, Trace,
 };
 use crate::route::Parts;
 use crate::{Error, Handler, HandlerResult, Outcome, Outcomes, Run};
@@ -14,11 +14,13 @@ use std::any::type_name;
 use std::future::Future;
 
 /// The list that stands around a handler unless another is given.
-pub type DefaultStack = (DeadLetter, (Retry, (Idempotency, (Each<CatchPanic>, (Each<Timeout>, ())))));
+pub type DefaultStack =
+    (DeadLetter, (Retry, (Idempotency, (Each<Trace>, (Each<CatchPanic>, (Each<Timeout>, ()))))));
 
 /// Makes it.
 pub(crate) fn default_stack() -> DefaultStack {
-    (DeadLetter, (Retry, (Idempotency, (Each(CatchPanic), (Each(Timeout::of_route()), ())))))
+    let each = (Each(Trace), (Each(CatchPanic), (Each(Timeout::of_route()), ())));
+    (DeadLetter, (Retry, (Idempotency, each)))
 }
 
 /// A list element: a [`RecordMiddleware`], around each call of the handler.
@@ -282,7 +284,14 @@ mod tests {
         assert!(check("h", &layers).is_ok());
         assert!(matches!(
             layers[..],
-            [Layer::DeadLetter, Layer::Retry, Layer::Idempotency, Layer::Each(_), Layer::Each(_)]
+            [
+                Layer::DeadLetter,
+                Layer::Retry,
+                Layer::Idempotency,
+                Layer::Each(_),
+                Layer::Each(_),
+                Layer::Each(_)
+            ]
         ));
     }
 }

@@ -55,7 +55,8 @@ impl<'r, S: Stack, H: Handler> Calls<'r, S, H> {
         tx: Option<&mut Tx>,
     ) -> HandlerResult<Handled> {
         let invoke = Invoke { parts: self.parts, args: Mutex::new(Some(args)), each: Mutex::default() };
-        let delivery = Delivery { run: part, tx, timeout: self.parts.bound.timeout };
+        let bound = &self.parts.bound;
+        let delivery = Delivery { run: part, tx, timeout: bound.timeout, spans: &bound.spans };
         let outcome = self.stack.call(delivery, &invoke).await?;
         let each = invoke.each.into_inner().unwrap_or_else(PoisonError::into_inner);
         Ok(each.map_or(Handled::All(outcome), Handled::Each))
