@@ -72,6 +72,8 @@ mod hooks;
 mod identity;
 #[cfg(feature = "json")]
 mod json_field;
+#[cfg(feature = "otlp")]
+pub mod otlp;
 mod outage;
 mod pace;
 mod permission;
@@ -128,5 +130,6 @@ pub mod prelude {
 /// The snippets of the guides, compiled as tests.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
-#[doc = include_str!("../../docs/operations.md")]
+// It tells how to send spans, too.
+#[cfg_attr(feature = "otlp", doc = include_str!("../../docs/operations.md"))]
 struct Guides;

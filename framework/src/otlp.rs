@@ -1,0 +1,152 @@
+//! Sends spans to a collector of OpenTelemetry.
+//!
+//! Needs the feature `otlp`. One line of `main` is all there is to it:
+//!
+//! ```no_run
+//! use onceward::prelude::*;
+//!
+//! #[handler(topic = "flights", group = "log")]
+//! async fn on_flight(Key(tailnum): Key<String>) -> HandlerResult {
+//!     println!("{tailnum}");
+//!     Ok(())
+//! }
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), onceward::Error> {
+//!     let _otlp = onceward::otlp::start("flight-log")?;
+//!     App::from_env()?.handler(on_flight {}).run().await
+//! }
+//! ```
+
+use crate::Error;
+use opentelemetry::global;
+use opentelemetry_otlp::{SpanExporter, WithExportConfig};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::error::OTelSdkError;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use std::fmt;
+use tokio::runtime::{Builder, Runtime};
+
+const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+const ENDPOINT_OF_TRACES: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
+
+/// Sends the spans of this process until it is dropped, which sends the last ones.
+///
+/// That waits for the collector, at most 5 s, and logs where they were not taken;
+/// [`shutdown`](Self::shutdown) gives the error.
+#[must_use = "spans are sent until it is dropped"]
+pub struct Otlp {
+    provider: SdkTracerProvider,
+    _runtime: Background,
+}
+
+/// Installs a global tracer provider that sends spans over gRPC, in batches, to the
+/// collector at `OTEL_EXPORTER_OTLP_ENDPOINT`, by default `http://127.0.0.1:4317`.
+///
+/// `service` is the name under which they are found; `OTEL_SERVICE_NAME` is stronger. The
+/// SDK's other variables count too, for example `OTEL_TRACES_SAMPLER`. There is no TLS: the
+/// endpoint is `http`, of a collector on this host or in this network.
+///
+/// A collector that is not there costs spans and nothing else. An application traces what it
+/// handles if this was called before it runs.
+///
+/// # Errors
+/// Where the endpoint is none that spans can be sent to.
+pub fn start(service: impl Into<String>) -> Result<Otlp, Error> {
+    start_to(service, "http://127.0.0.1:4317")
+}
+
+/// As [`start`], with another endpoint where the environment names none.
+///
+/// # Errors
+/// As [`start`].
+pub fn start_to(service: impl Into<String>, endpoint: impl Into<String>) -> Result<Otlp, Error> {
+    let runtime = Background::start()?;
+    let from_env = [ENDPOINT_OF_TRACES, ENDPOINT].into_iter().find_map(variable);
+    let exporter = runtime.exporter(from_env.unwrap_or_else(|| endpoint.into()))?;
+    let service = variable("OTEL_SERVICE_NAME").unwrap_or_else(|| service.into());
+    let provider = SdkTracerProvider::builder()
+        .with_resource(Resource::builder().with_service_name(service).build())
+        .with_batch_exporter(exporter)
+        .build();
+    global::set_tracer_provider(provider.clone());
+    Ok(Otlp { provider, _runtime: runtime })
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+impl Otlp {
+    /// Sends the last spans, and no more after that.
+    ///
+    /// # Errors
+    /// Where the collector did not take them.
+    pub fn shutdown(self) -> Result<(), Error> {
+        self.provider.shutdown().map_err(|source| Error::Internal {
+            what: format!("sending the last spans (setting `{ENDPOINT}`)"),
+            source: source.into(),
+        })
+    }
+}
+
+impl Drop for Otlp {
+    fn drop(&mut self) {
+        match self.provider.shutdown() {
+            Ok(()) | Err(OTelSdkError::AlreadyShutdown) => {}
+            Err(error) => tracing::warn!(%error, "the last spans could not be sent"),
+        }
+    }
+}
+
+impl fmt::Debug for Otlp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Otlp")
+    }
+}
+
+/// A thread for the connection to the collector. The last spans are waited for while the
+/// application's own runtime is blocked, or gone.
+struct Background(Option<Runtime>);
+
+impl Background {
+    fn start() -> Result<Self, Error> {
+        let mut builder = Builder::new_multi_thread();
+        let runtime = builder.worker_threads(1).thread_name("onceward-otlp").enable_all().build();
+        runtime.map(|runtime| Self(Some(runtime))).map_err(|source| Error::Internal {
+            what: "starting the thread that sends spans".into(),
+            source: source.into(),
+        })
+    }
+
+    fn exporter(&self, endpoint: String) -> Result<SpanExporter, Error> {
+        let _inside = self.0.as_ref().map(Runtime::enter);
+        let builder = SpanExporter::builder().with_tonic().with_endpoint(&endpoint);
+        builder.build().map_err(|error| {
+            Error::config(ENDPOINT, format!("= {endpoint} is not `http://host:port` of a collector: {error}"))
+        })
+    }
+}
+
+/// A runtime must not be dropped within another, where a `main` is likely to be.
+impl Drop for Background {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_endpoint_that_cannot_be_is_refused_by_its_setting() {
+        for endpoint in ["https://collector:4317", "collector:4317", "http://"] {
+            let runtime = Background::start().unwrap();
+            let error = runtime.exporter(endpoint.to_owned()).unwrap_err();
+            assert!(error.to_string().contains(ENDPOINT), "{endpoint}: {error}");
+        }
+    }
+}
