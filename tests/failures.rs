@@ -9,6 +9,8 @@ mod flights;
 mod killers;
 #[path = "failures/publishing.rs"]
 mod publishing;
+#[path = "failures/readers.rs"]
+mod readers;
 #[path = "failures/refusals.rs"]
 mod refusals;
 #[path = "failures/retries.rs"]

@@ -47,10 +47,6 @@ impl ProduceError {
         )
     }
 
-    pub(crate) fn is_unknown_topic(&self) -> bool {
-        matches!(self.code, Some(RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition))
-    }
-
     /// Whether the broker could not be reached or could not work: no record's fault.
     pub(crate) fn is_outage(&self) -> bool {
         self.code.is_some_and(outage::is_kafka)

@@ -16,6 +16,7 @@ use crate::{Record, Run};
 use rdkafka::producer::FutureRecord;
 use std::fmt;
 use std::sync::Arc;
+use written::Found;
 
 /// What a copy says of its original.
 pub(crate) struct Letter<'l> {
@@ -75,18 +76,18 @@ impl RouteLetters {
     /// Publishes a copy and waits until all in-sync replicas have it.
     pub(crate) async fn put(&self, letter: &Letter<'_>) -> Result<(), ProduceError> {
         let topic = self.topic_for(letter.record.topic(), letter.reason);
-        let written = &letter.record.source().written;
-        let is_there = written.has(self.letters.producer.config(), &topic, letter).await;
-        if is_there.map_err(|error| ProduceError::new(&topic, error))? {
-            return Ok(());
+        let config = self.letters.producer.config();
+        let found = letter.record.source().written.find(config, &topic, letter).await;
+        match found.map_err(|error| ProduceError::new(&topic, error))? {
+            Found::Copy => return Ok(()),
+            Found::NoTopic if self.letters.config.create() => {
+                topic::create(config, letter.record.topic(), &topic).await?;
+            }
+            Found::NoTopic | Found::NoCopy => {}
         }
         match self.send(&topic, letter, headers::Extent::All).await {
             Err(error) if error.is_too_large() => {
                 self.send(&topic, letter, headers::Extent::NeededForRepair).await
-            }
-            Err(error) if error.is_unknown_topic() && self.letters.config.create() => {
-                topic::create(self.letters.producer.config(), letter.record.topic(), &topic).await?;
-                self.send(&topic, letter, headers::Extent::All).await
             }
             sent => sent,
         }

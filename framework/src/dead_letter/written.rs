@@ -34,29 +34,39 @@ pub(crate) struct Written(Mutex<HashMap<String, HashSet<Original>>>);
 /// What tells one original from another: handler, offset and timestamp.
 type Original = (String, i64, Option<i64>);
 
+/// What a look into a dead-letter topic says of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    /// A copy of it is there.
+    Copy,
+    NoCopy,
+    /// There is no such topic.
+    NoTopic,
+}
+
 impl Written {
-    /// Whether a copy of this record is in `topic` already.
-    pub(super) async fn has(
+    /// Looks for a copy of this record, in what was there when the first was looked for.
+    pub(super) async fn find(
         &self,
         config: &Resolved,
         topic: &str,
         letter: &Letter<'_>,
-    ) -> Result<bool, KafkaError> {
+    ) -> Result<Found, KafkaError> {
         let mut looked_into = self.0.lock().await;
         if !looked_into.contains_key(topic) {
-            let found = look_into(config, topic, letter.record.source()).await?;
-            looked_into.insert(topic.to_owned(), found);
+            match look_into(config, topic, letter.record.source()).await {
+                Ok(found) => looked_into.insert(topic.to_owned(), found),
+                Err(error) if is_unknown(&error) => return Ok(Found::NoTopic),
+                Err(error) => return Err(error),
+            };
         }
         let original = (letter.handler.to_owned(), letter.record.offset(), letter.record.timestamp());
-        Ok(looked_into[topic].contains(&original))
+        Ok(if looked_into[topic].contains(&original) { Found::Copy } else { Found::NoCopy })
     }
 }
 
 async fn look_into(config: &Resolved, topic: &str, source: &Source) -> Result<HashSet<Original>, KafkaError> {
-    let partitions = match topics::partitions(config, topic).await {
-        Err(error) if is_unknown(&error) => return Ok(HashSet::new()),
-        partitions => partitions?,
-    };
+    let partitions = topics::partitions(config, topic).await?;
     let (config, topic) = (config.clone(), topic.to_owned());
     let (source, group) = (source.partition.clone(), source.group.clone());
     let read = move || {
