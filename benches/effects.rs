@@ -15,8 +15,8 @@ use support::{Database, Stack, unique};
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
-const PARTITIONS: i32 = 8;
-const UPSERT: &str = "insert into totals as t (key, count) values ($1, 1) \
+pub(crate) const PARTITIONS: i32 = 8;
+pub(crate) const UPSERT: &str = "insert into totals as t (key, count) values ($1, 1) \
                       on conflict (key) do update set count = t.count + 1";
 
 pub fn run(runtime: &Runtime, stack: &Stack, rounds: usize) -> Vec<String> {
@@ -51,7 +51,7 @@ fn set_delay(runtime: &Runtime, stack: &Stack, delay: u32) {
     });
 }
 
-async fn database(stack: &Stack) -> Database {
+pub(crate) async fn database(stack: &Stack) -> Database {
     let database = stack.database().await;
     database.execute("create table totals (key text primary key, count bigint not null)").await;
     database.execute("create table done (event_key uuid primary key)").await;

@@ -1,11 +1,12 @@
 //! `make bench`, or `make bench CASES="engine effects"`.
 //!
 //! Cases: `engine` (no-op handler against plain loops and librdkafka's batch call),
-//! `effects` (PostgreSQL), `allocations`, `idle`, `rebalance`. `ROUNDS=15` by default.
+//! `effects` and `failures` (PostgreSQL), `allocations`, `idle`, `rebalance`. `ROUNDS=15` by default.
 
 mod allocations;
 mod effects;
 mod engine;
+mod failures;
 mod idle;
 mod rebalance;
 mod topics;
@@ -28,6 +29,9 @@ fn main() {
     }
     if wanted("effects") {
         results.extend(effects::run(&runtime, &stack, rounds));
+    }
+    if wanted("failures") {
+        results.extend(failures::run(&runtime, &stack, rounds));
     }
     if wanted("allocations") {
         allocations::run(&runtime, &stack);

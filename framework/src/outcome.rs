@@ -115,25 +115,8 @@ impl Outcomes {
         self
     }
 
-    pub(crate) fn at(&self, place: usize) -> &Outcome {
-        &self.0[place]
-    }
-
-    pub(crate) fn at_mut(&mut self, place: usize) -> &mut Outcome {
-        &mut self.0[place]
-    }
-
     pub(crate) fn append(&mut self, mut more: Outcomes) {
         self.0.append(&mut more.0);
-    }
-}
-
-impl IntoIterator for Outcomes {
-    type Item = Outcome;
-    type IntoIter = std::vec::IntoIter<Outcome>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.0.into_iter()
     }
 }
 

@@ -17,6 +17,7 @@ pub(crate) struct Pace {
 /// The weight of the newest run in the average.
 const WEIGHT: f64 = 0.3;
 const FIRST: usize = 32;
+const LEAST_AFTER_A_CUT: usize = 8;
 
 impl Pace {
     pub(crate) fn new(most: usize, time: Duration) -> Self {
@@ -41,6 +42,12 @@ impl Pace {
             self.record_time * (1.0 - WEIGHT) + newest * WEIGHT
         };
         self.ceiling = (self.ceiling * 2).min(self.most);
+    }
+
+    /// Notes that a run ended after so many of its records: one failed, or time was up.
+    /// What it did not reach was decoded and claimed for nothing.
+    pub(crate) fn cut_short(&mut self, records: usize) {
+        self.ceiling = (records * 2).max(LEAST_AFTER_A_CUT).min(self.ceiling);
     }
 
     /// Notes a failure: its neighbours are repeated, so there shall be fewer.

@@ -182,11 +182,14 @@ impl PartitionWorker {
         let mut open = open(&fetched, &partition.source);
         while !open.is_empty() && !partition.drain.has_begun() {
             let clock = RunClock::start(self.limits.time, partition.drain.clone());
-            let run = Run::new(&open, &partition.source, &clock);
+            let run = Run::new(&open[..open.len().min(self.pace.records())], &partition.source, &clock);
             let started = Instant::now();
             let outcomes = self.router.handle(run).await;
             let finished = self.finish(run, &outcomes);
             self.pace.went(finished, started.elapsed());
+            if finished < run.len() {
+                self.pace.cut_short(finished);
+            }
             if let Some((record, error)) = first_failure(run, &outcomes) {
                 self.pause(run, record, error).await;
             } else {
