@@ -25,20 +25,29 @@ async fn at_second_attempt(Attempt(attempt): Attempt) -> HandlerResult {
     Ok(())
 }
 
-/// The spans of an application that handles one record with these headers, by time.
-async fn spans(stack: &Stack, mode: TraceMode, headers: &[(&str, &str)]) -> Vec<Span> {
+/// The spans of what goes on in `work`, by time.
+async fn spans_of(work: impl Future<Output = ()>) -> Vec<Span> {
     let _turn = TURN.lock().await;
     let collector = tokio::task::spawn_blocking(Collector::start).await.unwrap();
     let otlp = onceward::otlp::start_to("flight-log", &collector.endpoint).unwrap();
-    let (topic, group) = (stack.topic("trace", 1).await, unique("group"));
-    produce_one(&stack.producer(), &topic, 0, Some("1"), headers).await;
-    let route = at_second_attempt {}.route().topic(&topic).group(&group);
-    let running = Running::start(stack.app().trace(mode).handler(route));
-    stack.caught_up(&group, &topic, 1).await;
-    running.stop().await.unwrap();
+    work.await;
     otlp.shutdown().unwrap();
     let mut spans = collector.spans_of("flight-log");
     spans.sort_by_key(|span| span.start_time_unix_nano);
+    spans
+}
+
+/// The spans of an application that handles one record with these headers.
+async fn spans(stack: &Stack, mode: TraceMode, headers: &[(&str, &str)]) -> Vec<Span> {
+    let (topic, group) = (stack.topic("trace", 1).await, unique("group"));
+    let spans = spans_of(async {
+        produce_one(&stack.producer(), &topic, 0, Some("1"), headers).await;
+        let route = at_second_attempt {}.route().topic(&topic).group(&group);
+        let running = Running::start(stack.app().trace(mode).handler(route));
+        stack.caught_up(&group, &topic, 1).await;
+        running.stop().await.unwrap();
+    })
+    .await;
     assert!(spans.iter().all(|span| span.name == format!("process {topic}")));
     assert!(spans.iter().all(|span| span.kind() == SpanKind::Consumer));
     spans
@@ -83,4 +92,53 @@ async fn what_is_not_to_be_recorded_is_not_sent() {
     let stack = stack_or_leave_out!();
     assert_eq!(spans(&stack, TraceMode::Parent, &[("traceparent", &traceparent("00"))]).await, []);
     assert_eq!(spans(&stack, TraceMode::Off, &[("traceparent", &traceparent("01"))]).await, []);
+}
+
+#[derive(Clone)]
+struct Target(String);
+
+#[handler(topic = "overridden")]
+async fn forward(payload: &[u8], target: State<Target>) -> HandlerResult<ProducerRecord> {
+    Ok(ProducerRecord::to(&target.0.0).payload(payload.to_vec()))
+}
+
+#[handler(topic = "overridden")]
+async fn give_up(Attempt(_): Attempt) -> HandlerResult {
+    Err(HandlerError::new("never").permanent())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_trace_goes_from_the_producer_through_two_handlers_to_the_dead_letter() {
+    let stack = stack_or_leave_out!();
+    let (source, target) = (stack.topic("source", 1).await, stack.topic("target", 1).await);
+    let letters = format!("{target}.dlq");
+    stack.topic_named(&letters, 1, &[]).await;
+    let (first, second) = (unique("first"), unique("second"));
+    let spans = spans_of(async {
+        let app = stack
+            .app()
+            .trace(TraceMode::Parent)
+            .state(Target(target.clone()))
+            .handler(forward {}.route().topic(&source).group(&first))
+            .handler(give_up {}.route().topic(&target).group(&second));
+        let running = Running::start(app);
+        produce_one(&stack.producer(), &source, 0, Some("1"), &[("traceparent", &traceparent("01"))]).await;
+        stack.caught_up(&first, &source, 1).await;
+        stack.caught_up(&second, &target, 1).await;
+        running.stop().await.unwrap();
+    })
+    .await;
+    let names: Vec<&str> = spans.iter().map(|span| &*span.name).collect();
+    let expected = [
+        format!("process {source}"),
+        format!("send {target}"),
+        format!("process {target}"),
+        format!("send {letters}"),
+    ];
+    assert_eq!(names, expected);
+    assert!(spans.iter().all(|span| span.trace_id == TRACE_ID.to_be_bytes()));
+    let sent = &spans[1].span_id;
+    let parents: Vec<&[u8]> = spans.iter().map(|span| &*span.parent_span_id).collect();
+    assert_eq!(parents, [&SPAN_ID.to_be_bytes()[..], &spans[0].span_id, sent, sent]);
+    assert_eq!(spans.iter().map(has_failed).collect::<Vec<_>>(), [false, false, true, false]);
 }

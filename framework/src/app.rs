@@ -309,7 +309,8 @@ impl App {
         check_policy("unmatched", self.unmatched.keys(), &self.routes)?;
         check_policy("event_type", self.event_types.keys(), &self.routes)?;
         let dedupe = connect(&config).await?;
-        let producer = Arc::new(Producer::new(config.clone())?);
+        let spans = Spans::new(config.trace);
+        let producer = Arc::new(Producer::new(config.clone(), spans.clone())?);
         let groups = group(self.routes);
         for routes in groups.values() {
             check_topics(&config, routes, &self.unmatched).await?;
@@ -323,7 +324,7 @@ impl App {
             trials: Arc::default(),
             letters: DeadLetters::new(producer, config.dead_letter.clone()),
             publishing,
-            spans: Spans::new(config.trace),
+            spans,
         };
         let hooks = Arc::new(self.hooks);
         let alone: Arc<tokio::sync::Mutex<()>> = Arc::default();

@@ -3,7 +3,8 @@
 
 use crate::config::Resolved;
 use crate::error::{BoxError, Error};
-use crate::outage;
+use crate::trace::{SendSpan, Spans};
+use crate::{Record, outage};
 use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{FutureProducer, FutureRecord};
@@ -22,6 +23,7 @@ const ROOM_WITHIN: Duration = Duration::from_secs(5);
 /// ends it.
 pub(crate) struct Producer {
     config: Resolved,
+    spans: Spans,
     client: Mutex<Option<FutureProducer>>,
 }
 
@@ -55,17 +57,22 @@ impl ProduceError {
 
 impl Producer {
     /// Checks the settings; nothing is connected yet.
-    pub(crate) fn new(config: Resolved) -> Result<Self, Error> {
+    pub(crate) fn new(config: Resolved, spans: Spans) -> Result<Self, Error> {
         client(&config).create_native_config().map_err(|source| Error::Kafka {
             action: "create the producer (setting `kafka`)".into(),
             brokers: config.brokers.clone(),
             source,
         })?;
-        Ok(Self { config, client: Mutex::default() })
+        Ok(Self { config, spans, client: Mutex::default() })
     }
 
     pub(crate) fn config(&self) -> &Resolved {
         &self.config
+    }
+
+    /// Starts the span of a send because of a record.
+    pub(crate) fn span(&self, topic: &str, cause: Record<'_>) -> SendSpan {
+        self.spans.send_span(topic, cause)
     }
 
     /// Sends a record; gives its partition and offset when all in-sync replicas

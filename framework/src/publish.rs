@@ -1,12 +1,12 @@
 //! What a handler publishes because of a record.
 
+use crate::Record;
 use crate::config::Resolved;
 use crate::error::{ErrorKind, HandlerError, HandlerResult};
 use crate::extract::{Context, FromRecord, Rejection};
 use crate::failure::Reason;
 use crate::identity::{IDENTITY_HEADER, Identity, IdentitySource};
 use crate::producer::{ProduceError, Producer};
-use crate::{Record, trace};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::FutureRecord;
 use std::fmt;
@@ -26,7 +26,7 @@ const CAUSATION: &str = "ce_causationid";
 ///
 /// Beside its own headers a published record gets, unless it has them:
 ///
-/// - `traceparent`, so that the trace goes on;
+/// - `traceparent` and `tracestate`, so that the trace goes on;
 /// - `ce_correlationid`, inherited, else the id of the record that caused it, and
 ///   `ce_causationid`, that id (CloudEvents' extensions for correlation);
 /// - `onceward.hops`, one more than the record that caused it has. Past `max_hops` the
@@ -209,10 +209,16 @@ impl Publishing {
         place: Option<Place>,
     ) -> HandlerResult<Published> {
         self.complete(&mut record, cause, place)?;
+        let span = self.producer.span(&record.topic, cause);
+        for (name, value) in span.outgoing(cause) {
+            record.add(name, &value);
+        }
         let mut sent = FutureRecord::<[u8], [u8]>::to(&record.topic).headers(record.headers);
         (sent.key, sent.payload) = (record.key.as_deref(), record.payload.as_deref());
         (sent.partition, sent.timestamp) = (record.partition, record.timestamp);
-        let (partition, offset) = self.producer.send(sent).await.map_err(failed)?;
+        let sent = self.producer.send(sent).await;
+        span.end(&sent);
+        let (partition, offset) = sent.map_err(failed)?;
         Ok(Published { partition, offset })
     }
 
@@ -243,9 +249,6 @@ impl Publishing {
             let number = number.to_be_bytes();
             let parts = [cause.group().as_bytes(), record.topic.as_bytes(), way.as_bytes(), &number];
             record.add(IDENTITY_HEADER, &Identity::caused_by(identity, &parts).to_header());
-        }
-        for (name, value) in trace::outgoing(cause) {
-            record.add(name, &value);
         }
         Ok(())
     }

@@ -106,7 +106,10 @@ impl RouteLetters {
         if config.partition() == DeadLetterPartition::Source {
             copy.partition = Some(letter.record.partition());
         }
-        self.letters.producer.send(copy).await.map(|_| ())
+        let span = self.letters.producer.span(topic, letter.record);
+        let sent = self.letters.producer.send(copy).await;
+        span.end(&sent);
+        sent.map(|_| ())
     }
 }
 

@@ -12,7 +12,7 @@ mod tests;
 pub(crate) use context::TraceContext;
 #[cfg(not(feature = "otel"))]
 use off as spans;
-pub(crate) use spans::Spans;
+pub(crate) use spans::{SendSpan, Spans};
 
 use crate::Record;
 use serde::Deserialize;

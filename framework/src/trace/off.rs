@@ -20,7 +20,6 @@ impl Spans {
         None
     }
 
-    #[allow(dead_code, reason = "for what publishes")]
     pub(crate) fn send_span(&self, _: &str, _: Record<'_>) -> SendSpan {
         SendSpan
     }
@@ -41,10 +40,8 @@ impl Span {
 }
 
 #[derive(Debug)]
-#[allow(dead_code, reason = "for what publishes")]
 pub(crate) struct SendSpan;
 
-#[allow(dead_code, reason = "for what publishes")]
 impl SendSpan {
     pub(crate) fn outgoing(&self, record: Record<'_>) -> Vec<(&'static str, String)> {
         super::outgoing(record)

@@ -78,7 +78,6 @@ impl Spans {
 
     /// Starts the span of a send to `topic` while `record` is handled, or copied. It is a
     /// child of the current span, if there is one.
-    #[cfg_attr(not(test), allow(dead_code, reason = "for what publishes"))]
     pub(crate) fn send_span(&self, topic: &str, record: Record<'_>) -> SendSpan {
         let start = |tracing: &Tracing| {
             let origin = match current_is_sampled() {
@@ -253,7 +252,6 @@ impl Drop for Span {
 #[derive(Debug)]
 pub(crate) struct SendSpan(Option<Span>);
 
-#[cfg_attr(not(test), allow(dead_code, reason = "for what publishes"))]
 impl SendSpan {
     /// The headers with which what is sent continues the trace; see
     /// [`outgoing`](super::outgoing).
