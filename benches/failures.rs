@@ -12,7 +12,7 @@ use support::{Stack, unique};
 use tokio::runtime::Runtime;
 
 pub fn run(runtime: &Runtime, stack: &Stack, rounds: usize) -> Vec<String> {
-    let records = 40_000;
+    let records = 160_000;
     let topic = topics::full(runtime, stack, PARTITIONS, records, 100);
     let topic = &*topic;
     let rate = |rate| Box::new(move || ours(runtime, stack, topic, records, rate));

@@ -8,7 +8,7 @@ use crate::extract::Context;
 use crate::failure::Trials;
 use crate::handler::Settings;
 use crate::hooks::{Hooks, Steps};
-use crate::middleware;
+use crate::middleware::{self, Layer};
 use crate::partition::Limits;
 use crate::poll::Poller;
 use crate::producer::Producer;
@@ -741,6 +741,7 @@ async fn bind(
             group: group.clone(),
             name: settings.name.as_str().into(),
             failure: settings.failure.clone(),
+            retries: route.layers().contains(&Layer::Retry),
             trials: common.trials.clone(),
             letters: (!settings.has_no_dead_letters()).then_some(letters),
             publishing: common.publishing.clone(),

@@ -36,6 +36,9 @@ use tokio::task::JoinHandle;
 /// The consumer of a group.
 pub(crate) type Consumer = BaseConsumer<Assignment>;
 
+/// What the group has committed for each partition, and noted beside it.
+type CommittedBefore = HashMap<(String, i32), Option<(i64, Note)>>;
+
 /// How long the lookups of a new assignment may take; on a broker that answers
 /// they take milliseconds.
 const LOOKUP_LIMIT: Duration = Duration::from_secs(5);
@@ -317,7 +320,7 @@ impl Assignment {
         &self,
         consumer: &Consumer,
         list: &mut TopicPartitionList,
-    ) -> KafkaResult<HashMap<(String, i32), Option<(i64, Note)>>> {
+    ) -> KafkaResult<CommittedBefore> {
         if list.count() == 0 {
             return Ok(HashMap::new());
         }

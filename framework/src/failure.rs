@@ -19,11 +19,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RetryPolicy {
-    /// Attempts in all, the first included; 10 by default.
+    /// Attempts in all, the first included; 12 by default: with the other defaults, the
+    /// last one about a second after the first.
     pub max_attempts: u32,
     /// No attempt begins later than this after the first failure; 1 min by default.
     pub max_elapsed: Duration,
-    /// The longest delay before the second attempt; 10 ms by default.
+    /// The longest delay before the second attempt; 1 ms by default.
     pub backoff: Duration,
     /// The longest delay; 10 s by default.
     pub max_backoff: Duration,
@@ -32,9 +33,9 @@ pub struct RetryPolicy {
 impl Default for RetryPolicy {
     fn default() -> Self {
         Self {
-            max_attempts: 10,
+            max_attempts: 12,
             max_elapsed: Duration::from_secs(60),
-            backoff: Duration::from_millis(10),
+            backoff: Duration::from_millis(1),
             max_backoff: Duration::from_secs(10),
         }
     }
@@ -138,6 +139,15 @@ impl FailurePolicy {
         } else {
             Verdict::RetryAfter(delay)
         }
+    }
+
+    /// Whether a record whose first attempt failed is tried again within the shortest
+    /// delay.
+    pub(crate) fn is_soon_again(&self, error: &HandlerError) -> bool {
+        const SOON: Duration = Duration::from_millis(20);
+        let asks_for_nothing = !error.is_permanent() && error.delay().is_none();
+        let as_usual = asks_for_nothing && self.rule_for(error).is_none_or(|rule| rule == ErrorPolicy::Retry);
+        as_usual && self.retry.max_attempts > 1 && self.retry.backoff <= SOON
     }
 
     /// The first rule for an error in the chain, from the outermost on.
@@ -390,10 +400,10 @@ mod tests {
     fn delays_grow_to_their_most_with_full_jitter() {
         let retry = RetryPolicy::default();
         for attempt in 1..100 {
-            let ceiling = Duration::from_millis(10).saturating_mul(1 << (attempt - 1).min(20));
+            let ceiling = Duration::from_millis(1).saturating_mul(1 << (attempt - 1).min(20));
             assert!(retry.delay(attempt) <= ceiling.min(retry.max_backoff));
         }
-        assert_eq!(retry.longest(), Duration::from_millis(10 + 20 + 40 + 80 + 160 + 320 + 640 + 1280 + 2560));
+        assert_eq!(retry.longest(), Duration::from_millis((1 << 11) - 1));
     }
 
     #[test]

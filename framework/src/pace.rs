@@ -17,7 +17,7 @@ pub(crate) struct Pace {
 /// The weight of the newest run in the average.
 const WEIGHT: f64 = 0.3;
 const FIRST: usize = 32;
-const LEAST_AFTER_A_CUT: usize = 8;
+const LEAST_AFTER_A_CUT: usize = 16;
 
 impl Pace {
     pub(crate) fn new(most: usize, time: Duration) -> Self {

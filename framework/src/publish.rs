@@ -239,7 +239,10 @@ impl Publishing {
         }
         record.add(HOPS_HEADER, &hops.to_string());
         let identity = IdentitySource::default().of(cause);
-        let id = headers.get_str("ce_id").map_or_else(|| identity.to_header(), str::to_owned);
+        let id = crate::cloud_event::source_and_id(cause)
+            .and_then(|[_, id]| String::from_utf8(id.into_owned()).ok())
+            .or_else(|| headers.get_str("ce_id").map(str::to_owned))
+            .unwrap_or_else(|| identity.to_header());
         let correlation = headers.get_str(CORRELATION).unwrap_or(&id).to_owned();
         record.add(CORRELATION, &correlation);
         record.add(CAUSATION, &id);

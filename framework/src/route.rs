@@ -223,6 +223,8 @@ pub(crate) struct Bound {
     pub(crate) group: Arc<str>,
     pub(crate) name: Arc<str>,
     pub(crate) failure: FailurePolicy,
+    /// Whether `Retry` is in its list.
+    pub(crate) retries: bool,
     pub(crate) trials: Arc<Trials>,
     /// `None` where records that were given up hold their partition.
     pub(crate) letters: Option<RouteLetters>,

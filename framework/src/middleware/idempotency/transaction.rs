@@ -32,6 +32,11 @@ enum Decoded<A> {
 impl<S: Stack, H: Handler> Attempts for InTransaction<'_, S, H> {
     const CAN_KEEP_APART: bool = !H::BATCH;
 
+    fn is_soon_again(&self, record: Record<'_>, error: &HandlerError) -> bool {
+        let bound = &self.calls.parts.bound;
+        bound.retries && record.attempt() == 1 && bound.failure.is_soon_again(error)
+    }
+
     async fn attempt<'a>(&'a self, part: Run<'a>, apart: bool) -> Attempt {
         let bound = &self.calls.parts.bound;
         let claims = match self.calls.claims(part) {
