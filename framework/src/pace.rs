@@ -12,16 +12,19 @@ pub(crate) struct Pace {
     record_time: f64,
     /// Grows by doubling, so that one lucky run does not make a huge one.
     ceiling: usize,
+    /// So many runs grow slowly, after one that was cut short.
+    careful: u32,
 }
 
 /// The weight of the newest run in the average.
 const WEIGHT: f64 = 0.3;
 const FIRST: usize = 32;
 const LEAST_AFTER_A_CUT: usize = 16;
+const CAREFUL_RUNS: u32 = 16;
 
 impl Pace {
     pub(crate) fn new(most: usize, time: Duration) -> Self {
-        Self { most, time, record_time: 0.0, ceiling: FIRST.min(most) }
+        Self { most, time, record_time: 0.0, ceiling: FIRST.min(most), careful: 0 }
     }
 
     /// The most records the next run may have.
@@ -41,13 +44,16 @@ impl Pace {
         } else {
             self.record_time * (1.0 - WEIGHT) + newest * WEIGHT
         };
-        self.ceiling = (self.ceiling * 2).min(self.most);
+        let more = if self.careful > 0 { self.ceiling.div_ceil(4) } else { self.ceiling };
+        self.careful = self.careful.saturating_sub(1);
+        self.ceiling = (self.ceiling + more).min(self.most);
     }
 
     /// Notes that a run ended after so many of its records: one failed, or time was up.
     /// What it did not reach was decoded and claimed for nothing.
     pub(crate) fn cut_short(&mut self, records: usize) {
         self.ceiling = (records * 2).max(LEAST_AFTER_A_CUT).min(self.ceiling);
+        self.careful = CAREFUL_RUNS;
     }
 
     /// Notes a failure: its neighbours are repeated, so there shall be fewer.
@@ -86,5 +92,24 @@ mod tests {
         assert_eq!(pace.records(), 1);
         (0..10).for_each(|_| pace.went(1, Duration::from_micros(1)));
         assert_eq!(pace.records(), 64);
+    }
+
+    #[test]
+    fn runs_that_are_cut_short_get_as_short_as_that_and_grow_slowly() {
+        let mut pace = Pace::new(1000, Duration::from_secs(60));
+        for _ in 0..6 {
+            pace.went(pace.records(), Duration::from_micros(1));
+        }
+        assert_eq!(pace.records(), 1000);
+        pace.cut_short(20);
+        assert_eq!(pace.records(), 40);
+        pace.went(40, Duration::from_micros(1));
+        assert_eq!(pace.records(), 50);
+        pace.cut_short(0);
+        assert_eq!(pace.records(), LEAST_AFTER_A_CUT);
+        for _ in 0..2 * CAREFUL_RUNS {
+            pace.went(pace.records(), Duration::from_micros(1));
+        }
+        assert_eq!(pace.records(), 1000);
     }
 }
