@@ -86,9 +86,11 @@ async fn settings_that_are_missing_or_impossible_are_refused_by_name() {
     let app = service.stack.app().handler(count_bytes {}.route().topic(&service.topic));
     service.is_refused(app.state(Sizes::default()), &["`count_bytes`", "`group`"]).await;
     let app = service.app().kafka("fetch.wait.max.millis", "100");
-    service.is_refused(app, &["setting `kafka`", "fetch.wait.max.millis"]).await;
+    service
+        .is_refused(app, &["setting `kafka.fetch.wait.max.millis`", "No such configuration property"])
+        .await;
     let app = service.app().kafka("fetch.wait.max.ms", "soon");
-    service.is_refused(app, &["fetch.wait.max.ms"]).await;
+    service.is_refused(app, &["setting `kafka.fetch.wait.max.ms`", "soon"]).await;
     let app = service.app().kafka("enable.auto.commit", "true");
     service.is_refused(app, &["kafka.enable.auto.commit", "would undo a promise"]).await;
     let app = service.app().kafka("session.timeout.ms", "1000");
@@ -171,6 +173,7 @@ impl Service {
         let status = Stack::ctl_command(&["tool", "org.apache.kafka.tools.AclCommand"])
             .args(["--bootstrap-server", &self.stack.brokers, "--add", "--allow-principal", "User:limited"])
             .args(words)
+            .stdout(std::process::Stdio::null())
             .status()
             .unwrap();
         assert!(status.success(), "{words:?}: {status}");
@@ -190,6 +193,11 @@ async fn a_permission_that_is_missing_is_named() {
     let service = Service::new(stack_or_leave_out!()).await;
     service.is_refused(service.limited(), &[&service.topic, "ACL", "READ"]).await;
     service.grant(&["--operation", "Read", "--topic", &service.topic]);
+    let letters = format!("{}.dlq", service.topic);
+    service.is_refused(service.limited(), &[&letters, "WRITE", "`dead_letter`"]).await;
+    service.grant(&["--operation", "Write", "--topic", &letters]);
+    service.is_refused(service.limited(), &[&letters, "cannot be made", "`dead_letter`"]).await;
+    service.grant(&["--operation", "Create", "--topic", &letters]);
     service.is_refused(service.limited(), &["group", "READ", "ACL"]).await;
     service.grant(&["--operation", "Read", "--group", &service.group]);
     let running = Running::start(service.limited());

@@ -8,6 +8,7 @@ use crate::extract::Context;
 use crate::failure::Trials;
 use crate::handler::Settings;
 use crate::hooks::{Hooks, Steps};
+use crate::metrics::Counts;
 use crate::middleware::{self, Layer};
 use crate::partition::Limits;
 use crate::poll::Poller;
@@ -305,6 +306,7 @@ impl App {
                 format!("no handler has this name; there are {names:?}"),
             ));
         }
+        config.check_properties()?;
         check_routes(&self.routes, &self.context, &config)?;
         check_policy("unmatched", self.unmatched.keys(), &self.routes)?;
         check_policy("event_type", self.event_types.keys(), &self.routes)?;
@@ -487,7 +489,7 @@ fn check_routes(routes: &[Box<dyn AnyRoute>], context: &Context, config: &Resolv
             if let Err(error) = Regex::new(pattern) {
                 return Err(Error::handler(
                     name,
-                    format!("`topic = \"{pattern}\"` is no regular expression: {error}"),
+                    format!("`topic = \"{pattern}\"` is no regular expression: {}", in_one_line(&error)),
                 ));
             }
         }
@@ -512,6 +514,13 @@ fn check_routes(routes: &[Box<dyn AnyRoute>], context: &Context, config: &Resolv
         }
     }
     Ok(())
+}
+
+/// The last line of a regular expression's error says what is wrong.
+fn in_one_line(error: &regex::Error) -> String {
+    let text = error.to_string();
+    let last = text.lines().last().unwrap_or_default();
+    last.strip_prefix("error: ").unwrap_or(last).to_owned()
 }
 
 fn check_letters(settings: &Settings) -> Result<(), Error> {
@@ -745,6 +754,7 @@ async fn bind(
             trials: common.trials.clone(),
             letters: (!settings.has_no_dead_letters()).then_some(letters),
             publishing: common.publishing.clone(),
+            counts: Counts::new(group, &settings.name),
             spans: common.spans.of_handler(&settings.name),
         };
         BoundRoute { route: route.bind(bound), settings }

@@ -250,12 +250,12 @@ impl Assignment {
         self.begin_drain();
     }
 
-    fn assigned(&self, list: &mut TopicPartitionList) -> KafkaResult<()> {
-        let consumer = &self
-            .consumer
-            .get()
-            .and_then(Weak::upgrade)
-            .expect("partitions come while the consumer is polled");
+    fn assigned(&self, consumer: &Consumer, list: &mut TopicPartitionList) -> KafkaResult<()> {
+        let Some(consumer) = &self.consumer.get().and_then(Weak::upgrade) else {
+            // The last handle is being dropped: another member left just now, and what it
+            // had goes back at once.
+            return assign(consumer, list);
+        };
         let committed = self.set_positions(consumer, list)?;
         let mut names = Vec::new();
         for element in list.elements() {
@@ -273,10 +273,7 @@ impl Assignment {
                 None => tracing::error!(topic = name.0, partition = name.1, "no handler takes this topic"),
             }
         }
-        match consumer.rebalance_protocol() {
-            RebalanceProtocol::Cooperative => consumer.incremental_assign(list)?,
-            _ => consumer.assign(list)?,
-        }
+        assign(consumer, list)?;
         self.rouse(list);
         if !names.is_empty() {
             tracing::info!(group = &*self.setup.group, partitions = list_of(&names), "assigned");
@@ -459,7 +456,7 @@ impl Assignment {
                 wake.wait(Duration::from_millis(after));
                 let Some(consumer) = consumer.upgrade().filter(|consumer| !consumer.closed()) else { return };
                 // Whether it answers does not matter.
-                drop(consumer.fetch_watermarks(&topic, partition, Duration::from_secs(1)));
+                drop(consumer.fetch_watermarks(&topic, partition, Duration::from_millis(200)));
             }
         });
     }
@@ -605,6 +602,13 @@ fn complete(answer: TopicPartitionList) -> KafkaResult<TopicPartitionList> {
     Ok(answer)
 }
 
+fn assign(consumer: &Consumer, list: &TopicPartitionList) -> KafkaResult<()> {
+    match consumer.rebalance_protocol() {
+        RebalanceProtocol::Cooperative => consumer.incremental_assign(list),
+        _ => consumer.assign(list),
+    }
+}
+
 fn list<'o>(
     partitions: impl Iterator<Item = &'o OwnedPartition>,
     due: impl Fn(&OwnedPartition) -> Option<(i64, Note)>,
@@ -631,7 +635,7 @@ impl ConsumerContext for Assignment {
     fn rebalance(&self, consumer: &Consumer, error: RDKafkaRespErr, list: &mut TopicPartitionList) {
         self.served.fetch_add(1, Ordering::Relaxed);
         let result = match error {
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.assigned(list),
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.assigned(consumer, list),
             // Also while the last handle is being dropped, which waits for the unassign.
             _ => self.revoked(consumer, list),
         };

@@ -4,6 +4,7 @@ use crate::error::Error;
 use crate::trace::TraceMode;
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::KafkaError;
 use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -611,6 +612,17 @@ impl Resolved {
             ));
         }
         Ok(())
+    }
+
+    /// Refuses a property that librdkafka does not know or take.
+    pub(crate) fn check_properties(&self) -> Result<(), Error> {
+        match self.consumer("check").create_native_config() {
+            Ok(_) => Ok(()),
+            Err(KafkaError::ClientConfig(_, problem, property, value)) => {
+                Err(Error::config(format!("kafka.{property}"), format!("= {value}: {problem}")))
+            }
+            Err(error) => Err(Error::config("kafka", error.to_string())),
+        }
     }
 
     pub(crate) fn session_timeout(&self) -> Result<Duration, Error> {

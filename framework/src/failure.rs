@@ -193,7 +193,7 @@ impl FailurePolicy {
 }
 
 /// Why a record was given up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reason {
     /// Its bytes do not decode, or lack what the handler takes.

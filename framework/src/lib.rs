@@ -72,6 +72,7 @@ mod hooks;
 mod identity;
 #[cfg(feature = "json")]
 mod json_field;
+mod metrics;
 #[cfg(feature = "otlp")]
 pub mod otlp;
 mod outage;

@@ -6,6 +6,7 @@ use crate::commit::Committer;
 use crate::config::Resolved;
 use crate::shutdown::Shutdown;
 use crate::tail::Tails;
+use crate::topics;
 use crate::wake::Wake;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::Consumer as _;
@@ -118,9 +119,7 @@ impl Poller {
             (_, Some(Code::TopicAuthorizationFailed)) => {
                 "read the topic: the user has no READ permission on it (an ACL for the topic is missing)"
             }
-            (_, Some(Code::Authentication | Code::SaslAuthenticationFailed)) => {
-                "log in: check `kafka.sasl.*` and `kafka.security.protocol`"
-            }
+            (_, code) if topics::is_refused_login(code) => topics::LOGIN,
             _ => {
                 self.passing_error(&error);
                 return Ok(());

@@ -6,8 +6,9 @@ use crate::extract::Context;
 use crate::failure::{ErrorPolicy, FailurePolicy, RetryPolicy, Trials};
 use crate::handler::{Handler, Settings, Tombstones};
 use crate::identity::{Identity, IdentitySource};
+use crate::metrics::Counts;
 use crate::middleware::{
-    Around, DefaultStack, Each, Layer, Middleware, Push, RecordMiddleware, Stack, default_stack,
+    Around, DefaultStack, Each, Layer, Middleware, Push, RecordMiddleware, Stack, condemn, default_stack,
     without_panic,
 };
 use crate::publish::Publishing;
@@ -229,6 +230,7 @@ pub(crate) struct Bound {
     /// `None` where records that were given up hold their partition.
     pub(crate) letters: Option<RouteLetters>,
     pub(crate) publishing: Arc<Publishing>,
+    pub(crate) counts: Counts,
     pub(crate) spans: Spans,
 }
 
@@ -302,7 +304,11 @@ struct BoundRoute<H, S> {
 
 impl<H: Handler, S: Stack> Handle for BoundRoute<H, S> {
     fn handle<'a>(&'a self, run: Run<'a>) -> Pin<Box<dyn Future<Output = Outcomes> + Send + 'a>> {
-        Box::pin(self.stack.run(run, &self.parts))
+        Box::pin(async move {
+            let outcomes = self.stack.run(run, &self.parts).await;
+            self.parts.bound.counts.add(run, &outcomes);
+            outcomes
+        })
     }
 
     fn condemn<'a>(
@@ -310,6 +316,10 @@ impl<H: Handler, S: Stack> Handle for BoundRoute<H, S> {
         run: Run<'a>,
         starts: u32,
     ) -> Pin<Box<dyn Future<Output = Outcomes> + Send + 'a>> {
-        Box::pin(crate::middleware::condemn(run, starts, &self.parts.bound))
+        Box::pin(async move {
+            let outcomes = condemn(run, starts, &self.parts.bound).await;
+            self.parts.bound.counts.add(run, &outcomes);
+            outcomes
+        })
     }
 }

@@ -94,11 +94,11 @@ async fn look_at(config: &Resolved, topic: &str) -> Result<Result<(), Missing>, 
 
 fn look_with(client: &BaseConsumer, topic: &str, brokers: &str) -> Result<(), Missing> {
     let metadata = client.fetch_metadata(Some(topic), REQUEST).map_err(|source| {
-        Missing::ForNow(Error::Kafka {
-            action: format!("look up topic `{topic}`"),
-            brokers: brokers.to_owned(),
-            source,
-        })
+        let failed = |action: String, source| Error::Kafka { action, brokers: brokers.to_owned(), source };
+        match refused_login(client) {
+            Some(refusal) => Missing::ForGood(failed(LOGIN.to_owned(), refusal)),
+            None => Missing::ForNow(failed(format!("look up topic `{topic}`"), source)),
+        }
     })?;
     let error = metadata.topics().first().and_then(|found| found.error());
     let problem = |problem: &str| Error::Topic { topic: topic.to_owned(), problem: problem.to_owned() };
@@ -120,6 +120,20 @@ fn look_with(client: &BaseConsumer, topic: &str, brokers: &str) -> Result<(), Mi
             source: KafkaError::MetadataFetch(error.into()),
         })),
     }
+}
+
+/// What to look at where a login is refused.
+pub(crate) const LOGIN: &str = "log in: check `kafka.sasl.*` and `kafka.security.protocol`";
+
+/// Why the broker has let nobody in, if that is why it does not answer.
+fn refused_login(client: &BaseConsumer) -> Option<KafkaError> {
+    let errors = std::iter::from_fn(|| client.poll(Duration::ZERO)?.err());
+    errors.take(100).find(|error| is_refused_login(error.rdkafka_error_code()))
+}
+
+pub(crate) fn is_refused_login(code: Option<RDKafkaErrorCode>) -> bool {
+    use RDKafkaErrorCode::{Authentication, SaslAuthenticationFailed};
+    matches!(code, Some(Authentication | SaslAuthenticationFailed))
 }
 
 /// What a topic is set to.

@@ -33,7 +33,7 @@ pub(crate) fn check_circle(source: &str, letters: &str, read: &[String]) -> Resu
 /// Refuses dead-letter topics that could not take what they are for.
 pub(crate) async fn check_topics(config: &Resolved, pairs: &[(String, String)]) -> Result<(), Error> {
     for (source, letters) in pairs {
-        if topics::is_there(config, letters).await? {
+        if topics::is_there(config, letters).await.map_err(|error| unseen(letters, error))? {
             check_settings(config, source, letters).await?;
             check_permission(config, letters).await?;
         } else {
@@ -41,6 +41,19 @@ pub(crate) async fn check_topics(config: &Resolved, pairs: &[(String, String)]) 
         }
     }
     Ok(())
+}
+
+/// Who may not even see a topic is told so in the words of one who reads it.
+fn unseen(letters: &str, error: Error) -> Error {
+    match error {
+        Error::Topic { .. } => Error::Topic {
+            topic: letters.to_owned(),
+            problem: "the user may not write dead letters to it; ACLs with WRITE on the topic are missing, and with \
+                      CREATE where it is to be made; or set `dead_letter` of the handler to `none`"
+                .into(),
+        },
+        other => other,
+    }
 }
 
 async fn check_settings(config: &Resolved, source: &str, letters: &str) -> Result<(), Error> {

@@ -37,8 +37,9 @@ pub(crate) struct Postgres {
 impl Postgres {
     /// Connects once, to find out now whether it can.
     pub(crate) async fn connect(url: &str, most: usize, idle_limit: Duration) -> Result<Self, Error> {
-        // The source is left out: it quotes the URL, which holds a password.
-        let options = PgConnectOptions::from_str(url).map_err(|_| {
+        // sqlx looks at no scheme. Its error is left out: it quotes the URL, which holds a password.
+        let is_ours = url.starts_with("postgres://") || url.starts_with("postgresql://");
+        let options = PgConnectOptions::from_str(url).ok().filter(|_| is_ours).ok_or_else(|| {
             Error::config(
                 "database_url",
                 "is not a PostgreSQL URL, `postgres://user:password@host:port/database`",
