@@ -99,13 +99,15 @@ impl PartitionWorker {
     pub(crate) async fn work(mut self) {
         // Also when the task is aborted, or unwinds.
         let _ended = OnEnd(self.partition.clone());
+        let found = self.partition.notes.found();
+        let is_suspicious = found.is_some_and(|(_, note)| note.is_suspicious());
+        let mut suspects = if is_suspicious { self.limits.records } else { 0 };
         let mut begun = false;
-        let mut suspects = 0;
         loop {
-            let most = if suspects > 0 || !begun { 1 } else { self.pace.records() };
+            let most = if suspects > 0 { 1 } else { self.pace.records() };
             let Some(fetched) = self.partition.inbox.take(most, self.limits.bytes).await else { return };
-            if !std::mem::replace(&mut begun, true) && self.begin(&fetched).await.is_suspicious() {
-                suspects = self.limits.records;
+            if !std::mem::replace(&mut begun, true) {
+                self.begin(&fetched, found).await;
             }
             if suspects > 0 {
                 suspects -= 1;
@@ -116,12 +118,12 @@ impl PartitionWorker {
         }
     }
 
-    /// Notes this start, before anything is handled. Gives what earlier ones have
-    /// noted there.
-    async fn begin(&self, fetched: &Fetched) -> Note {
+    /// Notes this start, before anything is handled, beside what earlier ones have noted
+    /// there.
+    async fn begin(&self, fetched: &Fetched, found: Option<(i64, Note)>) {
         let partition = &self.partition;
-        let Some(first) = fetched.messages.first().map(Message::offset) else { return Note::default() };
-        let (offset, found) = partition.notes.found().unwrap_or((first, Note::default()));
+        let Some(first) = fetched.messages.first().map(Message::offset) else { return };
+        let (offset, found) = found.unwrap_or((first, Note::default()));
         partition.note(offset, Note { starts: found.starts.saturating_add(1), ..found });
         partition.notes.written_soon(&partition.drain).await;
         if found.is_suspicious() {
@@ -133,7 +135,6 @@ impl PartitionWorker {
                 "the process has ended here before without progress; trying one record at a time"
             );
         }
-        found
     }
 
     /// Tries one record while no other suspect is tried in the process, and notes it

@@ -125,10 +125,17 @@ fn look_with(client: &BaseConsumer, topic: &str, brokers: &str) -> Result<(), Mi
 /// What to look at where a login is refused.
 pub(crate) const LOGIN: &str = "log in: check `kafka.sasl.*` and `kafka.security.protocol`";
 
-/// Why the broker has let nobody in, if that is why it does not answer.
+/// Why the broker has let nobody in, if that is why it does not answer. librdkafka says
+/// so on the client's own queue, in its own time.
 fn refused_login(client: &BaseConsumer) -> Option<KafkaError> {
-    let errors = std::iter::from_fn(|| client.poll(Duration::ZERO)?.err());
-    errors.take(100).find(|error| is_refused_login(error.rdkafka_error_code()))
+    let until = Instant::now() + Duration::from_secs(1);
+    while Instant::now() < until {
+        match client.poll(Duration::from_millis(100)) {
+            Some(Err(error)) if is_refused_login(error.rdkafka_error_code()) => return Some(error),
+            _ => {}
+        }
+    }
+    None
 }
 
 pub(crate) fn is_refused_login(code: Option<RDKafkaErrorCode>) -> bool {

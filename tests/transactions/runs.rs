@@ -14,7 +14,7 @@ async fn holds_the_failing_record_of_a_batch<H: Handler>(world: World, handler: 
     eventually("it is tried a third time", async || script.attempts(CULPRIT) >= 3).await;
     world.committed(CULPRIT).await;
     world.effects_once_in_order(0..CULPRIT).await;
-    assert!(witness.saw(CULPRIT, "it fails"));
+    eventually("it is given up", async || witness.saw(CULPRIT, "it fails")).await;
     script.blames_only(&[CULPRIT]);
     script.behave();
     world.caught_up().await;
@@ -101,9 +101,12 @@ async fn a_batch_handler_cannot_undo_a_record_by_saying_that_it_was_not_reached(
 
 #[handler(topic = "overridden")]
 async fn slow(payload: &[u8], script: State<Script>, tx: &mut Tx) -> HandlerResult {
-    // The work that it stands for takes so long.
-    tokio::time::sleep(Duration::from_millis(5)).await;
-    script.play(number(payload)?, 1, tx).await
+    let number = number(payload)?;
+    if number >= COUNT / 2 {
+        // The work that it stands for takes so long, all of a sudden.
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    script.play(number, 1, tx).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
