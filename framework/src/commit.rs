@@ -70,9 +70,11 @@ impl Committer {
         self.next.saturating_duration_since(Instant::now())
     }
 
-    /// Does not wait for the interval.
+    /// Does not wait for the interval, unless commits fail.
     pub(crate) fn hurry(&mut self) {
-        self.next = Instant::now();
+        if self.failing_since.is_none() {
+            self.next = Instant::now();
+        }
     }
 
     /// Sends what is due, if it is time.

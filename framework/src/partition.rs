@@ -72,6 +72,9 @@ pub(crate) struct Limits {
     pub(crate) time: Duration,
 }
 
+/// How long a suspect waits to be the only one that is tried.
+const ALONE_WITHIN: Duration = Duration::from_secs(30);
+
 /// Works one assigned partition until it is given away.
 pub(crate) struct PartitionWorker {
     partition: Arc<Partition>,
@@ -142,8 +145,12 @@ impl PartitionWorker {
     async fn try_alone(&mut self, fetched: Fetched) {
         let partition = self.partition.clone();
         let Some(offset) = fetched.messages.first().map(Message::offset) else { return };
-        let alone = self.alone.clone();
-        let _alone = alone.lock().await;
+        let _alone = tokio::select! {
+            alone = self.alone.clone().lock_owned() => Some(alone),
+            // Whoever is tried may be held back for long, by a dead-letter topic that is gone.
+            () = tokio::time::sleep(ALONE_WITHIN) => None,
+            () = partition.drain.begun() => return,
+        };
         let noted = partition.notes.found().filter(|(at, note)| note.trials > 0 && *at == offset);
         let note = noted.map_or(Note { starts: 1, trials: 0 }, |(_, note)| note);
         if note.is_condemned(self.router.max_starts) {
