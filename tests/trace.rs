@@ -102,13 +102,13 @@ async fn forward(payload: &[u8], target: State<Target>) -> HandlerResult<Produce
     Ok(ProducerRecord::to(&target.0.0).payload(payload.to_vec()))
 }
 
-#[handler(topic = "overridden")]
-async fn give_up(Attempt(_): Attempt) -> HandlerResult {
-    Err(HandlerError::new("never").permanent())
+#[handler(topic = "overridden", max_attempts = 2)]
+async fn give_up(_record: Record<'_>) -> HandlerResult {
+    Err(HandlerError::new("never"))
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_trace_goes_from_the_producer_through_two_handlers_to_the_dead_letter() {
+async fn one_trace_goes_from_the_producer_through_two_services_and_a_retry_to_the_dead_letter() {
     let stack = stack_or_leave_out!();
     let (source, target) = (stack.topic("source", 1).await, stack.topic("target", 1).await);
     let letters = format!("{target}.dlq");
@@ -133,12 +133,13 @@ async fn one_trace_goes_from_the_producer_through_two_handlers_to_the_dead_lette
         format!("process {source}"),
         format!("send {target}"),
         format!("process {target}"),
+        format!("process {target}"),
         format!("send {letters}"),
     ];
     assert_eq!(names, expected);
     assert!(spans.iter().all(|span| span.trace_id == TRACE_ID.to_be_bytes()));
     let sent = &spans[1].span_id;
     let parents: Vec<&[u8]> = spans.iter().map(|span| &*span.parent_span_id).collect();
-    assert_eq!(parents, [&SPAN_ID.to_be_bytes()[..], &spans[0].span_id, sent, sent]);
-    assert_eq!(spans.iter().map(has_failed).collect::<Vec<_>>(), [false, false, true, false]);
+    assert_eq!(parents, [&SPAN_ID.to_be_bytes()[..], &spans[0].span_id, sent, sent, sent]);
+    assert_eq!(spans.iter().map(has_failed).collect::<Vec<_>>(), [false, false, true, true, false]);
 }
