@@ -95,7 +95,7 @@ impl OwnedPartition {
     /// The offset to commit with its note, if the broker does not have them.
     fn due(&self) -> Option<(i64, Note)> {
         let committable = self.partition.offsets().committable();
-        if let Some((offset, note)) = self.partition.notes.wanted()
+        if let Some((offset, note)) = self.partition.source.notes.wanted()
             && committable.is_none_or(|committable| committable <= offset)
         {
             return Some((offset, note));
@@ -106,7 +106,7 @@ impl OwnedPartition {
     /// The same at a clean end, after which no note of a start stays.
     fn due_last(&self) -> Option<(i64, Note)> {
         let committable = self.partition.offsets().committable();
-        let due = self.committed.due(committable).or_else(|| self.partition.notes.to_clear());
+        let due = self.committed.due(committable).or_else(|| self.partition.source.notes.to_clear());
         due.map(|offset| (offset, Note::default()))
     }
 
@@ -194,7 +194,7 @@ impl Assignment {
 
     pub(crate) fn commit_if_due(&self, consumer: &Consumer) -> Duration {
         let Owned { partitions, committer, .. } = &mut *self.owned();
-        if partitions.values().any(|owned| owned.partition.notes.wanted().is_some()) {
+        if partitions.values().any(|owned| owned.partition.source.notes.wanted().is_some()) {
             committer.hurry();
         }
         committer.commit(consumer, || list(partitions.values(), OwnedPartition::due));
@@ -290,11 +290,11 @@ impl Assignment {
         committed: Option<(i64, Note)>,
     ) -> Option<OwnedPartition> {
         let router = (self.setup.routers)(topic)?;
-        let source = Source::new(TopicPartition::new(topic, partition), self.setup.group.clone());
+        let mut source = Source::new(TopicPartition::new(topic, partition), self.setup.group.clone());
+        source.notes = Notes::starting_with(committed);
         let (records, bytes) = (self.setup.partition_records, self.setup.partition_bytes);
         let inbox = Inbox::new(records, bytes, self.wake.clone(), Keepalive::of(consumer));
-        let notes = Notes::starting_with(committed);
-        let shared = Arc::new(Partition::new(source, inbox, notes, self.wake.clone()));
+        let shared = Arc::new(Partition::new(source, inbox, self.wake.clone()));
         // Before the partition is assigned: records that come earlier would stay on
         // the consumer's own queue.
         let queue = PartitionQueue::split(consumer, topic, partition, &self.wake)?;
@@ -657,7 +657,7 @@ impl ConsumerContext for Assignment {
                         (owned, element.offset(), element.error())
                     {
                         owned.committed.acknowledge(offset);
-                        owned.partition.notes.acknowledge(offset, Note::parse(element.metadata()));
+                        owned.partition.source.notes.acknowledge(offset, Note::parse(element.metadata()));
                     }
                 }
             }

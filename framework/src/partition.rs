@@ -8,7 +8,7 @@ use crate::pace::Pace;
 use crate::record::{Message, Record};
 use crate::router::Router;
 use crate::run::{Fetched, Run, RunClock, Source};
-use crate::starts::{Note, Notes};
+use crate::starts::Note;
 use crate::wake::Wake;
 use crate::{HandlerError, Outcome, Outcomes};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,19 +23,17 @@ pub(crate) struct Partition {
     pub(crate) source: Source,
     pub(crate) inbox: Inbox,
     pub(crate) drain: Arc<Drain>,
-    pub(crate) notes: Notes,
     offsets: Mutex<OffsetTracker>,
     ended: AtomicBool,
     wake: Arc<Wake>,
 }
 
 impl Partition {
-    pub(crate) fn new(source: Source, inbox: Inbox, notes: Notes, wake: Arc<Wake>) -> Self {
+    pub(crate) fn new(source: Source, inbox: Inbox, wake: Arc<Wake>) -> Self {
         Self {
             source,
             inbox,
             drain: Arc::default(),
-            notes,
             offsets: Mutex::default(),
             ended: AtomicBool::new(false),
             wake,
@@ -54,7 +52,7 @@ impl Partition {
 
     /// Has a note written beside the committed offset.
     fn note(&self, offset: i64, note: Note) {
-        self.notes.want(offset, note);
+        self.source.notes.want(offset, note);
         self.wake.wake();
     }
 
@@ -102,7 +100,7 @@ impl PartitionWorker {
     pub(crate) async fn work(mut self) {
         // Also when the task is aborted, or unwinds.
         let _ended = OnEnd(self.partition.clone());
-        let found = self.partition.notes.found();
+        let found = self.partition.source.notes.found();
         let is_suspicious = found.is_some_and(|(_, note)| note.is_suspicious());
         let mut suspects = if is_suspicious { self.limits.records } else { 0 };
         let mut begun = false;
@@ -128,7 +126,7 @@ impl PartitionWorker {
         let Some(first) = fetched.messages.first().map(Message::offset) else { return };
         let (offset, found) = found.unwrap_or((first, Note::default()));
         partition.note(offset, Note { starts: found.starts.saturating_add(1), ..found });
-        partition.notes.written_soon(&partition.drain).await;
+        partition.source.notes.written_soon(&partition.drain).await;
         if found.is_suspicious() {
             tracing::warn!(
                 source = %partition.source.partition,
@@ -151,13 +149,13 @@ impl PartitionWorker {
             () = tokio::time::sleep(ALONE_WITHIN) => None,
             () = partition.drain.begun() => return,
         };
-        let noted = partition.notes.found().filter(|(at, note)| note.trials > 0 && *at == offset);
+        let noted = partition.source.notes.found().filter(|(at, note)| note.trials > 0 && *at == offset);
         let note = noted.map_or(Note { starts: 1, trials: 0 }, |(_, note)| note);
         if note.is_condemned(self.router.max_starts) {
             return self.condemn(fetched, note).await;
         }
         partition.note(offset, Note { trials: note.trials + 1, ..note });
-        if partition.notes.written(&partition.drain).await {
+        if partition.source.notes.written(&partition.drain).await {
             self.process(fetched).await;
         }
     }

@@ -4,6 +4,7 @@ use crate::dead_letter::Written;
 use crate::drain::Drain;
 use crate::queue::Keepalive;
 use crate::record::{Message, Record, TopicPartition};
+use crate::starts::Notes;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -103,11 +104,19 @@ pub(crate) struct Source {
     pub(crate) fence: tokio::sync::Mutex<Option<i64>>,
     /// Its dead letters that owners before have written; see `dead_letter/written.rs`.
     pub(crate) written: Written,
+    /// What is noted of starts beside its committed offset.
+    pub(crate) notes: Notes,
 }
 
 impl Source {
     pub(crate) fn new(partition: TopicPartition, group: Arc<str>) -> Self {
-        Self { partition, group, fence: tokio::sync::Mutex::new(None), written: Written::default() }
+        Self {
+            partition,
+            group,
+            fence: tokio::sync::Mutex::new(None),
+            written: Written::default(),
+            notes: Notes::default(),
+        }
     }
 }
 

@@ -95,6 +95,15 @@ impl Notes {
         self.lock().wanted = Some((offset, note));
     }
 
+    /// Takes back that the record at `offset` is tried: its handler has come back, and
+    /// what takes long now is its dead letter. Written with the next commit.
+    pub(crate) fn survived(&self, offset: i64) {
+        let mut state = self.lock();
+        if let Some((at, note)) = state.there.filter(|(at, note)| *at == offset && note.trials > 0) {
+            state.wanted = Some((at, Note { trials: note.trials - 1, ..note }));
+        }
+    }
+
     /// Waits until the note is written; `false` where the partition is given away
     /// before.
     pub(crate) async fn written(&self, drain: &Drain) -> bool {
@@ -162,6 +171,15 @@ mod tests {
         let tried = |trials| Note { starts: 1, trials };
         assert!(!tried(1).is_condemned(3) && tried(2).is_condemned(3));
         assert!(!tried(0).is_condemned(1) && tried(1).is_condemned(1));
+    }
+
+    #[test]
+    fn a_record_whose_handler_came_back_was_not_the_killer() {
+        let notes = Notes::starting_with(Some((5, Note { starts: 1, trials: 2 })));
+        notes.survived(4);
+        assert_eq!(notes.wanted(), None);
+        notes.survived(5);
+        assert_eq!(notes.wanted(), Some((5, Note { starts: 1, trials: 1 })));
     }
 
     #[tokio::test]

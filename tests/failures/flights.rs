@@ -113,7 +113,10 @@ async fn verify(world: &World, database: &Database) {
                 let letter = letters.get(&(partition, original.offset())).expect("it is dead-lettered");
                 assert_eq!((letter.key(), letter.payload()), (original.key(), original.payload()));
                 assert_eq!(text(letter, "ce_id"), text(&original, "ce_id"));
-                assert_eq!(text(letter, "onceward.dlq.attempts"), "1");
+                // By chance the same one may have been killed twice while it was tried alone.
+                if text(letter, "onceward.dlq.reason") != "max_starts" {
+                    assert_eq!(text(letter, "onceward.dlq.attempts"), "1");
+                }
             } else {
                 expected.push(original.offset());
             }

@@ -72,6 +72,9 @@ pub(crate) async fn condemn(run: Run<'_>, starts: u32, bound: &Bound) -> Outcome
 /// Copies and notes, each for as long as it takes, or until the partition is given
 /// away.
 async fn put_away(run: Run<'_>, letter: Letter<'_>, letters: &RouteLetters, bound: &Bound) -> Outcome {
+    if letter.reason != Reason::MaxStarts {
+        run.assigned().notes.survived(letter.record.offset());
+    }
     let mut hold = Hold::new(letter.record);
     while let Err(error) = letters.put(&letter).await {
         if hold.on(run, "no copy in the dead-letter topic", &error).await.is_none() {
