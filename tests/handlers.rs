@@ -4,10 +4,9 @@
 use onceward::middleware::{Each, Idempotency};
 use onceward::prelude::*;
 use onceward::{Config, Error, TopicPartition, Unmatched};
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::Message;
 use rdkafka::message::{Header, Headers as _, OwnedHeaders, OwnedMessage};
 use rdkafka::producer::FutureRecord;
-use rdkafka::{Message, Offset, TopicPartitionList};
 use serde::Deserialize;
 use std::borrow::Cow;
 use std::path::Path;
@@ -15,7 +14,9 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use support::{PATIENCE, Running, Stack, eventually, fill, produce, produce_one, stack_or_leave_out, unique};
+use support::{
+    PATIENCE, Running, Stack, eventually, fill, produce, produce_one, read_all, stack_or_leave_out, unique,
+};
 
 /// Lines that handlers leave, in order.
 #[derive(Default, Clone)]
@@ -434,21 +435,6 @@ async fn a_record_that_no_handler_takes_stops_the_application_and_is_not_committ
     assert_eq!(stack.committed(&group, &topic, 0), Some(1));
 }
 
-/// All records of partition 0, as they are.
-fn read(stack: &Stack, topic: &str, count: usize) -> Vec<OwnedMessage> {
-    let consumer: BaseConsumer = stack.client().set("group.id", "none").create().unwrap();
-    let mut list = TopicPartitionList::new();
-    list.add_partition_offset(topic, 0, Offset::Beginning).unwrap();
-    consumer.assign(&list).unwrap();
-    let mut messages = Vec::new();
-    while messages.len() < count {
-        if let Some(message) = consumer.poll(Duration::from_millis(100)) {
-            messages.push(message.unwrap().detach());
-        }
-    }
-    messages
-}
-
 fn headers_of(message: &OwnedMessage) -> Vec<(String, Option<Vec<u8>>)> {
     let headers = message.headers().unwrap();
     headers.iter().map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))).collect()
@@ -483,8 +469,7 @@ async fn a_copy_in_the_dead_letter_topic_is_the_record_byte_for_byte() {
     catch_up(app, &stack, &group, &[&topic]).await;
     assert!(lines.all().is_empty());
 
-    let (reading, from) = (stack.clone(), letters.clone());
-    let copies = tokio::task::spawn_blocking(move || read(&reading, &from, originals.len())).await.unwrap();
+    let copies = read_all(&stack, &letters, 0).await;
     assert_eq!(stack.watermarks(&letters, 0), (0, 4), "each once");
     for (offset, (copy, (key, payload))) in copies.iter().zip(originals).enumerate() {
         assert_eq!((copy.key(), copy.payload()), (key, payload));

@@ -20,12 +20,12 @@ impl Backoff {
 
     /// The ceiling of the next delay.
     pub(crate) fn ceiling(&self) -> Duration {
-        self.first.saturating_mul(2u32.saturating_pow(self.tries)).min(self.most)
+        ceiling(self.first, self.most, self.tries)
     }
 
     /// The next delay.
     pub(crate) fn delay(&mut self) -> Duration {
-        let delay = self.ceiling().mul_f64(fastrand::f64());
+        let delay = jittered(self.ceiling());
         self.tries = self.tries.saturating_add(1);
         delay
     }
@@ -33,6 +33,16 @@ impl Backoff {
     pub(crate) fn reset(&mut self) {
         self.tries = 0;
     }
+}
+
+/// The longest delay after so many tries.
+pub(crate) fn ceiling(first: Duration, most: Duration, tries: u32) -> Duration {
+    first.saturating_mul(2u32.saturating_pow(tries)).min(most)
+}
+
+/// A random time up to this one.
+pub(crate) fn jittered(ceiling: Duration) -> Duration {
+    ceiling.mul_f64(fastrand::f64())
 }
 
 #[cfg(test)]

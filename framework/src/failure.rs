@@ -1,6 +1,7 @@
 //! What happens to a record that failed: how often it is tried again, and when
 //! it is given up.
 
+use crate::backoff;
 use crate::error::{BoxError, ErrorKind, HandlerError};
 use crate::record::TopicPartition;
 use crate::{Error, Record};
@@ -42,10 +43,13 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
+    /// The longest delay after this attempt.
+    fn ceiling(&self, attempt: u32) -> Duration {
+        backoff::ceiling(self.backoff, self.max_backoff, attempt.saturating_sub(1))
+    }
+
     fn delay(&self, attempt: u32) -> Duration {
-        let doublings = attempt.saturating_sub(1).min(30);
-        let ceiling = self.backoff.saturating_mul(1 << doublings).min(self.max_backoff);
-        ceiling.mul_f64(fastrand::f64())
+        backoff::jittered(self.ceiling(attempt))
     }
 
     fn check(&self, handler: &str) -> Result<(), Error> {
@@ -65,10 +69,9 @@ impl RetryPolicy {
 
     /// The longest time for which one record may be tried.
     fn longest(&self) -> Duration {
-        let delay =
-            |attempt: u32| self.backoff.saturating_mul(1 << (attempt - 1).min(30)).min(self.max_backoff);
+        let attempts = 1..self.max_attempts.min(10_000);
         let all =
-            (1..self.max_attempts.min(10_000)).map(delay).fold(Duration::ZERO, Duration::saturating_add);
+            attempts.map(|attempt| self.ceiling(attempt)).fold(Duration::ZERO, Duration::saturating_add);
         all.min(self.max_elapsed)
     }
 }

@@ -84,13 +84,12 @@ impl Notes {
         Self { state: Mutex::new(State { wanted: None, there: committed }), written: Notify::new() }
     }
 
-    /// What was noted of earlier starts at the committed offset, if a record at
-    /// `first` is the next one after it.
+    /// What is noted beside the committed offset; `None` where none is committed.
     pub(crate) fn found(&self) -> Option<(i64, Note)> {
         self.lock().there
     }
 
-    /// Asks for a note. `ask` wakes the poll thread.
+    /// Asks for a note. The poll thread commits it.
     pub(crate) fn want(&self, offset: i64, note: Note) {
         self.lock().wanted = Some((offset, note));
     }
