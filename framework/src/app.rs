@@ -17,6 +17,7 @@ use crate::publish::Publishing;
 use crate::route::{AnyRoute, Bound, Handle, IntoRoute};
 use crate::router::{EventRoute, EventType, Router, Unmatched};
 use crate::shutdown::{self, Shutdown};
+use crate::starts::Suspects;
 use crate::topics::{self, matches};
 use crate::trace::{Spans, TraceMode};
 use crate::{BoxError, Error, TopicPartition};
@@ -329,7 +330,7 @@ impl App {
             spans,
         };
         let hooks = Arc::new(self.hooks);
-        let alone: Arc<tokio::sync::Mutex<()>> = Arc::default();
+        let suspects: Arc<Suspects> = Arc::default();
         let shutdown = Shutdown::new(config.shutdown_deadline);
         let mut setups = Vec::new();
         for (name, routes) in groups {
@@ -358,7 +359,7 @@ impl App {
                 start: config.start,
                 out_of_range: config.out_of_range,
                 hooks: hooks.clone(),
-                alone: alone.clone(),
+                suspects: suspects.clone(),
                 runtime: tokio::runtime::Handle::current(),
                 stop: sender.clone(),
             };

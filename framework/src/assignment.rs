@@ -13,7 +13,7 @@ use crate::queue::{self, Keepalive, PartitionQueue, Queued};
 use crate::record::{Message, TopicPartition};
 use crate::router::Router;
 use crate::run::Source;
-use crate::starts::{Note, Notes};
+use crate::starts::{Note, Notes, Suspects};
 use crate::tail::{Tail, Tails};
 use crate::wake::Wake;
 use crate::{Error, hooks::Hooks};
@@ -54,8 +54,7 @@ pub(crate) struct Setup {
     pub(crate) start: Start,
     pub(crate) out_of_range: OutOfRange,
     pub(crate) hooks: Arc<Hooks>,
-    /// Held by whoever tries a record that may kill the process.
-    pub(crate) alone: Arc<tokio::sync::Mutex<()>>,
+    pub(crate) suspects: Arc<Suspects>,
     pub(crate) runtime: Handle,
     /// Where a reason to stop the application goes.
     pub(crate) stop: UnboundedSender<Error>,
@@ -298,8 +297,8 @@ impl Assignment {
         // Before the partition is assigned: records that come earlier would stay on
         // the consumer's own queue.
         let queue = PartitionQueue::split(consumer, topic, partition, &self.wake)?;
-        let (limits, alone) = (self.setup.limits.clone(), self.setup.alone.clone());
-        let worker = PartitionWorker::new(shared.clone(), router, limits, alone);
+        let (limits, suspects) = (self.setup.limits.clone(), self.setup.suspects.clone());
+        let worker = PartitionWorker::new(shared.clone(), router, limits, suspects);
         let worker = self.setup.runtime.spawn(worker.work());
         Some(OwnedPartition {
             queue,

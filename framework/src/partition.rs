@@ -8,7 +8,7 @@ use crate::pace::Pace;
 use crate::record::{Message, Record};
 use crate::router::Router;
 use crate::run::{Fetched, Run, RunClock, Source};
-use crate::starts::Note;
+use crate::starts::{Note, Suspects};
 use crate::wake::Wake;
 use crate::{HandlerError, Outcome, Outcomes};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -80,8 +80,7 @@ pub(crate) struct PartitionWorker {
     limits: Limits,
     pace: Pace,
     trouble: Backoff,
-    /// Held by the worker that tries a record which may kill the process.
-    alone: Arc<tokio::sync::Mutex<()>>,
+    suspects: Arc<Suspects>,
 }
 
 impl PartitionWorker {
@@ -89,29 +88,30 @@ impl PartitionWorker {
         partition: Arc<Partition>,
         router: Arc<Router>,
         limits: Limits,
-        alone: Arc<tokio::sync::Mutex<()>>,
+        suspects: Arc<Suspects>,
     ) -> Self {
         let most = router.max_run_records.unwrap_or(usize::MAX).min(limits.records);
         let pace = Pace::new(most, limits.time);
         let trouble = Backoff::new(Duration::from_millis(100), Duration::from_secs(30));
-        Self { partition, router, limits, pace, trouble, alone }
+        Self { partition, router, limits, pace, trouble, suspects }
     }
 
     pub(crate) async fn work(mut self) {
         // Also when the task is aborted, or unwinds.
         let _ended = OnEnd(self.partition.clone());
         let found = self.partition.source.notes.found();
+        let found = found.map(|(offset, note)| (offset, self.suspects.evidence(note)));
         let is_suspicious = found.is_some_and(|(_, note)| note.is_suspicious());
-        let mut suspects = if is_suspicious { self.limits.records } else { 0 };
+        let mut to_try = if is_suspicious { self.limits.records } else { 0 };
         let mut begun = false;
         loop {
-            let most = if suspects > 0 { 1 } else { self.pace.records() };
+            let most = if to_try > 0 { 1 } else { self.pace.records() };
             let Some(fetched) = self.partition.inbox.take(most, self.limits.bytes).await else { return };
             if !std::mem::replace(&mut begun, true) {
                 self.begin(&fetched, found).await;
             }
-            if suspects > 0 {
-                suspects -= 1;
+            if to_try > 0 {
+                to_try -= 1;
                 self.try_alone(fetched).await;
             } else {
                 self.process(fetched).await;
@@ -125,7 +125,7 @@ impl PartitionWorker {
         let partition = &self.partition;
         let Some(first) = fetched.messages.first().map(Message::offset) else { return };
         let (offset, found) = found.unwrap_or((first, Note::default()));
-        partition.note(offset, Note { starts: found.starts.saturating_add(1), ..found });
+        partition.note(offset, self.suspects.started(found));
         partition.source.notes.written_soon(&partition.drain).await;
         if found.is_suspicious() {
             tracing::warn!(
@@ -143,18 +143,19 @@ impl PartitionWorker {
     async fn try_alone(&mut self, fetched: Fetched) {
         let partition = self.partition.clone();
         let Some(offset) = fetched.messages.first().map(Message::offset) else { return };
+        let suspects = self.suspects.clone();
         let _alone = tokio::select! {
-            alone = self.alone.clone().lock_owned() => Some(alone),
+            alone = suspects.alone.lock() => Some(alone),
             // Whoever is tried may be held back for long, by a dead-letter topic that is gone.
             () = tokio::time::sleep(ALONE_WITHIN) => None,
             () = partition.drain.begun() => return,
         };
         let noted = partition.source.notes.found().filter(|(at, note)| note.trials > 0 && *at == offset);
-        let note = noted.map_or(Note { starts: 1, trials: 0 }, |(_, note)| note);
+        let note = noted.map_or_else(Note::default, |(_, note)| note);
         if note.is_condemned(self.router.max_starts) {
             return self.condemn(fetched, note).await;
         }
-        partition.note(offset, Note { trials: note.trials + 1, ..note });
+        partition.note(offset, suspects.tried(note));
         if partition.source.notes.written(&partition.drain).await {
             self.process(fetched).await;
         }

@@ -4,10 +4,12 @@
 //! before it handles anything. Progress overwrites the note, and so does a clean end.
 //! A worker that finds a note of an earlier start knows that the process ended there:
 //! it tries what comes next one record at a time, alone in the process, and notes
-//! each before. What was noted so `max_starts` times is given up untried.
+//! each before. What was noted so `max_starts` times is given up untried. A note of its own
+//! says nothing: the process lost the partition, and lives.
 
 use crate::drain::Drain;
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -19,6 +21,41 @@ pub(crate) struct Note {
     pub(crate) starts: u32,
     /// How often the record there was tried alone.
     pub(crate) trials: u32,
+    /// The process that wrote it.
+    pub(crate) by: u32,
+}
+
+/// What the workers of one process share, to try what may end it.
+#[derive(Debug)]
+pub(crate) struct Suspects {
+    id: u32,
+    /// Held by the worker that tries a suspect.
+    pub(crate) alone: tokio::sync::Mutex<()>,
+}
+
+impl Default for Suspects {
+    fn default() -> Self {
+        // Each has random keys of its own; 0 is nobody's.
+        let random = RandomState::new().hash_one("the id of a process") as u32;
+        Self { id: random.max(1), alone: tokio::sync::Mutex::default() }
+    }
+}
+
+impl Suspects {
+    /// What a note says of processes that have ended.
+    pub(crate) fn evidence(&self, note: Note) -> Note {
+        if note.by == self.id { Note::default() } else { note }
+    }
+
+    /// One more start.
+    pub(crate) fn started(&self, before: Note) -> Note {
+        Note { starts: before.starts.saturating_add(1), trials: before.trials, by: self.id }
+    }
+
+    /// One more trial.
+    pub(crate) fn tried(&self, before: Note) -> Note {
+        Note { starts: before.starts.max(1), trials: before.trials.saturating_add(1), by: self.id }
+    }
 }
 
 /// Version and name of the metadata. What another program wrote means nothing here.
@@ -35,6 +72,7 @@ impl Note {
             match word.split_once('=') {
                 Some(("starts", number)) => note.starts = number.parse().unwrap_or(0),
                 Some(("trials", number)) => note.trials = number.parse().unwrap_or(0),
+                Some(("by", id)) => note.by = u32::from_str_radix(id, 16).unwrap_or(0),
                 // Of a later version.
                 _ => {}
             }
@@ -56,7 +94,7 @@ impl Note {
 
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{FORMAT} starts={} trials={}", self.starts, self.trials)
+        write!(f, "{FORMAT} starts={} trials={} by={:x}", self.starts, self.trials, self.by)
     }
 }
 
@@ -157,9 +195,9 @@ mod tests {
 
     #[test]
     fn a_note_survives_the_broker_and_foreign_metadata_says_nothing() {
-        let note = Note { starts: 2, trials: 1 };
+        let note = Note { starts: 2, trials: 1, by: 0xbeef };
         assert_eq!(Note::parse(&note.to_string()), note);
-        assert_eq!(Note::parse("onceward/1 starts=1 done=7 trials=x"), Note { starts: 1, trials: 0 });
+        assert_eq!(Note::parse("onceward/1 starts=1 done=7 trials=x"), Note { starts: 1, trials: 0, by: 0 });
         for foreign in ["", "NO_METADATA", "onceward/2 starts=5", "starts=5", "\u{0}"] {
             assert_eq!(Note::parse(foreign), Note::default(), "{foreign}");
         }
@@ -167,31 +205,40 @@ mod tests {
 
     #[test]
     fn a_record_is_condemned_after_its_starts_and_never_untried() {
-        let tried = |trials| Note { starts: 1, trials };
+        let tried = |trials| Note { starts: 1, trials, by: 1 };
         assert!(!tried(1).is_condemned(3) && tried(2).is_condemned(3));
         assert!(!tried(0).is_condemned(1) && tried(1).is_condemned(1));
     }
 
     #[test]
+    fn a_partition_that_comes_back_to_the_process_that_lost_it_is_no_suspect() {
+        let (this, other) = (Suspects::default(), Suspects { id: 0, ..Suspects::default() });
+        let note = this.started(Note::default());
+        assert_eq!(this.evidence(note), Note::default());
+        assert!(other.evidence(note).is_suspicious());
+        assert_eq!(this.tried(other.evidence(other.tried(Note::default()))).trials, 1);
+    }
+
+    #[test]
     fn a_record_whose_handler_came_back_was_not_the_killer() {
-        let notes = Notes::starting_with(Some((5, Note { starts: 1, trials: 2 })));
+        let notes = Notes::starting_with(Some((5, Note { starts: 1, trials: 2, by: 1 })));
         notes.survived(4);
         assert_eq!(notes.wanted(), None);
         notes.survived(5);
-        assert_eq!(notes.wanted(), Some((5, Note { starts: 1, trials: 1 })));
+        assert_eq!(notes.wanted(), Some((5, Note { starts: 1, trials: 1, by: 1 })));
     }
 
     #[tokio::test]
     async fn what_is_wanted_is_written_when_it_or_something_later_is_committed() {
         let (notes, drain) = (Notes::default(), Drain::default());
-        let note = Note { starts: 1, trials: 0 };
+        let note = Note { starts: 1, trials: 0, by: 1 };
         notes.want(5, note);
         notes.acknowledge(5, Note::default());
         assert_eq!(notes.wanted(), Some((5, note)), "a commit that was under way");
         notes.acknowledge(5, note);
         assert!(notes.written(&drain).await);
         assert_eq!(notes.to_clear(), Some(5));
-        notes.want(5, Note { starts: 1, trials: 1 });
+        notes.want(5, Note { starts: 1, trials: 1, by: 1 });
         notes.acknowledge(6, Note::default());
         assert!(notes.written(&drain).await);
         assert_eq!(notes.to_clear(), None);

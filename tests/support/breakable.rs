@@ -3,6 +3,7 @@
 use crate::{Stack, unique};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 /// A Kafka of its own, that can be broken.
 #[derive(Debug)]
@@ -22,6 +23,9 @@ impl Breakable {
         std::os::unix::fs::symlink(Path::new(&shared).join("kafka/libs"), folder.join("kafka/libs"))
             .expect("a link");
         let mut kafka = Self { stack, folder };
+        // Two that look for free ports at once would find the same.
+        static STARTING: Mutex<()> = Mutex::new(());
+        let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
         kafka.ctl(&["start", "kafka"]);
         kafka.stack.brokers = kafka.variable("KAFKA_BROKERS");
         kafka
