@@ -4,4 +4,3 @@
 mod bad_input;
 mod delivery;
 mod flights;
-mod ui_runner;
