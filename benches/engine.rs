@@ -52,11 +52,17 @@ pub struct Count {
 impl Middleware for Count {
     async fn call<'a, N: NextRun>(&'a self, run: Run<'a>, next: &'a N) -> Outcomes {
         let outcomes = next.run(run).await;
-        let count = outcomes.iter().filter(|outcome| outcome.is_finished()).count() as u64;
+        self.add(outcomes.iter().filter(|outcome| outcome.is_finished()).count() as u64);
+        outcomes
+    }
+}
+
+impl Count {
+    /// Counts so many more.
+    pub fn add(&self, count: u64) {
         if self.handled.fetch_add(count, Ordering::Relaxed) + count >= self.until {
             self.done.cancel();
         }
-        outcomes
     }
 }
 
@@ -67,6 +73,13 @@ async fn noop(payload: &[u8]) -> HandlerResult {
 }
 
 fn ours(runtime: &Runtime, stack: &Stack, topic: &str, records: u64) -> Took {
+    measure(runtime, stack, records, |app, count| {
+        app.handler(noop {}.route().topic(topic).group(unique("bench")).around(count))
+    })
+}
+
+/// An application with a handler, from its first assignment to the last record.
+pub fn measure(runtime: &Runtime, stack: &Stack, records: u64, add: impl FnOnce(App, Count) -> App) -> Took {
     let (start, end) = (Arc::new(OnceLock::new()), CancellationToken::new());
     let (started, done) = (start.clone(), end.clone());
     let count = Count { handled: Arc::default(), until: records, done };
@@ -78,8 +91,8 @@ fn ours(runtime: &Runtime, stack: &Stack, topic: &str, records: u64) -> Took {
         .shutdown_on(stop.clone())
         .on_assigned(move |_: &[TopicPartition]| {
             started.get_or_init(Moment::now);
-        })
-        .handler(noop {}.route().topic(topic).group(unique("bench")).around(count));
+        });
+    let app = add(app, count);
     runtime.block_on(async {
         let running = tokio::spawn(app.run());
         end.cancelled().await;
@@ -124,7 +137,7 @@ impl ConsumerContext for Assigned {
     }
 }
 
-fn plain_loop(stack: &Stack, topic: &str, records: u64, tuned: bool) -> Took {
+pub fn plain_loop(stack: &Stack, topic: &str, records: u64, tuned: bool) -> Took {
     let consumer: BaseConsumer<Assigned> =
         config(stack, tuned).create_with_context(Assigned(OnceLock::new())).expect("a consumer");
     consumer.subscribe(&[topic]).expect("subscribed");

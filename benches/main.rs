@@ -1,13 +1,14 @@
 //! `make bench`, or `make bench CASES="engine effects"`.
 //!
 //! Cases: `engine` (no-op handler against plain loops and librdkafka's batch call),
-//! `effects` and `failures` (PostgreSQL), `allocations`, `idle`, `rebalance`. `ROUNDS=15` by default.
+//! `order` (the same by key, and a handler that sleeps), `effects` and `failures` (PostgreSQL), `allocations`, `idle`, `rebalance`. `ROUNDS=15` by default.
 
 mod allocations;
 mod effects;
 mod engine;
 mod failures;
 mod idle;
+mod order;
 mod rebalance;
 mod topics;
 
@@ -26,6 +27,9 @@ fn main() {
     let mut results = Vec::new();
     if wanted("engine") {
         results.extend(engine::run(&runtime, &stack, rounds));
+    }
+    if wanted("order") {
+        results.extend(order::run(&runtime, &stack, rounds));
     }
     if wanted("effects") {
         results.extend(effects::run(&runtime, &stack, rounds));

@@ -2,7 +2,7 @@
 //! fix, before anything is consumed; what is wrong with a record costs nobody else anything.
 
 use onceward::prelude::*;
-use onceward::{Config, DedupeKind, Start, Unmatched};
+use onceward::{Config, DedupeKind, Order, Start, Unmatched};
 use rdkafka::producer::FutureRecord;
 use std::path::Path;
 use std::sync::Arc;
@@ -99,6 +99,14 @@ async fn settings_that_are_missing_or_impossible_are_refused_by_name() {
     service.is_refused(app, &["`shutdown_deadline`", "`drain_deadline`"]).await;
     let app = service.app().config(config(|config| config.max_run_records = Some(0)));
     service.is_refused(app, &["`max_run_records`", "at least 1"]).await;
+    let app = service.app().config(config(|config| config.max_in_flight = Some(10)));
+    service.is_refused(app, &["`max_in_flight`", "`max_run_records` = 1000"]).await;
+    let routes = |order, concurrency| {
+        let route = count_bytes {}.route().topic(&service.topic).group(group).order(order);
+        service.stack.app().state(Sizes::default()).handler(route.concurrency(concurrency))
+    };
+    service.is_refused(routes(Order::Key, 0), &["`count_bytes`", "`concurrency` is 0"]).await;
+    service.is_refused(routes(Order::Partition, 8), &["`count_bytes`", "`order`", "one after the"]).await;
     let app = service.app().unmatched("flihgts", Unmatched::Skip);
     service.is_refused(app, &["`unmatched`", "flihgts", &service.topic]).await;
     let app = service.app().dedupe(DedupeKind::Postgres);
@@ -129,6 +137,10 @@ async fn handlers_that_could_take_one_record_are_refused() {
     let service = Service::new(stack_or_leave_out!()).await;
     let (topic, group) = (&service.topic, &service.group);
     let other = || write {}.route().group(group);
+    let apart = |order| count_bytes {}.route().topic(topic).group(group).event("a").order(order);
+    let app = service.stack.app().state(Sizes::default()).database_url(&service.stack.database_url);
+    let app = app.handler(apart(Order::Key)).handler(other().topic(topic).event("b"));
+    service.is_refused(app, &["`write`", "another `order`", "`count_bytes`", group]).await;
     let pattern = format!("^{}", &topic[..topic.len() - 2]);
     for route in [other().topic(topic), other().topic(&pattern), other().topic(topic).event("departed")] {
         let app = service.app().database_url(&service.stack.database_url).handler(route);

@@ -10,6 +10,7 @@ use crate::handler::Settings;
 use crate::hooks::{Hooks, Steps};
 use crate::metrics::Counts;
 use crate::middleware::{self, Layer};
+use crate::order::{CONCURRENCY, Order, Turns};
 use crate::partition::Limits;
 use crate::poll::Poller;
 use crate::producer::Producer;
@@ -352,6 +353,8 @@ impl App {
                     records: config.max_run_records,
                     bytes: config.max_run_bytes,
                     time: config.max_run_time,
+                    in_flight: config.max_in_flight,
+                    in_flight_bytes: config.partition_bytes,
                 },
                 partition_records: config.partition_records,
                 partition_bytes: config.partition_bytes,
@@ -462,6 +465,8 @@ fn override_settings(settings: &mut Settings, overrides: &mut BTreeMap<String, H
     }
     settings.group = given.group.or(settings.group.take());
     settings.timeout = given.timeout.or(settings.timeout);
+    settings.order = given.order.unwrap_or(settings.order);
+    settings.concurrency = given.concurrency.or(settings.concurrency);
     settings.max_run_records = given.max_run_records.or(settings.max_run_records);
     let retry = &mut settings.failure.retry;
     retry.max_attempts = given.max_attempts.unwrap_or(retry.max_attempts);
@@ -503,6 +508,7 @@ fn check_routes(routes: &[Box<dyn AnyRoute>], context: &Context, config: &Resolv
         if settings.max_run_records == Some(0) {
             return Err(Error::handler(name, "`max_run_records` is 0; it must be at least 1"));
         }
+        check_order(settings)?;
         settings.failure.check(name, route.is_fallible(), config.drain_deadline)?;
         check_letters(settings)?;
         middleware::check(name, &route.layers())?;
@@ -522,6 +528,18 @@ fn in_one_line(error: &regex::Error) -> String {
     let text = error.to_string();
     let last = text.lines().last().unwrap_or_default();
     last.strip_prefix("error: ").unwrap_or(last).to_owned()
+}
+
+fn check_order(settings: &Settings) -> Result<(), Error> {
+    let refused = |problem: &str| Err(Error::handler(&settings.name, problem));
+    match (settings.order, settings.concurrency) {
+        (_, Some(0)) => refused("`concurrency` is 0; it must be at least 1"),
+        (Order::Partition, Some(2..)) => refused(
+            "has a `concurrency`, but `order = \"partition\"`, which handles a partition's records one after the \
+             other; set `order` to `key` or `none`, or take `concurrency` out",
+        ),
+        _ => Ok(()),
+    }
 }
 
 fn check_letters(settings: &Settings) -> Result<(), Error> {
@@ -595,6 +613,16 @@ fn check_pair(one: &Settings, other: &Settings) -> Result<(), Error> {
                 format!(
                     "could take the same records of `{topic}` as `{}` in group `{group}`, and only one would get each; give \
                  each an `event` of its own, or another `group`",
+                    one.name
+                ),
+            ))
+        }
+        Some(topic) if (one.order, one.concurrency) != (other.order, other.concurrency) => {
+            Err(Error::handler(
+                &other.name,
+                format!(
+                    "has another `order` or `concurrency` than `{}`, and both read `{topic}` in group `{group}`: a \
+                     partition has one order; give both the same",
                     one.name
                 ),
             ))
@@ -825,8 +853,11 @@ impl RouterParts {
             tombstones: bound.settings.tombstones,
             route: bound.route.clone(),
         };
+        let settings = &routes.first()?.1.settings;
         Some(Router {
             group: self.group.clone(),
+            order: settings.order,
+            turns: Turns::new(settings.concurrency.unwrap_or(CONCURRENCY)),
             max_run_records,
             max_starts: max_starts.min().unwrap_or(MAX_STARTS),
             routes: routes.iter().map(route).collect(),

@@ -8,6 +8,7 @@
 use crate::commit::{Committed, Committer, add, commit_last};
 use crate::config::{OutOfRange, Start};
 use crate::inbox::Inbox;
+use crate::memo::Memo;
 use crate::partition::{Limits, Partition, PartitionWorker};
 use crate::queue::{self, Keepalive, PartitionQueue, Queued};
 use crate::record::{Message, TopicPartition};
@@ -37,7 +38,7 @@ use tokio::task::JoinHandle;
 pub(crate) type Consumer = BaseConsumer<Assignment>;
 
 /// What the group has committed for each partition, and noted beside it.
-type CommittedBefore = HashMap<(String, i32), Option<(i64, Note)>>;
+type CommittedBefore = HashMap<(String, i32), Option<(i64, Memo)>>;
 
 /// How long the lookups of a new assignment may take; on a broker that answers
 /// they take milliseconds.
@@ -92,21 +93,33 @@ struct OwnedPartition {
 
 impl OwnedPartition {
     /// The offset to commit with its note, if the broker does not have them.
-    fn due(&self) -> Option<(i64, Note)> {
-        let committable = self.partition.offsets().committable();
-        if let Some((offset, note)) = self.partition.source.notes.wanted()
+    fn due(&self) -> Option<(i64, Memo)> {
+        let (notes, offsets) = (&self.partition.source.notes, self.partition.offsets());
+        let (committable, ahead) = (offsets.committable(), offsets.ahead());
+        if let Some((offset, note)) = notes.wanted()
             && committable.is_none_or(|committable| committable <= offset)
         {
-            return Some((offset, note));
+            return Some((offset, Memo { note, ahead }));
         }
-        self.committed.due(committable).map(|offset| (offset, Note::default()))
+        if let Some(offset) = self.committed.due(committable) {
+            return Some((offset, Memo { note: Note::default(), ahead }));
+        }
+        if !self.committed.lacks(&ahead) {
+            return None;
+        }
+        let offset = committable.or(self.committed.acknowledged()).or(offsets.oldest())?;
+        let note = notes.found().filter(|(at, _)| *at == offset).map(|(_, note)| note);
+        Some((offset, Memo { note: note.unwrap_or_default(), ahead }))
     }
 
     /// The same at a clean end, after which no note of a start stays.
-    fn due_last(&self) -> Option<(i64, Note)> {
-        let committable = self.partition.offsets().committable();
+    fn due_last(&self) -> Option<(i64, Memo)> {
+        let offsets = self.partition.offsets();
+        let (committable, ahead) = (offsets.committable(), offsets.ahead());
         let due = self.committed.due(committable).or_else(|| self.partition.source.notes.to_clear());
-        due.map(|offset| (offset, Note::default()))
+        let there = || committable.or(self.committed.acknowledged()).or(offsets.oldest());
+        let due = due.or_else(|| self.committed.lacks(&ahead).then(there).flatten());
+        due.map(|offset| (offset, Memo { note: Note::default(), ahead }))
     }
 
     /// What lies below is not handled here: the group was told to start behind it.
@@ -168,8 +181,9 @@ impl Assignment {
             let mut offsets = owned.partition.offsets();
             let count = owned.queue.read(limit, |queued| match queued {
                 Queued::Message(message) => {
-                    offsets.begin(message.offset());
-                    batch.push(Message::Kafka(message));
+                    if offsets.begin(message.offset()) {
+                        batch.push(Message::Kafka(message));
+                    }
                 }
                 Queued::Error(error) => match error {
                     RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => {
@@ -255,11 +269,11 @@ impl Assignment {
             // had goes back at once.
             return assign(consumer, list);
         };
-        let committed = self.set_positions(consumer, list)?;
+        let mut committed = self.set_positions(consumer, list)?;
         let mut names = Vec::new();
         for element in list.elements() {
             let name = (element.topic().to_owned(), element.partition());
-            let committed = committed.get(&name).copied().flatten();
+            let committed = committed.remove(&name).flatten();
             match self.start_work(consumer, &name.0, name.1, committed) {
                 Some(owned) => {
                     if let (None, Offset::Offset(start)) = (owned.committed.acknowledged(), element.offset())
@@ -286,14 +300,20 @@ impl Assignment {
         consumer: &Arc<Consumer>,
         topic: &str,
         partition: i32,
-        committed: Option<(i64, Note)>,
+        committed: Option<(i64, Memo)>,
     ) -> Option<OwnedPartition> {
         let router = (self.setup.routers)(topic)?;
         let mut source = Source::new(TopicPartition::new(topic, partition), self.setup.group.clone());
-        source.notes = Notes::starting_with(committed);
+        source.order = router.order;
+        let (offset, memo) = committed.map_or((None, Memo::default()), |(offset, memo)| (Some(offset), memo));
+        source.notes = Notes::starting_with(offset.map(|offset| (offset, memo.note)));
         let (records, bytes) = (self.setup.partition_records, self.setup.partition_bytes);
         let inbox = Inbox::new(records, bytes, self.wake.clone(), Keepalive::of(consumer));
         let shared = Arc::new(Partition::new(source, inbox, self.wake.clone()));
+        if !memo.ahead.is_empty() {
+            tracing::info!(topic, partition, offset, ahead = memo.ahead.len(), "offsets ahead are done");
+        }
+        shared.offsets().remember(memo.ahead.clone());
         // Before the partition is assigned: records that come earlier would stay on
         // the consumer's own queue.
         let queue = PartitionQueue::split(consumer, topic, partition, &self.wake)?;
@@ -304,7 +324,7 @@ impl Assignment {
             queue,
             partition: shared,
             worker,
-            committed: Committed::starting_with(committed.map(|(offset, _)| offset)),
+            committed: Committed::starting_with(offset, memo.ahead),
             stopped: false,
             without_position: None,
         })
@@ -334,11 +354,11 @@ impl Assignment {
         for element in committed.elements() {
             let name = (element.topic().to_owned(), element.partition());
             let offset = match element.offset() {
-                Offset::Offset(offset) => Some((offset, Note::parse(element.metadata()))),
+                Offset::Offset(offset) => Some((offset, Memo::parse(element.metadata(), offset))),
                 _ => None,
             };
-            match offset {
-                Some((offset, _)) => list.set_partition_offset(&name.0, name.1, Offset::Offset(offset))?,
+            match &offset {
+                Some((offset, _)) => list.set_partition_offset(&name.0, name.1, Offset::Offset(*offset))?,
                 None => {
                     fresh.add_partition(&name.0, name.1);
                 }
@@ -610,13 +630,13 @@ fn assign(consumer: &Consumer, list: &TopicPartitionList) -> KafkaResult<()> {
 
 fn list<'o>(
     partitions: impl Iterator<Item = &'o OwnedPartition>,
-    due: impl Fn(&OwnedPartition) -> Option<(i64, Note)>,
+    due: impl Fn(&OwnedPartition) -> Option<(i64, Memo)>,
 ) -> TopicPartitionList {
     let mut list = TopicPartitionList::new();
     for owned in partitions {
         if let Some(due) = due(owned) {
             let source = &owned.partition.source.partition;
-            add(&mut list, source.topic(), source.partition(), due);
+            add(&mut list, source.topic(), source.partition(), &due);
         }
     }
     list
@@ -655,8 +675,9 @@ impl ConsumerContext for Assignment {
                     if let (Some(owned), Offset::Offset(offset), Ok(())) =
                         (owned, element.offset(), element.error())
                     {
-                        owned.committed.acknowledge(offset);
-                        owned.partition.source.notes.acknowledge(offset, Note::parse(element.metadata()));
+                        let memo = Memo::parse(element.metadata(), offset);
+                        owned.committed.acknowledge(offset, memo.ahead);
+                        owned.partition.source.notes.acknowledge(offset, memo.note);
                     }
                 }
             }

@@ -1,8 +1,8 @@
 //! Gets committable offsets, gives committed ones.
 
 use crate::assignment::Consumer;
+use crate::memo::{Ahead, Memo};
 use crate::queue;
-use crate::starts::Note;
 use rdkafka::TopicPartitionList;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::Offset;
@@ -13,17 +13,23 @@ use std::time::{Duration, Instant};
 pub(crate) struct Committed {
     /// What the broker said it has.
     acknowledged: Option<i64>,
+    ahead: Ahead,
 }
 
 impl Committed {
     /// Starts with what the group has committed before.
-    pub(crate) fn starting_with(acknowledged: Option<i64>) -> Self {
-        Self { acknowledged }
+    pub(crate) fn starting_with(acknowledged: Option<i64>, ahead: Ahead) -> Self {
+        Self { acknowledged, ahead }
     }
 
     /// The offset to commit, if it is not there yet.
     pub(crate) fn due(&self, committable: Option<i64>) -> Option<i64> {
         committable.filter(|offset| self.acknowledged != Some(*offset))
+    }
+
+    /// Whether what is finished ahead is not there yet.
+    pub(crate) fn lacks(&self, ahead: &Ahead) -> bool {
+        !ahead.is_empty() && self.ahead != *ahead
     }
 
     /// What the broker said it has.
@@ -32,8 +38,8 @@ impl Committed {
     }
 
     /// May be less than before: a topic that was made anew starts at 0 again.
-    pub(crate) fn acknowledge(&mut self, offset: i64) {
-        self.acknowledged = Some(offset);
+    pub(crate) fn acknowledge(&mut self, offset: i64, ahead: Ahead) {
+        (self.acknowledged, self.ahead) = (Some(offset), ahead);
     }
 }
 
@@ -141,12 +147,13 @@ pub(crate) fn commit_last(
     queue::commit_within(consumer, due, limit)
 }
 
-/// Adds an offset and its note to a list of commits.
-pub(crate) fn add(list: &mut TopicPartitionList, topic: &str, partition: i32, (offset, note): (i64, Note)) {
+/// Adds an offset and what is written beside it to a list of commits.
+pub(crate) fn add(list: &mut TopicPartitionList, topic: &str, partition: i32, (offset, memo): &(i64, Memo)) {
     let mut element = list.add_partition(topic, partition);
-    element.set_offset(Offset::Offset(offset)).expect("an offset of a record is a valid one");
-    if note != Note::default() {
-        element.set_metadata(note.to_string());
+    element.set_offset(Offset::Offset(*offset)).expect("an offset of a record is a valid one");
+    let text = memo.text(*offset);
+    if !text.is_empty() {
+        element.set_metadata(text);
     }
 }
 
@@ -160,11 +167,11 @@ mod tests {
 
     #[test]
     fn only_what_the_broker_does_not_have_is_due() {
-        let mut committed = Committed::starting_with(Some(5));
+        let mut committed = Committed::starting_with(Some(5), Ahead::default());
         assert_eq!(committed.due(None), None);
         assert_eq!(committed.due(Some(5)), None);
         assert_eq!(committed.due(Some(6)), Some(6));
-        committed.acknowledge(6);
+        committed.acknowledge(6, Ahead::default());
         assert_eq!(committed.due(Some(6)), None);
         assert_eq!(committed.due(Some(2)), Some(2), "the topic was made anew");
     }

@@ -1,6 +1,7 @@
 //! The settings we own; every other key goes to librdkafka as it is.
 
 use crate::error::Error;
+use crate::order::Order;
 use crate::trace::TraceMode;
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
@@ -109,6 +110,10 @@ pub struct Config {
     /// How long a run may take, 250 ms by default. Runs are sized to fit.
     #[serde(default, deserialize_with = "duration")]
     pub max_run_time: Option<Duration>,
+    /// The most records of a partition that are delivered and stand at or behind its oldest
+    /// unfinished one, where the order is by key or none; 10,000 by default. At the bound the
+    /// partition waits for that one, and says so.
+    pub max_in_flight: Option<usize>,
     /// The most records of a partition in memory before its worker, 4,000 by default.
     pub partition_records: Option<usize>,
     /// The most bytes of these, 16 MiB by default. What librdkafka prefetches and
@@ -128,6 +133,10 @@ pub struct HandlerConfig {
     /// Bounds each call of the handler.
     #[serde(default, deserialize_with = "duration")]
     pub timeout: Option<Duration>,
+    /// Which records are handled in order: `partition`, `key` or `none`.
+    pub order: Option<Order>,
+    /// How many handlers of the topic run at once, where the order is by key or none.
+    pub concurrency: Option<usize>,
     /// The most records of a run.
     pub max_run_records: Option<usize>,
     /// How often a failed record is tried, the first attempt included.
@@ -375,6 +384,7 @@ impl Config {
             max_run_records: self.max_run_records.or(weaker.max_run_records),
             max_run_bytes: self.max_run_bytes.or(weaker.max_run_bytes),
             max_run_time: self.max_run_time.or(weaker.max_run_time),
+            max_in_flight: self.max_in_flight.or(weaker.max_in_flight),
             partition_records: self.partition_records.or(weaker.partition_records),
             partition_bytes: self.partition_bytes.or(weaker.partition_bytes),
         }
@@ -410,6 +420,7 @@ impl Config {
             max_run_records: self.max_run_records.unwrap_or(1000),
             max_run_bytes: self.max_run_bytes.unwrap_or(4 << 20),
             max_run_time: self.max_run_time.unwrap_or(Duration::from_millis(250)),
+            max_in_flight: self.max_in_flight.unwrap_or(self.max_run_records.unwrap_or(1000).max(10_000)),
             partition_records: self.partition_records.unwrap_or(4000),
             partition_bytes: self.partition_bytes.unwrap_or(16 << 20),
         };
@@ -511,6 +522,7 @@ pub(crate) struct Resolved {
     pub(crate) max_run_records: usize,
     pub(crate) max_run_bytes: usize,
     pub(crate) max_run_time: Duration,
+    pub(crate) max_in_flight: usize,
     pub(crate) partition_records: usize,
     pub(crate) partition_bytes: usize,
 }
@@ -556,6 +568,15 @@ impl Resolved {
         ];
         if let Some((setting, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
             return Err(Error::config(setting, "is 0; it must be at least 1"));
+        }
+        if self.max_in_flight < self.max_run_records {
+            return Err(Error::config(
+                "max_in_flight",
+                format!(
+                    "is {}, less than a run may have; set it to at least `max_run_records` = {}",
+                    self.max_in_flight, self.max_run_records
+                ),
+            ));
         }
         if self.dedupe_window < SHORTEST_WINDOW {
             return Err(Error::config(

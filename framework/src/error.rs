@@ -137,8 +137,19 @@ struct Inner {
     class: &'static str,
     /// Why it is permanent, where it is not the handler that says so.
     reason: Option<Reason>,
-    given_up: Option<GivenUp>,
+    next: Option<Decision>,
     source: BoxError,
+}
+
+/// What the middleware has decided of a record that failed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Decision {
+    /// It is tried again after this delay.
+    Again(Duration),
+    /// It is not tried again.
+    GiveUp(GivenUp),
+    /// The same, and its copy is made in a run of its own: others are not to wait for it.
+    PutAwayApart(GivenUp),
 }
 
 /// How a record failed.
@@ -174,7 +185,7 @@ impl HandlerError {
             retry_after: None,
             class,
             reason: None,
-            given_up: None,
+            next: None,
             source: source.into(),
         }))
     }
@@ -203,13 +214,20 @@ impl HandlerError {
         self.0.reason
     }
 
-    /// Notes that the record is not tried again.
-    pub(crate) fn give_up(&mut self, given_up: GivenUp) {
-        self.0.given_up = Some(given_up);
+    /// Notes what has been decided.
+    pub(crate) fn decide(&mut self, next: Decision) {
+        self.0.next = Some(next);
     }
 
-    pub(crate) fn given_up(&self) -> Option<&GivenUp> {
-        self.0.given_up.as_ref()
+    pub(crate) fn decided(&self) -> Option<Decision> {
+        self.0.next
+    }
+
+    pub(crate) fn given_up(&self) -> Option<GivenUp> {
+        match self.0.next {
+            Some(Decision::GiveUp(given_up) | Decision::PutAwayApart(given_up)) => Some(given_up),
+            _ => None,
+        }
     }
 
     /// The name of the error's type, as dead letters carry it.

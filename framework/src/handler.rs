@@ -4,6 +4,7 @@ use crate::extract::Context;
 use crate::failure::{ErrorPolicy, ErrorRule, FailurePolicy, RetryPolicy};
 use crate::identity::IdentitySource;
 use crate::middleware::Delivery;
+use crate::order::Order;
 use crate::route::Route;
 use crate::{HandlerError, HandlerResult, Outcome, ProducerRecord, RecordMiddleware, Run};
 use std::future::Future;
@@ -181,6 +182,8 @@ pub struct Settings {
     pub(crate) identity: IdentitySource,
     pub(crate) formerly: Vec<String>,
     pub(crate) tombstones: Tombstones,
+    pub(crate) order: Order,
+    pub(crate) concurrency: Option<usize>,
     pub(crate) max_run_records: Option<usize>,
     pub(crate) failure: FailurePolicy,
     pub(crate) dead_letter: Option<String>,
@@ -250,6 +253,18 @@ impl Settings {
     /// Says what happens to tombstones.
     pub fn tombstones(mut self, tombstones: Tombstones) -> Self {
         self.tombstones = tombstones;
+        self
+    }
+
+    /// Says which records are handled in order.
+    pub fn order(mut self, order: Order) -> Self {
+        self.order = order;
+        self
+    }
+
+    /// Bounds how many handlers run at once; see [`Route::concurrency`].
+    pub fn concurrency(mut self, handlers: usize) -> Self {
+        self.concurrency = Some(handlers);
         self
     }
 

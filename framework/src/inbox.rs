@@ -71,7 +71,8 @@ impl Inbox {
         }
     }
 
-    fn try_take(&self, most_records: usize, most_bytes: usize) -> Option<Option<Fetched>> {
+    /// The same without waiting: `None` where nothing is there.
+    pub(crate) fn try_take(&self, most_records: usize, most_bytes: usize) -> Option<Option<Fetched>> {
         let mut contents = self.contents();
         if contents.closed {
             return Some(None);
@@ -94,7 +95,7 @@ impl Inbox {
             contents.awaited = false;
             self.wake.wake();
         }
-        Some(Some(Fetched { messages, _client: self.client.clone() }))
+        Some(Some(Fetched { messages, client: self.client.clone() }))
     }
 
     /// Drops what is there and lets no more in: the worker ends.

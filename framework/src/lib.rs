@@ -45,14 +45,18 @@ mod commit;
 pub mod extract;
 mod handler;
 mod inbox;
+mod lanes;
+mod memo;
 pub mod middleware;
 mod offsets;
+mod order;
 mod outcome;
 mod partition;
 mod poll;
 mod queue;
 mod route;
 mod router;
+mod side_by_side;
 mod tx;
 
 mod publish;
@@ -104,6 +108,7 @@ pub use middleware::{Delivery, Middleware, Next, NextRun, RecordMiddleware};
 #[cfg(feature = "macros")]
 #[doc = include_str!("docs/handler.md")]
 pub use onceward_macros::handler;
+pub use order::Order;
 pub use outcome::{Outcome, Outcomes};
 pub use publish::{HOPS_HEADER, ProducerRecord, Published, Publisher};
 pub use record::{Header, Headers, Record, TopicPartition};

@@ -1,7 +1,9 @@
 //! Gets delivered and finished offsets of a partition, gives the one that is
 //! safe to commit.
 
+use crate::memo::Ahead;
 use std::collections::VecDeque;
+use std::ops::Range;
 
 /// The books on one assignment of a partition.
 ///
@@ -14,6 +16,10 @@ pub(crate) struct OffsetTracker {
     pending: VecDeque<Pending>,
     /// Everything below is finished. `None` before the first is.
     watermark: Option<i64>,
+    /// So many of the pending are finished.
+    ahead: usize,
+    /// Finished by an owner before, and not delivered yet.
+    remembered: VecDeque<Range<i64>>,
 }
 
 #[derive(Debug)]
@@ -23,16 +29,47 @@ struct Pending {
 }
 
 impl OffsetTracker {
-    /// Notes a delivered record.
-    pub(crate) fn begin(&mut self, offset: i64) {
+    /// Notes a delivered record. Says whether it is to be handled: not where an owner
+    /// before has finished it.
+    pub(crate) fn begin(&mut self, offset: i64) -> bool {
         debug_assert!(self.pending.back().is_none_or(|last| last.offset < offset), "delivered in order");
         self.pending.push_back(Pending { offset, finished: false });
+        while self.remembered.front().is_some_and(|range| range.end <= offset) {
+            self.remembered.pop_front();
+        }
+        let is_done = self.remembered.front().is_some_and(|range| range.contains(&offset));
+        if is_done {
+            self.finish(offset);
+        }
+        !is_done
+    }
+
+    /// Notes what an owner before has finished.
+    pub(crate) fn remember(&mut self, ahead: Ahead) {
+        self.remembered = ahead.0.into();
+    }
+
+    /// What is finished beyond the watermark.
+    pub(crate) fn ahead(&self) -> Ahead {
+        let mut ahead = Ahead::default();
+        let mut joins = false;
+        for pending in self.pending.iter().take(if self.ahead > 0 { usize::MAX } else { 0 }) {
+            if pending.finished {
+                ahead.add(pending.offset, joins);
+            }
+            joins = pending.finished;
+        }
+        let next = self.delivered_to().unwrap_or(i64::MIN);
+        let later = self.remembered.iter().map(|range| range.start.max(next)..range.end);
+        ahead.0.extend(later.filter(|range| !range.is_empty()));
+        ahead
     }
 
     /// Notes where delivery begins, where that is not what the group has committed.
     pub(crate) fn start_at(&mut self, offset: i64) {
         if self.pending.is_empty() {
             self.watermark = Some(offset);
+            self.remembered.clear();
         }
     }
 
@@ -50,6 +87,19 @@ impl OffsetTracker {
         self.pending.back().map(|last| last.offset + 1).max(self.watermark)
     }
 
+    /// How many of the delivered up to `offset` stand at or behind the watermark.
+    pub(crate) fn beyond(&self, offset: i64) -> usize {
+        if let Some(place) = self.place(offset) {
+            return place + 1;
+        }
+        self.pending.partition_point(|pending| pending.offset <= offset)
+    }
+
+    /// The oldest record that is not finished.
+    pub(crate) fn oldest(&self) -> Option<i64> {
+        self.pending.front().map(|first| first.offset)
+    }
+
     /// Whether all that was delivered is finished.
     pub(crate) fn is_idle(&self) -> bool {
         self.pending.is_empty()
@@ -64,11 +114,20 @@ impl OffsetTracker {
                 self.advance();
             }
             _ => {
-                if let Ok(index) = self.pending.binary_search_by_key(&offset, |pending| pending.offset) {
-                    self.pending[index].finished = true;
+                if let Some(index) = self.place(offset) {
+                    self.ahead += usize::from(!std::mem::replace(&mut self.pending[index].finished, true));
                 }
             }
         }
+    }
+
+    /// Where a pending offset stands. Without holes that needs no search.
+    fn place(&self, offset: i64) -> Option<usize> {
+        let guess = usize::try_from(offset - self.pending.front()?.offset).ok()?;
+        if self.pending.get(guess).is_some_and(|pending| pending.offset == offset) {
+            return Some(guess);
+        }
+        self.pending.binary_search_by_key(&offset, |pending| pending.offset).ok()
     }
 
     /// The offset to commit: the first that has to be delivered again after a
@@ -81,6 +140,7 @@ impl OffsetTracker {
         while let Some(first) = self.pending.front().filter(|first| first.finished) {
             self.watermark = Some(first.offset + 1);
             self.pending.pop_front();
+            self.ahead -= 1;
         }
     }
 }
@@ -88,10 +148,12 @@ impl OffsetTracker {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memo::Memo;
+    use std::collections::BTreeSet;
 
     fn began(offsets: &[i64]) -> OffsetTracker {
         let mut tracker = OffsetTracker::default();
-        offsets.iter().for_each(|&offset| tracker.begin(offset));
+        offsets.iter().for_each(|&offset| assert!(tracker.begin(offset)));
         tracker
     }
 
@@ -163,6 +225,60 @@ mod tests {
         tracker.begin(9);
         tracker.start_at(12);
         assert_eq!(tracker.committable(), Some(7), "it has started");
+    }
+
+    /// Deliveries with holes, finishes in any order, and owners that come and go with what
+    /// the broker has: nothing unfinished is ever behind what is committed, and nothing that
+    /// an owner noted as done is handled again.
+    #[test]
+    fn nothing_is_passed_and_nothing_noted_is_repeated_whatever_happens() {
+        for seed in 0..60 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let log: Vec<i64> = (0..300).filter(|_| random.u8(..4) > 0).collect();
+            let (mut done, mut noted) = (BTreeSet::new(), BTreeSet::new());
+            let mut broker: Option<(i64, String)> = None;
+            while broker.as_ref().is_none_or(|(offset, _)| *offset <= log[log.len() - 1]) {
+                let start = broker.as_ref().map_or(0, |(offset, _)| *offset);
+                let mut tracker = OffsetTracker::default();
+                if let Some((offset, text)) = &broker {
+                    tracker.remember(Memo::parse(text, *offset).ahead);
+                }
+                let mut to_deliver = log.iter().copied().filter(|offset| *offset >= start).peekable();
+                let mut open = Vec::new();
+                for _ in 0..random.usize(..400) {
+                    match random.u8(..5) {
+                        0 | 1 => {
+                            let Some(offset) = to_deliver.next() else { continue };
+                            let is_new = tracker.begin(offset);
+                            assert_eq!(is_new, !noted.contains(&offset), "seed {seed}, offset {offset}");
+                            open.extend(is_new.then_some(offset));
+                        }
+                        2 | 3 if !open.is_empty() => {
+                            let offset = open.swap_remove(random.usize(..open.len()));
+                            tracker.finish(offset);
+                            done.insert(offset);
+                        }
+                        _ => {
+                            let Some(offset) = tracker.committable().or(tracker.oldest()) else { continue };
+                            let ahead = tracker.ahead();
+                            let text = Memo { ahead: ahead.clone(), ..Memo::default() }.text(offset);
+                            assert!(
+                                log.iter().filter(|other| **other < offset).all(|other| done.contains(other))
+                            );
+                            noted = log
+                                .iter()
+                                .copied()
+                                .filter(|other| {
+                                    *other < offset || ahead.0.iter().any(|range| range.contains(other))
+                                })
+                                .collect();
+                            assert!(noted.is_subset(&done), "seed {seed}");
+                            broker = Some((offset, text));
+                        }
+                    }
+                }
+            }
+        }
     }
 
     #[test]

@@ -120,6 +120,15 @@ impl Outcomes {
     }
 }
 
+impl IntoIterator for Outcomes {
+    type Item = Outcome;
+    type IntoIter = std::vec::IntoIter<Outcome>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
 impl<'o> IntoIterator for &'o Outcomes {
     type Item = &'o Outcome;
     type IntoIter = std::slice::Iter<'o, Outcome>;

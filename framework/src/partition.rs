@@ -2,12 +2,15 @@
 
 use crate::backoff::Backoff;
 use crate::drain::Drain;
+use crate::error::Decision;
 use crate::inbox::Inbox;
 use crate::offsets::OffsetTracker;
+use crate::order::Order;
 use crate::pace::Pace;
 use crate::record::{Message, Record};
 use crate::router::Router;
 use crate::run::{Fetched, Run, RunClock, Source};
+use crate::side_by_side::{self, Hands};
 use crate::starts::{Note, Suspects};
 use crate::wake::Wake;
 use crate::{HandlerError, Outcome, Outcomes};
@@ -50,6 +53,13 @@ impl Partition {
         self.inbox.close();
     }
 
+    /// Notes which records of a run are finished, and says how many.
+    pub(crate) fn finish(&self, run: Run<'_>, outcomes: &Outcomes) -> usize {
+        let mut offsets = self.offsets();
+        let finished = run.iter().zip(outcomes).filter(|(_, outcome)| outcome.is_finished());
+        finished.map(|(record, _)| offsets.finish(record.offset())).count()
+    }
+
     /// Has a note written beside the committed offset.
     fn note(&self, offset: i64, note: Note) {
         self.source.notes.want(offset, note);
@@ -65,9 +75,16 @@ impl Partition {
 /// How a worker works.
 #[derive(Debug, Clone)]
 pub(crate) struct Limits {
+    /// Of a run.
     pub(crate) records: usize,
+    /// Of a run.
     pub(crate) bytes: usize,
+    /// Of a run.
     pub(crate) time: Duration,
+    /// The most records beyond the watermark where runs go side by side.
+    pub(crate) in_flight: usize,
+    /// The most bytes of these.
+    pub(crate) in_flight_bytes: usize,
 }
 
 /// How long a suspect waits to be the only one that is tried.
@@ -99,29 +116,50 @@ impl PartitionWorker {
     pub(crate) async fn work(mut self) {
         // Also when the task is aborted, or unwinds.
         let _ended = OnEnd(self.partition.clone());
+        let Some(fetched) = self.begin().await else { return };
+        match self.router.order {
+            Order::Partition => self.work_in_turn(fetched).await,
+            Order::Key | Order::None => self.work_side_by_side(fetched).await,
+        }
+    }
+
+    /// One run after the other.
+    async fn work_in_turn(&mut self, first: Fetched) {
+        let mut next = Some(first);
+        while let Some(fetched) = next {
+            self.process(fetched).await;
+            next = self.fetch(self.pace.records()).await;
+        }
+    }
+
+    async fn work_side_by_side(&self, first: Fetched) {
+        let hands = Hands { partition: &self.partition, router: &self.router, limits: &self.limits };
+        side_by_side::work(hands, first).await;
+    }
+
+    async fn fetch(&self, most: usize) -> Option<Fetched> {
+        self.partition.inbox.take(most, self.limits.bytes).await
+    }
+
+    /// Notes this start, tries what may end the process, and gives what comes next.
+    async fn begin(&mut self) -> Option<Fetched> {
         let found = self.partition.source.notes.found();
         let found = found.map(|(offset, note)| (offset, self.suspects.evidence(note)));
         let is_suspicious = found.is_some_and(|(_, note)| note.is_suspicious());
-        let mut to_try = if is_suspicious { self.limits.records } else { 0 };
-        let mut begun = false;
-        loop {
-            let most = if to_try > 0 { 1 } else { self.pace.records() };
-            let Some(fetched) = self.partition.inbox.take(most, self.limits.bytes).await else { return };
-            if !std::mem::replace(&mut begun, true) {
-                self.begin(&fetched, found).await;
-            }
-            if to_try > 0 {
-                to_try -= 1;
-                self.try_alone(fetched).await;
-            } else {
-                self.process(fetched).await;
-            }
+        let suspects = if is_suspicious { self.limits.records } else { 0 };
+        let most = if is_suspicious { 1 } else { self.pace.records() };
+        let mut fetched = self.fetch(most).await?;
+        self.note_start(&fetched, found).await;
+        for _ in 0..suspects {
+            self.try_alone(fetched).await;
+            fetched = self.fetch(1).await?;
         }
+        Some(fetched)
     }
 
     /// Notes this start, before anything is handled, beside what earlier ones have noted
     /// there.
-    async fn begin(&self, fetched: &Fetched, found: Option<(i64, Note)>) {
+    async fn note_start(&self, fetched: &Fetched, found: Option<(i64, Note)>) {
         let partition = &self.partition;
         let Some(first) = fetched.messages.first().map(Message::offset) else { return };
         let (offset, found) = found.unwrap_or((first, Note::default()));
@@ -169,7 +207,7 @@ impl PartitionWorker {
         let run = Run::new(&open, &partition.source, &clock);
         while !partition.drain.has_begun() {
             let outcomes = self.router.condemn(run, note.trials + 1).await;
-            if self.finish(run, &outcomes) > 0 {
+            if partition.finish(run, &outcomes) > 0 {
                 return;
             }
             if let Some((record, error)) = first_failure(run, &outcomes) {
@@ -192,7 +230,7 @@ impl PartitionWorker {
             let run = Run::new(&open[..open.len().min(self.pace.records())], &partition.source, &clock);
             let started = Instant::now();
             let outcomes = self.router.handle(run).await;
-            let finished = self.finish(run, &outcomes);
+            let finished = partition.finish(run, &outcomes);
             self.pace.went(finished, started.elapsed());
             if finished < run.len() {
                 self.pace.cut_short(finished);
@@ -206,14 +244,12 @@ impl PartitionWorker {
         }
     }
 
-    fn finish(&self, run: Run<'_>, outcomes: &Outcomes) -> usize {
-        let mut offsets = self.partition.offsets();
-        let finished = run.iter().zip(outcomes).filter(|(_, outcome)| outcome.is_finished());
-        finished.map(|(record, _)| offsets.finish(record.offset())).count()
-    }
-
-    /// The record is held, and its partition with it, where one can see it.
+    /// Waits until the record is tried again. One that no middleware dealt with is held,
+    /// and its partition with it, where one can see it.
     async fn pause(&mut self, run: Run<'_>, record: Record<'_>, error: &HandlerError) {
+        if let Some(Decision::Again(delay)) = error.decided() {
+            return run.wait(delay).await;
+        }
         self.pace.failed();
         let delay = error.delay().unwrap_or_else(|| self.trouble.delay());
         tracing::error!(

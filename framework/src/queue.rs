@@ -166,6 +166,23 @@ unsafe fn bytes<'a>(start: *mut c_void, length: usize) -> Option<&'a [u8]> {
     (!start.is_null()).then(|| unsafe { std::slice::from_raw_parts(start.cast::<u8>(), length) })
 }
 
+/// Headers of any bytes, which `OwnedHeaders` itself does not take.
+pub(crate) fn headers_of<'h>(headers: impl Iterator<Item = (&'h [u8], Option<&'h [u8]>)>) -> OwnedHeaders {
+    // SAFETY: the list is ours and destroyed once; librdkafka copies names and values. For
+    // `detach` see `copy_headers`.
+    unsafe {
+        let list = sys::rd_kafka_headers_new(8);
+        for (name, value) in headers {
+            let (data, size) =
+                value.map_or((ptr::null(), -1), |value| (value.as_ptr(), value.len() as isize));
+            sys::rd_kafka_header_add(list, name.as_ptr().cast(), name.len() as isize, data.cast(), size);
+        }
+        let owned = (*list.cast::<BorrowedHeaders>()).detach();
+        sys::rd_kafka_headers_destroy(list);
+        owned
+    }
+}
+
 impl Drop for KafkaMessage {
     fn drop(&mut self) {
         // SAFETY: this is the only owner, and the client is still alive (see the

@@ -1,6 +1,6 @@
 //! What Kafka delivered: a record and where it came from.
 
-use crate::queue::KafkaMessage;
+use crate::queue::{self, KafkaMessage};
 use crate::run::Source;
 use rdkafka::message::OwnedHeaders;
 use std::fmt;
@@ -40,8 +40,7 @@ impl fmt::Display for TopicPartition {
 #[derive(Debug)]
 pub(crate) enum Message {
     Kafka(KafkaMessage),
-    /// For tests, which have no broker to take a record from.
-    #[cfg_attr(not(test), allow(dead_code))]
+    /// A copy, of what waits for long: one record pins the whole fetch that brought it.
     Owned(Box<OwnedMessage>),
 }
 
@@ -49,6 +48,7 @@ pub(crate) enum Message {
 pub(crate) struct OwnedMessage {
     pub(crate) offset: i64,
     pub(crate) timestamp: Option<i64>,
+    pub(crate) is_timestamp_of_append: bool,
     pub(crate) key: Option<Vec<u8>>,
     pub(crate) payload: Option<Vec<u8>>,
     pub(crate) headers: Vec<(Vec<u8>, Option<Vec<u8>>)>,
@@ -59,6 +59,38 @@ impl Message {
         match self {
             Self::Kafka(message) => message.offset(),
             Self::Owned(message) => message.offset,
+        }
+    }
+
+    /// Lets go of librdkafka's memory.
+    pub(crate) fn detach(&mut self) {
+        if let Self::Kafka(_) = self {
+            *self = self.copy();
+        }
+    }
+
+    /// The same record in memory of its own.
+    pub(crate) fn copy(&self) -> Self {
+        let message = match self {
+            Self::Kafka(message) => message,
+            Self::Owned(message) => return Self::Owned(message.clone()),
+        };
+        let header =
+            |index| message.header(index).map(|(name, value)| (name.to_vec(), value.map(<[u8]>::to_vec)));
+        Self::Owned(Box::new(OwnedMessage {
+            offset: message.offset(),
+            timestamp: message.timestamp(),
+            is_timestamp_of_append: message.is_timestamp_of_append(),
+            key: message.key().map(<[u8]>::to_vec),
+            payload: message.payload().map(<[u8]>::to_vec),
+            headers: (0..message.header_count()).filter_map(header).collect(),
+        }))
+    }
+
+    pub(crate) fn key(&self) -> Option<&[u8]> {
+        match self {
+            Self::Kafka(message) => message.key(),
+            Self::Owned(message) => message.key.as_deref(),
         }
     }
 
@@ -129,10 +161,7 @@ impl<'a> Record<'a> {
 
     /// Its key; `None` where it has none.
     pub fn key(&self) -> Option<&'a [u8]> {
-        match self.message {
-            Message::Kafka(message) => message.key(),
-            Message::Owned(message) => message.key.as_deref(),
-        }
+        self.message.key()
     }
 
     /// Its value; `None` for a tombstone, which is not the same as an empty value.
@@ -155,6 +184,7 @@ impl<'a> Record<'a> {
     pub(crate) fn timestamp_kind(&self) -> TimestampKind {
         match self.message {
             Message::Kafka(message) if message.is_timestamp_of_append() => TimestampKind::Appended,
+            Message::Owned(message) if message.is_timestamp_of_append => TimestampKind::Appended,
             _ => TimestampKind::Created,
         }
     }
@@ -258,13 +288,10 @@ impl<'a> Headers<'a> {
         let is_left_out = |name: &[u8]| names.iter().any(|out| name.eq_ignore_ascii_case(out.as_bytes()));
         match self.message {
             Message::Kafka(message) => message.copy_headers(is_left_out),
-            Message::Owned(message) => message.headers.iter().filter(|(name, _)| !is_left_out(name)).fold(
-                OwnedHeaders::new(),
-                |headers, (name, value)| {
-                    let key = &String::from_utf8_lossy(name);
-                    headers.insert(rdkafka::message::Header { key, value: value.as_ref() })
-                },
-            ),
+            Message::Owned(message) => {
+                let kept = message.headers.iter().filter(|(name, _)| !is_left_out(name));
+                queue::headers_of(kept.map(|(name, value)| (&**name, value.as_deref())))
+            }
         }
     }
 

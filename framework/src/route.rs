@@ -9,11 +9,12 @@ use crate::identity::{Identity, IdentitySource};
 use crate::metrics::Counts;
 use crate::middleware::{
     Around, DefaultStack, Each, Layer, Middleware, Push, RecordMiddleware, Stack, condemn, default_stack,
-    without_panic,
+    give_up, without_panic,
 };
+use crate::order::{Order, Sharing};
 use crate::publish::Publishing;
 use crate::trace::Spans;
-use crate::{Outcomes, Record, Run};
+use crate::{HandlerError, Outcome, Outcomes, Record, Run};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -94,6 +95,20 @@ impl<H: Handler, S: Stack> Route<H, S> {
     /// Says what happens to records with a null value.
     pub fn tombstones(mut self, tombstones: Tombstones) -> Self {
         self.settings.tombstones = tombstones;
+        self
+    }
+
+    /// Says which records are handled in order. All handlers of a topic in a group have the
+    /// same.
+    pub fn order(mut self, order: Order) -> Self {
+        self.settings = self.settings.order(order);
+        self
+    }
+
+    /// Bounds how many of the topic's handlers run at once in the process, where the order
+    /// is by key or none; 64 by default.
+    pub fn concurrency(mut self, handlers: usize) -> Self {
+        self.settings = self.settings.concurrency(handlers);
         self
     }
 
@@ -295,6 +310,19 @@ pub(crate) trait Handle: Send + Sync {
         run: Run<'a>,
         starts: u32,
     ) -> Pin<Box<dyn Future<Output = Outcomes> + Send + 'a>>;
+
+    /// Puts away a record that was given up in a run of others.
+    fn give_up<'a>(
+        &'a self,
+        run: Run<'a>,
+        error: &'a HandlerError,
+    ) -> Pin<Box<dyn Future<Output = Outcomes> + Send + 'a>>;
+
+    /// Whether several lanes share a run.
+    fn sharing(&self) -> Sharing;
+
+    /// What copies of the record share, where it is noted what was done.
+    fn identity(&self, record: Record<'_>) -> Option<u128>;
 }
 
 struct BoundRoute<H, S> {
@@ -321,5 +349,37 @@ impl<H: Handler, S: Stack> Handle for BoundRoute<H, S> {
             self.parts.bound.counts.add(run, &outcomes);
             outcomes
         })
+    }
+
+    fn give_up<'a>(
+        &'a self,
+        run: Run<'a>,
+        error: &'a HandlerError,
+    ) -> Pin<Box<dyn Future<Output = Outcomes> + Send + 'a>> {
+        Box::pin(async move {
+            let outcome = give_up(run, error, &self.parts.bound).await;
+            let outcomes = Outcomes::new(vec![outcome.unwrap_or(Outcome::NotReached)]);
+            self.parts.bound.counts.add(run, &outcomes);
+            outcomes
+        })
+    }
+
+    fn sharing(&self) -> Sharing {
+        let mut layers = Vec::new();
+        self.stack.layers(&mut layers);
+        if H::BATCH || H::TRANSACTION {
+            Sharing::Always
+        } else if matches!(self.parts.bound.dedupe, Dedupe::Off)
+            && !layers.iter().any(|layer| matches!(layer, Layer::Around(_)))
+        {
+            Sharing::WhileQuick
+        } else {
+            Sharing::Never
+        }
+    }
+
+    fn identity(&self, record: Record<'_>) -> Option<u128> {
+        let bound = &self.parts.bound;
+        (!matches!(bound.dedupe, Dedupe::Off)).then(|| bound.identity_of(record).key)
     }
 }

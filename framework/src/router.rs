@@ -5,6 +5,7 @@ use crate::dead_letter::{self, Letter, RouteLetters};
 use crate::error::Error;
 use crate::failure::Reason;
 use crate::handler::Tombstones;
+use crate::order::{Order, Sharing, Turns};
 use crate::route::Handle;
 use crate::{HandlerError, Outcome, Outcomes, Record, Run};
 use std::borrow::Cow;
@@ -93,6 +94,9 @@ pub enum Unmatched {
 pub(crate) struct Router {
     pub(crate) group: Arc<str>,
     pub(crate) routes: Vec<EventRoute>,
+    pub(crate) order: Order,
+    /// Where the order allows several runs at once.
+    pub(crate) turns: Turns,
     pub(crate) max_run_records: Option<usize>,
     pub(crate) max_starts: u32,
     pub(crate) event_type: EventType,
@@ -121,11 +125,8 @@ impl Router {
     /// of one handler's records is a run of its own, one after the other: order
     /// within a partition holds across handlers.
     pub(crate) async fn handle(&self, run: Run<'_>) -> Outcomes {
-        if let [only] = &self.routes[..]
-            && only.event.is_none()
-            && only.tombstones == Tombstones::Handle
-        {
-            return only.route.handle(run).await;
+        if let Some(only) = self.only() {
+            return only.handle(run).await;
         }
         let targets: Vec<Target> = run.iter().map(|record| self.target(record)).collect();
         let mut outcomes = Outcomes::new(Vec::with_capacity(run.len()));
@@ -142,7 +143,7 @@ impl Router {
             };
             let finished = ended.iter().all(Outcome::is_finished);
             outcomes.append(ended);
-            if !finished || (run.should_stop() && outcomes.len() < run.len()) {
+            if !finished || ((run.should_stop() || run.is_cut()) && outcomes.len() < run.len()) {
                 break;
             }
         }
@@ -156,6 +157,41 @@ impl Router {
         match self.target(run.records()[0]) {
             Target::Route(index) => self.routes[index].route.condemn(run, starts).await,
             Target::Tombstone | Target::Nobody => self.handle(run).await,
+        }
+    }
+
+    /// Puts away a record that was given up in a run of others.
+    pub(crate) async fn give_up(&self, run: Run<'_>, error: &HandlerError) -> Outcomes {
+        match self.target(run.records()[0]) {
+            Target::Route(index) => self.routes[index].route.give_up(run, error).await,
+            Target::Tombstone | Target::Nobody => self.handle(run).await,
+        }
+    }
+
+    /// Whether several lanes share a run.
+    pub(crate) fn sharing(&self) -> Sharing {
+        match self.only() {
+            Some(only) => only.sharing(),
+            None if self.routes.iter().any(|route| route.route.sharing() == Sharing::Always) => {
+                Sharing::Always
+            }
+            None => Sharing::Never,
+        }
+    }
+
+    /// The route that takes every record, if there is one.
+    fn only(&self) -> Option<&dyn Handle> {
+        match &self.routes[..] {
+            [only] if only.event.is_none() && only.tombstones == Tombstones::Handle => Some(&*only.route),
+            _ => None,
+        }
+    }
+
+    /// What copies of the record share, where it is noted what was done.
+    pub(crate) fn identity(&self, record: Record<'_>) -> Option<u128> {
+        match self.target(record) {
+            Target::Route(index) => self.routes[index].route.identity(record),
+            Target::Tombstone | Target::Nobody => None,
         }
     }
 

@@ -2,10 +2,12 @@
 
 use crate::dead_letter::Written;
 use crate::drain::Drain;
+use crate::order::Order;
 use crate::queue::Keepalive;
 use crate::record::{Message, Record, TopicPartition};
 use crate::starts::Notes;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// Records of one partition, in offset order, on their way to one handler.
@@ -16,11 +18,31 @@ pub struct Run<'a> {
     records: &'a [Record<'a>],
     source: &'a Source,
     clock: &'a RunClock,
+    progress: Option<&'a Progress>,
+}
+
+/// How far the calls of a run have come, for a worker that looks in between.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    done: AtomicUsize,
+    cut: AtomicBool,
+}
+
+impl Progress {
+    /// At least so many of the first records are done.
+    pub(crate) fn done(&self) -> usize {
+        self.done.load(Ordering::Relaxed)
+    }
+
+    /// Ends the run after the record in hand.
+    pub(crate) fn cut(&self) {
+        self.cut.store(true, Ordering::Relaxed);
+    }
 }
 
 impl<'a> Run<'a> {
     pub(crate) fn new(records: &'a [Record<'a>], source: &'a Source, clock: &'a RunClock) -> Self {
-        Self { records, source, clock }
+        Self { records, source, clock, progress: None }
     }
 
     /// The records.
@@ -53,7 +75,7 @@ impl<'a> Run<'a> {
     where
         'a: 'b,
     {
-        Run { records, source: self.source, clock: self.clock }
+        Run { records, ..*self }
     }
 
     /// Whether the run should end after the record in hand: its time is up, or
@@ -68,12 +90,34 @@ impl<'a> Run<'a> {
         self.clock.drain.has_begun()
     }
 
+    /// Whether other lanes of its partition are handled beside it.
+    pub(crate) fn is_side_by_side(&self) -> bool {
+        self.source.order != Order::Partition
+    }
+
     /// Waits for `delay`, or until the partition is being given away.
     pub(crate) async fn wait(&self, delay: Duration) {
         tokio::select! {
             () = tokio::time::sleep(delay) => {}
             () = self.clock.drain.begun() => {}
         }
+    }
+
+    /// The same run, which tells how far it is.
+    pub(crate) fn telling(self, progress: &'a Progress) -> Self {
+        Self { progress: Some(progress), ..self }
+    }
+
+    /// Notes that one more record is done, in order.
+    pub(crate) fn told_done(&self) {
+        if let Some(progress) = self.progress {
+            progress.done.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the record in hand is the last: those behind it go on elsewhere.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.progress.is_some_and(|progress| progress.cut.load(Ordering::Relaxed))
     }
 
     pub(crate) fn clock(&self) -> &'a RunClock {
@@ -100,6 +144,7 @@ pub(crate) struct Source {
     pub(crate) partition: TopicPartition,
     /// The consumer group.
     pub(crate) group: Arc<str>,
+    pub(crate) order: Order,
     /// The fence's token, once raised; see `dedupe/postgres.rs`.
     pub(crate) fence: tokio::sync::Mutex<Option<i64>>,
     /// Its dead letters that owners before have written; see `dead_letter/written.rs`.
@@ -113,6 +158,7 @@ impl Source {
         Self {
             partition,
             group,
+            order: Order::Partition,
             fence: tokio::sync::Mutex::new(None),
             written: Written::default(),
             notes: Notes::default(),
@@ -148,5 +194,5 @@ impl RunClock {
 pub(crate) struct Fetched {
     // Before the client, so that it is dropped before it.
     pub(crate) messages: Vec<Message>,
-    pub(crate) _client: Keepalive,
+    pub(crate) client: Keepalive,
 }

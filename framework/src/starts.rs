@@ -8,7 +8,6 @@
 //! says nothing: the process lost the partition, and lives.
 
 use crate::drain::Drain;
-use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -58,28 +57,7 @@ impl Suspects {
     }
 }
 
-/// Version and name of the metadata. What another program wrote means nothing here.
-const FORMAT: &str = "onceward/1";
-
 impl Note {
-    pub(crate) fn parse(metadata: &str) -> Self {
-        let mut words = metadata.split_ascii_whitespace();
-        if words.next() != Some(FORMAT) {
-            return Self::default();
-        }
-        let mut note = Self::default();
-        for word in words {
-            match word.split_once('=') {
-                Some(("starts", number)) => note.starts = number.parse().unwrap_or(0),
-                Some(("trials", number)) => note.trials = number.parse().unwrap_or(0),
-                Some(("by", id)) => note.by = u32::from_str_radix(id, 16).unwrap_or(0),
-                // Of a later version.
-                _ => {}
-            }
-        }
-        note
-    }
-
     /// Whether the process ended here before.
     pub(crate) fn is_suspicious(self) -> bool {
         self.starts > 0 || self.trials > 0
@@ -89,12 +67,6 @@ impl Note {
     /// tried among others, counts too.
     pub(crate) fn is_condemned(self, max_starts: u32) -> bool {
         self.trials >= max_starts.saturating_sub(1).max(1)
-    }
-}
-
-impl fmt::Display for Note {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{FORMAT} starts={} trials={} by={:x}", self.starts, self.trials, self.by)
     }
 }
 
@@ -192,16 +164,6 @@ impl Notes {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_note_survives_the_broker_and_foreign_metadata_says_nothing() {
-        let note = Note { starts: 2, trials: 1, by: 0xbeef };
-        assert_eq!(Note::parse(&note.to_string()), note);
-        assert_eq!(Note::parse("onceward/1 starts=1 done=7 trials=x"), Note { starts: 1, trials: 0, by: 0 });
-        for foreign in ["", "NO_METADATA", "onceward/2 starts=5", "starts=5", "\u{0}"] {
-            assert_eq!(Note::parse(foreign), Note::default(), "{foreign}");
-        }
-    }
 
     #[test]
     fn a_record_is_condemned_after_its_starts_and_never_untried() {

@@ -21,6 +21,8 @@ pub(crate) struct Args {
     pub(crate) identity: Option<Identity>,
     pub(crate) formerly: Vec<LitStr>,
     pub(crate) tombstones: Option<Tombstones>,
+    pub(crate) order: Option<Order>,
+    pub(crate) concurrency: Option<usize>,
     pub(crate) max_run_records: Option<usize>,
     pub(crate) max_attempts: Option<u32>,
     pub(crate) max_elapsed: Option<Duration>,
@@ -44,8 +46,15 @@ pub(crate) enum Tombstones {
     Skip,
 }
 
+#[derive(Clone, Copy)]
+pub(crate) enum Order {
+    Partition,
+    Key,
+    None,
+}
+
 /// Each argument's name, and how it is written.
-const ARGUMENTS: [(&str, &str); 17] = [
+const ARGUMENTS: [(&str, &str); 19] = [
     ("topic", r#"`topic = "flights"`, or `topics = ["..", ".."]` for several"#),
     ("topics", r#"`topics = ["flights", "^flights-.*"]`"#),
     ("group", r#"`group = "totals"`"#),
@@ -58,6 +67,8 @@ const ARGUMENTS: [(&str, &str); 17] = [
     ),
     ("formerly", r#"`formerly = "old_name"`, or `formerly = ["..", ".."]` for several"#),
     ("tombstones", r#"`tombstones = "skip"` or `tombstones = "handle"`"#),
+    ("order", r#"`order = "key"`, `order = "none"` or `order = "partition"`"#),
+    ("concurrency", "`concurrency = 64`: a whole number of at least 1"),
     ("max_run_records", "`max_run_records = 500`: a whole number of at least 1"),
     ("max_attempts", "`max_attempts = 5`: a whole number of at least 1, the first attempt included"),
     ("max_elapsed", r#"`max_elapsed = "1m"`: a whole number with `ms`, `s`, `m` or `h`"#),
@@ -122,6 +133,8 @@ impl Args {
             "identity" => self.identity = Some(value.identity()?),
             "formerly" => self.formerly.extend(value.texts()?),
             "tombstones" => self.tombstones = Some(value.tombstones()?),
+            "order" => self.order = Some(value.order()?),
+            "concurrency" => self.concurrency = Some(value.count()?),
             "max_run_records" => self.max_run_records = Some(value.count()?),
             "max_attempts" => self.max_attempts = Some(value.count()?),
             "max_elapsed" => self.max_elapsed = Some(value.duration()?),
@@ -280,6 +293,15 @@ impl Value {
         }
     }
 
+    fn order(&self) -> syn::Result<Order> {
+        match self.read(<LitStr as Parse>::parse)?.value().as_str() {
+            "partition" => Ok(Order::Partition),
+            "key" => Ok(Order::Key),
+            "none" => Ok(Order::None),
+            _ => Err(self.wrong()),
+        }
+    }
+
     fn count<N: FromStr<Err: Display> + Default + PartialEq>(&self) -> syn::Result<N> {
         let number = self.read(<LitInt as Parse>::parse)?;
         number.base10_parse().ok().filter(|number| *number != N::default()).ok_or_else(|| self.wrong())
@@ -416,6 +438,8 @@ mod tests {
             dead_letter = "flights.dead",
             rejected = "flights.rejected",
             max_starts = 2,
+            order = "key",
+            concurrency = 8,
         });
         assert_eq!(messages, [""; 0]);
         assert_eq!(values(&args.topics), ["flights", "^flights-.*"]);
@@ -427,6 +451,7 @@ mod tests {
         assert!(matches!(args.tombstones, Some(Tombstones::Skip)));
         assert_eq!(args.max_run_records, Some(500));
         assert_eq!((args.max_attempts, args.max_starts), (Some(5), Some(2)));
+        assert!(matches!((args.order, args.concurrency), (Some(Order::Key), Some(8))));
         assert_eq!(args.max_elapsed, Some(Duration::from_secs(60)));
         let backoff = [args.backoff, args.max_backoff].map(|delay| delay.map(|delay| delay.as_millis()));
         assert_eq!(backoff, [Some(10), Some(10_000)]);

@@ -1,6 +1,6 @@
 //! The function and its arguments as code.
 
-use crate::args::{Args, Identity, Tombstones};
+use crate::args::{Args, Identity, Order, Tombstones};
 use crate::errors::Errors;
 use crate::model::{Argument, HandlerFn, Kind};
 use proc_macro2::{Ident, Span, TokenStream};
@@ -98,6 +98,7 @@ fn settings(args: &Args, function: &Ident) -> TokenStream {
     let identity = args.identity.iter();
     let tombstones = args.tombstones.iter();
     let max_run_records = max_run_records.iter();
+    let (order, concurrency) = (args.order.iter(), args.concurrency.iter());
     let Args { max_attempts, max_starts, dead_letter, rejected, .. } = args;
     let [max_attempts, max_starts] = [max_attempts, max_starts].map(|argument| argument.iter());
     let [dead_letter, rejected] = [dead_letter, rejected].map(|argument| argument.iter());
@@ -118,6 +119,8 @@ fn settings(args: &Args, function: &Ident) -> TokenStream {
             #(.identity(#identity))*
             #(.formerly(#formerly))*
             #(.tombstones(#tombstones))*
+            #(.order(#order))*
+            #(.concurrency(#concurrency))*
             #(.max_run_records(#max_run_records))*
             #(.max_attempts(#max_attempts))*
             #(#durations)*
@@ -136,6 +139,16 @@ impl ToTokens for Identity {
             Self::Position => quote!(Position),
         };
         tokens.extend(quote!(::onceward::__private::IdentitySource::#source));
+    }
+}
+
+impl ToTokens for Order {
+    fn to_tokens(&self, tokens: &mut TokenStream) {
+        tokens.extend(match self {
+            Self::Partition => quote!(::onceward::__private::Order::Partition),
+            Self::Key => quote!(::onceward::__private::Order::Key),
+            Self::None => quote!(::onceward::__private::Order::None),
+        });
     }
 }
 

@@ -4,6 +4,7 @@ use super::Stack;
 use crate::backoff::Backoff;
 use crate::dead_letter::{Letter, RouteLetters};
 use crate::dedupe::{Claim, State};
+use crate::error::Decision;
 use crate::failure::{GivenUp, Reason, Trial, capped};
 use crate::route::{Bound, Parts};
 use crate::{Handler, HandlerError, Outcome, Outcomes, Record, Run};
@@ -29,9 +30,12 @@ impl DeadLetter {
         let mut outcomes = stack.run(run, parts).await;
         let Some(letters) = &parts.bound.letters else { return outcomes };
         for (record, outcome) in run.iter().zip(outcomes.iter_mut()) {
-            if let Outcome::Failed(error) = outcome
-                && let Some(letter) = letter(record, error, &parts.bound)
-            {
+            let Outcome::Failed(error) = outcome else { continue };
+            let Some(given_up) = error.given_up() else { continue };
+            if run.is_side_by_side() && run.len() > 1 {
+                // The other lanes of the run do not wait for a dead-letter topic.
+                error.decide(Decision::PutAwayApart(given_up));
+            } else if let Some(letter) = letter(record, error, &parts.bound) {
                 *outcome = put_away(run, letter, letters, &parts.bound).await;
             }
         }
@@ -57,16 +61,18 @@ fn letter<'l>(record: Record<'l>, error: &'l HandlerError, bound: &'l Bound) -> 
 
 /// Puts away a record at which the process ended so many times, untried.
 pub(crate) async fn condemn(run: Run<'_>, starts: u32, bound: &Bound) -> Outcomes {
-    let record = run.records()[0];
     let problem =
         format!("the process ended {starts} times while it tried this record, so it is not tried again");
     let mut error = HandlerError::new(problem).permanent();
-    error.give_up(GivenUp { reason: Reason::MaxStarts, trial: Trial::of(starts) });
-    let outcome = match (&bound.letters, letter(record, &error, bound)) {
-        (Some(letters), Some(letter)) => put_away(run, letter, letters, bound).await,
-        _ => Outcome::Failed(error),
-    };
-    Outcomes::new(vec![outcome])
+    error.decide(Decision::GiveUp(GivenUp { reason: Reason::MaxStarts, trial: Trial::of(starts) }));
+    let outcome = give_up(run, &error, bound).await;
+    Outcomes::new(vec![outcome.unwrap_or(Outcome::Failed(error))])
+}
+
+/// Puts away the one record of a run, if there is where to.
+pub(crate) async fn give_up(run: Run<'_>, error: &HandlerError, bound: &Bound) -> Option<Outcome> {
+    let (letters, letter) = (bound.letters.as_ref()?, letter(run.records()[0], error, bound)?);
+    Some(put_away(run, letter, letters, bound).await)
 }
 
 /// Copies and notes, each for as long as it takes, or until the partition is given

@@ -41,7 +41,7 @@ mod trace;
 pub use catch_panic::CatchPanic;
 pub(crate) use catch_panic::without_panic;
 pub use dead_letter::DeadLetter;
-pub(crate) use dead_letter::condemn;
+pub(crate) use dead_letter::{condemn, give_up};
 pub use idempotency::Idempotency;
 pub use retry::Retry;
 pub use stack::{Around, DefaultStack, Each, Layer, Push, Stack};

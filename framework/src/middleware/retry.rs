@@ -1,21 +1,21 @@
 //! Tries a failed record again, until it is done or given up.
 
 use super::Stack;
+use crate::error::Decision;
 use crate::failure::{GivenUp, Verdict, capped};
 use crate::route::{Bound, Parts};
 use crate::{Handler, Outcome, Outcomes, Record, Run};
-use std::time::Duration;
 
 /// Tries a failed record again, in its place, until it is done or its route's
 /// [`RetryPolicy`](crate::RetryPolicy) gives it up.
 ///
-/// What comes after it in its partition waits. Other partitions go on, and so does
-/// the poll thread. While a record waits its partition may be given away: then it
+/// What comes after it in its partition waits, or where the order is by key, what has its
+/// key. Others go on, and so does the poll thread. While a record waits its partition may be given away: then it
 /// is not finished, and the next owner tries it again. Where that is this process,
 /// its attempts go on counting.
 ///
-/// A record that is to be tried again leaves as not reached, after its delay: its
-/// worker begins the next run with it.
+/// The waiting is its worker's: a record that is to be tried again leaves as failed, with
+/// its delay, and begins a later run.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Retry;
 
@@ -32,20 +32,18 @@ impl Retry {
             if outcomes.first_failed().is_none() {
                 return outcomes;
             }
-            return settle(run, outcomes.fit(run.len()), bound).await;
+            return settle(run, outcomes.fit(run.len()), bound);
         }
         let tried = |record: Record<'a>| record.at_attempt(bound.trials.attempts(record) + 1);
         let records: Vec<Record<'_>> = run.iter().map(tried).collect();
         let run = run.with(&records);
         let outcomes = stack.run(run, parts).await;
-        settle(run, outcomes.fit(run.len()), bound).await
+        settle(run, outcomes.fit(run.len()), bound)
     }
 }
 
-/// Says of each record that failed what comes next, and waits before it is tried
-/// again.
-async fn settle(run: Run<'_>, mut outcomes: Outcomes, bound: &Bound) -> Outcomes {
-    let mut pause = Duration::ZERO;
+/// Says of each record that failed what comes next.
+fn settle(run: Run<'_>, mut outcomes: Outcomes, bound: &Bound) -> Outcomes {
     for (record, outcome) in run.iter().zip(outcomes.iter_mut()) {
         match outcome {
             Outcome::Failed(error) => match bound.failure.verdict(error, &bound.trials.failed(record)) {
@@ -54,20 +52,16 @@ async fn settle(run: Run<'_>, mut outcomes: Outcomes, bound: &Bound) -> Outcomes
                     *outcome = Outcome::skipped("its error's policy says so");
                     bound.trials.done(record);
                 }
-                Verdict::GiveUp(reason, trial) => error.give_up(GivenUp { reason, trial }),
+                Verdict::GiveUp(reason, trial) => error.decide(Decision::GiveUp(GivenUp { reason, trial })),
                 Verdict::RetryAfter(delay) => {
-                    let (attempt, error) = (record.attempt(), capped(&*error));
-                    tracing::debug!(%record, attempt, ?delay, error, "trying again");
-                    *outcome = Outcome::NotReached;
-                    pause = pause.max(delay);
+                    let (attempt, text) = (record.attempt(), capped(&*error));
+                    tracing::debug!(%record, attempt, ?delay, error = text, "trying again");
+                    error.decide(Decision::Again(delay));
                 }
             },
             Outcome::NotReached => {}
             _ => bound.trials.done(record),
         }
-    }
-    if !pause.is_zero() {
-        run.wait(pause).await;
     }
     outcomes
 }

@@ -71,7 +71,7 @@ pub(super) async fn drive<A: Attempts>(run: Run<'_>, attempts: &A) -> Outcomes {
             Attempt::Done(done) => {
                 let whole = done.len() == part.len() && done.iter().all(Outcome::is_finished);
                 outcomes.extend(done);
-                if !whole {
+                if !whole || run.is_cut() {
                     break;
                 }
                 pause = Pause::default();

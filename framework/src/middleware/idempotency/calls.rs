@@ -70,7 +70,7 @@ impl<'r, S: Stack, H: Handler> Calls<'r, S, H> {
     async fn handle_each(&self, part: Run<'_>) -> Attempt {
         let mut outcomes = Vec::with_capacity(part.len());
         for (index, record) in part.records().iter().enumerate() {
-            if index > 0 && part.is_draining() {
+            if index > 0 && (part.is_draining() || part.is_cut()) {
                 break;
             }
             let one = part.with(std::slice::from_ref(record));
@@ -94,6 +94,7 @@ impl<'r, S: Stack, H: Handler> Calls<'r, S, H> {
             if failed {
                 break;
             }
+            part.told_done();
         }
         Attempt::Done(outcomes)
     }

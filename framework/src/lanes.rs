@@ -1,0 +1,296 @@
+//! Gets a partition's records lane by lane, gives those that may be handled now.
+//!
+//! A lane is where order holds: a key, or one event. It has one run at a time, of its
+//! oldest records, and exists only as long as it has any.
+
+use std::cmp::Reverse;
+use std::collections::hash_map::Entry;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::time::Instant;
+
+/// A lane's number: the hash of what it is for. Two that collide share an order, which
+/// costs time and harms nothing.
+pub(crate) type LaneId = u64;
+
+/// The lanes of one partition.
+#[derive(Debug)]
+pub(crate) struct Lanes<T> {
+    lanes: HashMap<LaneId, Lane<T>, BuildHasherDefault<Same>>,
+    /// Those with records that nobody has in hand, oldest first.
+    ready: VecDeque<LaneId>,
+    /// Those that wait for a time.
+    waiting: BinaryHeap<Reverse<(Instant, LaneId)>>,
+}
+
+#[derive(Debug)]
+struct Lane<T> {
+    /// The oldest; most lanes have no other, and need no queue.
+    first: Option<T>,
+    rest: VecDeque<T>,
+    state: State,
+}
+
+impl<T> Lane<T> {
+    fn push_back(&mut self, record: T) {
+        if self.first.is_none() && self.rest.is_empty() {
+            self.first = Some(record);
+        } else {
+            self.rest.push_back(record);
+        }
+    }
+
+    fn push_front(&mut self, record: T) {
+        if let Some(second) = self.first.replace(record) {
+            self.rest.push_front(second);
+        }
+    }
+
+    fn peek(&self) -> Option<&T> {
+        self.first.as_ref().or(self.rest.front())
+    }
+
+    fn pop(&mut self) -> Option<T> {
+        self.first.take().or_else(|| self.rest.pop_front())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.first.is_none() && self.rest.is_empty()
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Ready,
+    InHand,
+    Waiting,
+}
+
+impl<T> Default for Lanes<T> {
+    fn default() -> Self {
+        Self { lanes: HashMap::default(), ready: VecDeque::new(), waiting: BinaryHeap::new() }
+    }
+}
+
+impl<T> Lanes<T> {
+    /// Adds the newest record of a lane.
+    pub(crate) fn push(&mut self, lane: LaneId, record: T) {
+        match self.lanes.entry(lane) {
+            Entry::Occupied(mut there) => there.get_mut().push_back(record),
+            Entry::Vacant(free) => {
+                free.insert(Lane { first: Some(record), rest: VecDeque::new(), state: State::Ready });
+                self.ready.push_back(lane);
+            }
+        }
+    }
+
+    /// Takes the oldest records of the lane that is ready for longest, at most so many; and
+    /// with `many` those of further lanes. A record of which `is_alone` holds comes alone.
+    ///
+    /// Each lane's records stand together. [`done`](Self::done) has to follow for each lane.
+    pub(crate) fn take(
+        &mut self,
+        most: usize,
+        many: bool,
+        is_alone: impl Fn(&T) -> bool,
+    ) -> Vec<(LaneId, T)> {
+        let mut taken = Vec::new();
+        while taken.len() < most
+            && let Some(&id) = self.ready.front()
+        {
+            let lane = self.lanes.get_mut(&id).expect("what is ready is there");
+            let alone = lane.peek().is_some_and(&is_alone);
+            if alone && !taken.is_empty() {
+                break;
+            }
+            let room = if alone { 1 } else { most - taken.len() };
+            let end = taken.len() + room;
+            while let Some(record) = lane.pop() {
+                taken.push((id, record));
+                if taken.len() == end || lane.peek().is_some_and(&is_alone) {
+                    break;
+                }
+            }
+            lane.state = State::InHand;
+            self.ready.pop_front();
+            if alone || !many {
+                break;
+            }
+        }
+        taken
+    }
+
+    /// Gives a lane back with those of its records that are not done, which go first, and
+    /// not before `until`.
+    pub(crate) fn done(
+        &mut self,
+        id: LaneId,
+        undone: impl DoubleEndedIterator<Item = T>,
+        until: Option<Instant>,
+    ) {
+        let Entry::Occupied(mut entry) = self.lanes.entry(id) else { return };
+        let lane = entry.get_mut();
+        for record in undone.rev() {
+            lane.push_front(record);
+        }
+        match until {
+            _ if lane.is_empty() => {
+                entry.remove();
+            }
+            None => {
+                lane.state = State::Ready;
+                self.ready.push_back(id);
+            }
+            Some(until) => {
+                lane.state = State::Waiting;
+                self.waiting.push(Reverse((until, id)));
+            }
+        }
+    }
+
+    /// Makes the lanes ready whose time has come; gives the time of the next.
+    pub(crate) fn wake(&mut self, now: Instant) -> Option<Instant> {
+        while let Some(&Reverse((until, id))) = self.waiting.peek() {
+            if until > now {
+                return Some(until);
+            }
+            self.waiting.pop();
+            self.lanes.get_mut(&id).expect("what waits is there").state = State::Ready;
+            // What has waited is older than what is ready.
+            self.ready.push_front(id);
+        }
+        None
+    }
+
+    pub(crate) fn is_waiting(&self, id: LaneId) -> bool {
+        self.lanes.get(&id).is_some_and(|lane| lane.state == State::Waiting)
+    }
+
+    pub(crate) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// The records that nobody has in hand, to change.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.lanes.values_mut().flat_map(|lane| lane.first.iter_mut().chain(lane.rest.iter_mut()))
+    }
+}
+
+/// A lane's number is a hash already.
+#[derive(Debug, Default)]
+pub(crate) struct Same(u64);
+
+impl Hasher for Same {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("only numbers of lanes are hashed");
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    fn plain(_: &u32) -> bool {
+        false
+    }
+
+    #[test]
+    fn a_lane_in_hand_gives_nothing_more_and_its_undone_go_first() {
+        let mut lanes = Lanes::default();
+        [(1, 10), (2, 20), (1, 11), (1, 12)].into_iter().for_each(|(lane, record)| lanes.push(lane, record));
+        assert_eq!(lanes.take(2, false, plain), [(1, 10), (1, 11)]);
+        assert_eq!(lanes.take(9, false, plain), [(2, 20)]);
+        assert!(lanes.take(9, false, plain).is_empty(), "12 stands behind 10 and 11");
+        lanes.done(1, [11].into_iter(), None);
+        assert_eq!(lanes.take(9, false, plain), [(1, 11), (1, 12)]);
+    }
+
+    #[test]
+    fn a_run_of_many_lanes_keeps_each_together_and_the_lonely_apart() {
+        let mut lanes = Lanes::default();
+        [(1, 10), (2, 20), (3, 30), (2, 21)].into_iter().for_each(|(lane, record)| lanes.push(lane, record));
+        let alone = |record: &u32| *record == 20 || *record == 30;
+        assert_eq!(lanes.take(9, true, alone), [(1, 10)]);
+        assert_eq!(lanes.take(9, true, alone), [(2, 20)]);
+        assert_eq!(lanes.take(9, true, alone), [(3, 30)]);
+        lanes.done(2, [].into_iter(), None);
+        lanes.push(4, 40);
+        assert_eq!(lanes.take(9, true, alone), [(2, 21), (4, 40)]);
+    }
+
+    #[test]
+    fn a_lane_that_waits_is_ready_again_at_its_time_and_an_idle_one_is_forgotten() {
+        let (mut lanes, now) = (Lanes::default(), Instant::now());
+        let later = now + Duration::from_secs(1);
+        lanes.push(1, 10);
+        lanes.take(1, true, plain);
+        lanes.done(1, [10].into_iter(), Some(later));
+        lanes.push(1, 11);
+        assert!(lanes.is_waiting(1) && lanes.take(9, true, plain).is_empty());
+        assert_eq!(lanes.wake(now), Some(later));
+        assert_eq!(lanes.wake(later), None);
+        assert_eq!(lanes.take(9, true, plain), [(1, 10), (1, 11)]);
+        lanes.done(1, [].into_iter(), None);
+        assert!(lanes.lanes.is_empty());
+    }
+
+    /// Any interleaving of arrivals, runs, failures and waits handles each lane's records
+    /// once and in order, and leaves nothing behind.
+    #[test]
+    fn no_record_overtakes_one_of_its_lane_whatever_happens() {
+        for seed in 0..500 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let mut lanes = Lanes::default();
+            let (mut next, mut now) = (0_u32, Instant::now());
+            let mut done: BTreeMap<LaneId, Vec<u32>> = BTreeMap::new();
+            let mut running: Vec<Vec<(LaneId, u32)>> = Vec::new();
+            let total = 200;
+            while next < total || !lanes.lanes.is_empty() || !running.is_empty() {
+                now += Duration::from_millis(1);
+                lanes.wake(now);
+                match random.u8(..4) {
+                    0 if next < total => {
+                        lanes.push(u64::from(random.u8(..5)), next);
+                        next += 1;
+                    }
+                    1 | 2 => {
+                        let taken = lanes.take(random.usize(1..6), random.bool(), |record| record % 17 == 0);
+                        assert!(taken.len() <= 1 || taken.iter().all(|(_, record)| record % 17 != 0));
+                        if !taken.is_empty() {
+                            running.push(taken);
+                        }
+                    }
+                    _ if !running.is_empty() => {
+                        let run = running.swap_remove(random.usize(..running.len()));
+                        let mut by_lane: BTreeMap<LaneId, Vec<u32>> = BTreeMap::new();
+                        run.into_iter()
+                            .for_each(|(lane, record)| by_lane.entry(lane).or_default().push(record));
+                        for (lane, records) in by_lane {
+                            let finished = random.usize(..=records.len());
+                            done.entry(lane).or_default().extend(&records[..finished]);
+                            let until = random.bool().then(|| now + Duration::from_millis(random.u64(..20)));
+                            lanes.done(lane, records[finished..].iter().copied(), until);
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            assert!(done.values().all(|records| records.is_sorted()), "seed {seed}: {done:?}");
+            assert_eq!(done.values().map(Vec::len).sum::<usize>(), total as usize, "seed {seed}");
+            assert!(
+                lanes.lanes.is_empty() && lanes.ready.is_empty() && lanes.waiting.is_empty(),
+                "seed {seed}"
+            );
+        }
+    }
+}
