@@ -1,7 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test check stack-up stack-down mutants bench fmt
+.PHONY: help demo test faults check stack-up stack-down mutants bench fmt
 
 # Those that change our own code; the others only pass on to librdkafka.
 FEATURES = json macros postgres otel otlp testing
@@ -44,6 +44,12 @@ mutants: ## break the core on purpose and see that a test notices
 	@stack/install
 	@command -v cargo-mutants >/dev/null || cargo install --locked cargo-mutants
 	STACK_REQUIRED=1 stack/ctl run cargo mutants --test-workspace=true $(addprefix --file ,$(CORE))
+
+faults: ## the fault matrix; FAULTS_RUNS=50 for more runs, FAULTS_SEED=7 for one again
+	@stack/install
+	cargo build --workspace --bins
+	cargo test -p onceward-tests --test faults --no-run
+	STACK_REQUIRED=1 stack/ctl run cargo test -p onceward-tests --test faults -- --nocapture
 
 bench: ## measure; CASES="..." picks some
 	@stack/install

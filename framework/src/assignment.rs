@@ -17,7 +17,7 @@ use crate::run::Source;
 use crate::starts::{Note, Notes, Suspects};
 use crate::tail::{Tail, Tails};
 use crate::wake::Wake;
-use crate::{Error, hooks::Hooks};
+use crate::{Error, fault, hooks::Hooks};
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, RebalanceProtocol};
@@ -230,6 +230,7 @@ impl Assignment {
 
     /// Lets all workers finish what they hold.
     pub(crate) fn begin_drain(&self) {
+        fault::point("in_drain");
         self.owned().partitions.values().for_each(|owned| owned.partition.begin_drain());
     }
 
@@ -416,6 +417,7 @@ impl Assignment {
             // Another member may have them already: nothing is waited for or committed.
             leaving.iter().for_each(|owned| owned.worker.abort());
         } else {
+            fault::point("in_drain");
             let left = |until: Instant| until.saturating_duration_since(Instant::now());
             let until = started + self.setup.drain_deadline;
             while !leaving.iter().all(|owned| owned.partition.has_ended()) && !left(until).is_zero() {

@@ -1,6 +1,7 @@
 //! Gets committable offsets, gives committed ones.
 
 use crate::assignment::Consumer;
+use crate::fault;
 use crate::memo::{Ahead, Memo};
 use crate::queue;
 use rdkafka::TopicPartitionList;
@@ -93,6 +94,7 @@ impl Committer {
         if due.count() == 0 {
             return;
         }
+        fault::point("before_offset_commit");
         match queue::commit(consumer, &due) {
             Ok(()) => self.under_way = true,
             Err(error) => self.failed(&error),

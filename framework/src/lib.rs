@@ -72,6 +72,7 @@ mod dedupe;
 mod drain;
 mod error;
 mod failure;
+mod fault;
 mod hooks;
 mod identity;
 #[cfg(feature = "json")]

@@ -3,6 +3,7 @@
 
 use crate::config::Resolved;
 use crate::error::{BoxError, Error};
+use crate::fault;
 use crate::trace::{SendSpan, Spans};
 use crate::{Record, outage};
 use rdkafka::ClientConfig;
@@ -83,7 +84,8 @@ impl Producer {
     ) -> Result<(i32, i64), ProduceError> {
         let topic = record.topic;
         let client = self.client().map_err(|error| ProduceError::new(topic, error))?;
-        match client.send(record, ROOM_WITHIN).await {
+        let sending = fault::point_once_sent("before_acknowledgement", client.send(record, ROOM_WITHIN));
+        match sending.await {
             Ok(delivery) => Ok((delivery.partition, delivery.offset)),
             Err((error, _)) => {
                 if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {

@@ -5,12 +5,14 @@
 //! with `STACK_REQUIRED=1` it fails.
 
 mod breakable;
-pub mod postgres;
+mod postgres;
 mod program;
-pub mod proxy;
+mod proxy;
 
 pub use breakable::Breakable;
+pub use postgres::OwnPostgres;
 pub use program::Program;
+pub use proxy::{Break, Proxy};
 
 use onceward::{App, CancellationToken};
 use rdkafka::ClientConfig;

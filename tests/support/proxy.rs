@@ -1,4 +1,4 @@
-//! A network between a service and PostgreSQL that breaks where a test says.
+//! A network between a service and a server that breaks where a test says.
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ pub enum Break {
     AfterCommit,
 }
 
-/// Forwards connections to PostgreSQL until told otherwise.
+/// Forwards connections to a server until told otherwise.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
@@ -41,8 +41,12 @@ impl Proxy {
     /// Stands before the server of this URL.
     pub async fn before(database_url: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        Self::on(listener, host(database_url))
+    }
+
+    fn on(listener: TcpListener, target: &str) -> Self {
         let switches = Arc::new(Switches {
-            target: host(database_url).to_owned(),
+            target: target.to_owned(),
             next_commit: Mutex::default(),
             broken: AtomicUsize::default(),
             delay: Mutex::default(),
@@ -51,6 +55,12 @@ impl Proxy {
         let address = listener.local_addr().expect("it listens");
         let listening = tokio::spawn(listen(listener, switches.clone()));
         Self { address, switches, listening }
+    }
+
+    /// Stands before a server, at a port that its clients know.
+    pub async fn at(port: u16, target: &str) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", port)).await.expect("the port is free");
+        Self::on(listener, target)
     }
 
     /// The URL by which the server is reached through here.

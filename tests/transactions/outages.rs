@@ -3,9 +3,8 @@
 
 use super::*;
 use std::time::Instant;
-use support::postgres::OwnPostgres;
-use support::proxy::{Break, Proxy};
 use support::stack_or_leave_out;
+use support::{Break, OwnPostgres, Proxy};
 use tokio::sync::Barrier;
 
 /// Breaks the connection at five COMMITs.

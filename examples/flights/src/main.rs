@@ -37,9 +37,10 @@ flights produce [FILE] [SELECTION] [--duplicates PERCENT] [--rate N]
     --rate N              at most N records a second
 flights serve [--batch]
     Reads the topic and keeps flights_totals, until SIGTERM or Ctrl-C. --batch: a run at once.
-flights verify [TRUTH] [--data FILE] [SELECTION]
+flights verify [TRUTH] [--data FILE] [--unordered] [SELECTION]
     Compares flights_totals with TRUTH (default: the bundled one), or with what comes out of FILE
     or of a selection. Exit code 0: equal, 1: keys differ, 2: could not be compared.
+    --unordered           leaves out the chain, which tells the order
 flights truth [FILE] [SELECTION]
     Prints what flights_totals must hold in the end.
 

@@ -58,6 +58,11 @@ impl fmt::Display for Totals {
 pub(crate) struct Planes(BTreeMap<String, Totals>);
 
 impl Planes {
+    /// Leaves out what tells the order.
+    pub(crate) fn forget_order(&mut self) {
+        self.0.values_mut().for_each(|plane| plane.chain.clear());
+    }
+
     /// Adds a flight to its plane.
     pub(crate) fn add(&mut self, flight: &Flight) {
         self.0.entry(flight.tailnum.clone()).or_insert_with_key(|plane| Totals::new(plane)).add(flight);

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 pub(crate) const OPTIONS: Options = Options {
     operand: Some("TRUTH"),
-    flags: &[],
+    flags: &["--unordered"],
     values: &["--data", "--from", "--to", "--sample", "--seed"],
 };
 
@@ -19,7 +19,11 @@ const SHOWN: usize = 20;
 /// Prints the rows that differ, the first of them, and how many there are. A row
 /// that is missing and one too many differ too.
 pub(crate) async fn verify(args: &Args) -> Result<ExitCode> {
-    let (truth, table) = (truth(args)?, table::read().await?);
+    let (mut truth, mut table) = (truth(args)?, table::read().await?);
+    if args.has("--unordered") {
+        truth.forget_order();
+        table.forget_order();
+    }
     let differing = differing(&truth, &table);
     for key in differing.iter().take(SHOWN) {
         println!("{key}: expected {}; found {}", shown(truth.get(key)), shown(table.get(key)));

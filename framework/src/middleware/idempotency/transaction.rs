@@ -13,6 +13,7 @@ use crate::dedupe::postgres::{Postgres, UnitOfWork};
 use crate::dedupe::sqlstate::code_in;
 use crate::dedupe::{Claim, StoreError};
 use crate::error::ErrorKind;
+use crate::fault;
 use crate::handler::{Handler, Rejected};
 use crate::middleware::Stack;
 use crate::{HandlerError, Outcome, Record, Run};
@@ -52,6 +53,7 @@ impl<S: Stack, H: Handler> Attempts for InTransaction<'_, S, H> {
                 return error.into();
             }
         };
+        fault::point("after_claim");
         let work = match decoded {
             Decoded::Together(args) => self.together(part, args, unit, &fresh).await,
             Decoded::Each(args) => self.each(part, args, unit, &fresh, apart).await,
@@ -206,10 +208,12 @@ impl<'r, S: Stack, H: Handler> InTransaction<'r, S, H> {
             if !undone.is_empty() {
                 unit.unclaim(&undone).await?;
             }
+            fault::point("before_commit");
             unit.commit().await
         };
         match end.await {
             Ok(()) => {
+                fault::point("after_commit");
                 self.postgres.done(unit);
                 Attempt::Done(outcomes)
             }
