@@ -607,7 +607,10 @@ async fn a_broker_that_freezes_for_10_s_or_is_killed_costs_time_but_no_record() 
     let stack = &kafka.stack;
     let (topic, group, seen) = (stack.topic("broken", 3).await, unique("group"), Seen::default());
     let route = note_slowly {}.route().topic(&topic).group(&group);
-    let running = Running::start(stack.app().state(seen.clone()).handler(route));
+    let app = stack.app().state(seen.clone()).handler(route);
+    let health = app.health();
+    assert_eq!(health.problems(), ["it does not consume"]);
+    let running = Running::start(app);
     let fill_all = async |count| {
         for partition in 0..3 {
             fill(stack, &topic, partition, count).await;
@@ -616,10 +619,15 @@ async fn a_broker_that_freezes_for_10_s_or_is_killed_costs_time_but_no_record() 
 
     fill_all(1000).await;
     eventually("it works", async || seen.count() > 100).await;
+    assert!(health.is_ready(), "{health:?}");
     kafka.signal("-STOP");
-    tokio::time::sleep(Duration::from_secs(10)).await;
+    let frozen = Instant::now();
+    let is_noticed = || health.problems().iter().any(|problem| problem.contains("Kafka does not answer"));
+    eventually("its silence is noticed", async || is_noticed()).await;
+    tokio::time::sleep(Duration::from_secs(10).saturating_sub(frozen.elapsed())).await;
     kafka.signal("-CONT");
     stack.caught_up(&group, &topic, 3).await;
+    eventually("it is ready again", async || health.is_ready()).await;
 
     fill_all(1000).await;
     eventually("it works again", async || seen.count() > 3100).await;

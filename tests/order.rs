@@ -197,6 +197,31 @@ async fn what_is_in_flight_beyond_a_stuck_key_is_bounded() {
     assert_eq!(desk.count(), 3000);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_stands_for_long_is_shown_and_makes_it_unready() {
+    let case = Case::new(stack_or_leave_out!(), 1).await;
+    fill(&case.stack, &case.topic, 0, 100).await;
+    let (desk, gate) = Desk::holding("key-3");
+    let app = case.app(&desk, |config| config.stuck_after = Some(Duration::from_secs(1)));
+    let health = app.health();
+    let running = Running::start(app);
+    eventually("it is stuck", async || {
+        health.problems().iter().any(|problem| problem.contains("/3 is unfini"))
+    })
+    .await;
+    assert!(!health.is_ready());
+    let oldest = health.oldest();
+    assert_eq!((oldest.len(), oldest[0].offset, &*oldest[0].handlers[0]), (1, 3, "by_key"));
+    // FNV-1a of `key-3`.
+    assert_eq!(oldest[0].key_hash, Some(0x55e0_3120));
+    assert!(oldest[0].age > Duration::from_secs(1));
+    gate.add_permits(1);
+    case.caught_up().await;
+    eventually("it is ready again", async || health.is_ready() && health.oldest().is_empty()).await;
+    running.stop().await.unwrap();
+    assert!(!health.is_ready(), "it has ended");
+}
+
 /// Fails at the first attempt at one record.
 #[handler(topic = "overridden", order = "key", concurrency = 4, backoff = "2s", max_backoff = "2s")]
 async fn fail_once(record: Record<'_>, attempt: Attempt, desk: State<Desk>) -> HandlerResult {

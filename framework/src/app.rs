@@ -7,6 +7,7 @@ use crate::dedupe::{Dedupe, Memory};
 use crate::extract::Context;
 use crate::failure::Trials;
 use crate::handler::Settings;
+use crate::health::Health;
 use crate::hooks::{Hooks, Steps};
 use crate::metrics::Counts;
 use crate::middleware::{self, Layer};
@@ -65,6 +66,7 @@ pub struct App {
     start: Steps,
     stop: Steps,
     token: CancellationToken,
+    health: Health,
 }
 
 impl App {
@@ -82,6 +84,7 @@ impl App {
             start: Steps::default(),
             stop: Steps::default(),
             token: CancellationToken::new(),
+            health: Health::default(),
         }
     }
 
@@ -242,6 +245,21 @@ impl App {
         self
     }
 
+    /// Gives what tells how the application is while it runs.
+    ///
+    /// ```
+    /// # use onceward::App;
+    /// let app = App::new();
+    /// let health = app.health();
+    /// // In a readiness probe:
+    /// if !health.is_ready() {
+    ///     eprintln!("{:?}", health.problems());
+    /// }
+    /// ```
+    pub fn health(&self) -> Health {
+        self.health.clone()
+    }
+
     /// Shuts down when this token is cancelled, as on SIGTERM.
     pub fn shutdown_on(mut self, token: CancellationToken) -> Self {
         self.token = token;
@@ -319,6 +337,7 @@ impl App {
         for routes in groups.values() {
             check_topics(&config, routes, &self.unmatched).await?;
         }
+        self.health.set_stuck_after(config.stuck_after);
         let (sender, stop) = mpsc::unbounded_channel();
         let publishing = Arc::new(Publishing::new(producer.clone(), &config));
         self.context.set_publishing(publishing.clone());
@@ -337,6 +356,7 @@ impl App {
         for (name, routes) in groups {
             let group: Arc<str> = name.into();
             let topics = topics_of(&routes);
+            let handlers = routes.iter().map(|route| route.settings().name.clone()).collect();
             let bound = bind(routes, &group, &common, &self.retired).await?;
             let routers = routers(RouterParts {
                 group: group.clone(),
@@ -362,6 +382,8 @@ impl App {
                 start: config.start,
                 out_of_range: config.out_of_range,
                 hooks: hooks.clone(),
+                health: self.health.clone(),
+                handlers,
                 suspects: suspects.clone(),
                 runtime: tokio::runtime::Handle::current(),
                 stop: sender.clone(),

@@ -7,6 +7,8 @@
 
 use crate::commit::{Committed, Committer, add, commit_last};
 use crate::config::{OutOfRange, Start};
+use crate::contact::{ANSWERS_WITHIN, Contact};
+use crate::health::{Health, Oldest};
 use crate::inbox::Inbox;
 use crate::memo::Memo;
 use crate::partition::{Limits, Partition, PartitionWorker};
@@ -55,6 +57,9 @@ pub(crate) struct Setup {
     pub(crate) start: Start,
     pub(crate) out_of_range: OutOfRange,
     pub(crate) hooks: Arc<Hooks>,
+    pub(crate) health: Health,
+    /// The names of the group's handlers.
+    pub(crate) handlers: Vec<String>,
     pub(crate) suspects: Arc<Suspects>,
     pub(crate) runtime: Handle,
     /// Where a reason to stop the application goes.
@@ -72,6 +77,7 @@ pub(crate) struct Assignment {
     owned: Mutex<Owned>,
     /// How many callbacks were served: `poll` says "nothing" after one.
     served: AtomicU64,
+    contact: Arc<Contact>,
 }
 
 struct Owned {
@@ -151,6 +157,7 @@ impl Assignment {
             consumer: OnceLock::new(),
             owned: Mutex::new(Owned { partitions: HashMap::new(), committer, tails }),
             served: AtomicU64::new(0),
+            contact: Arc::default(),
         }
     }
 
@@ -167,7 +174,7 @@ impl Assignment {
     /// there is more to move at once.
     pub(crate) fn read(&self, batch: &mut Vec<Message>) -> bool {
         const BATCH: usize = 1024;
-        let mut more = false;
+        let (mut more, mut heard) = (false, false);
         let mut without_position = Vec::new();
         for (name, owned) in &mut self.owned().partitions {
             if owned.without_position.is_some_and(|at| at <= Instant::now()) && !owned.stopped {
@@ -198,6 +205,10 @@ impl Assignment {
                 batch.clear();
             }
             more |= count == limit;
+            heard |= count > 0;
+        }
+        if heard {
+            self.contact.heard();
         }
         for (topic, partition) in without_position {
             self.find_position(&topic, partition);
@@ -212,6 +223,34 @@ impl Assignment {
         }
         committer.commit(consumer, || list(partitions.values(), OwnedPartition::due));
         committer.wait()
+    }
+
+    /// Looks how the group is, for who asks; asks a broker that was not heard for long.
+    pub(crate) fn look(&self) {
+        let oldest = |owned: &OwnedPartition| {
+            let offsets = owned.partition.offsets();
+            let oldest = Oldest::new(offsets.oldest()?, offsets.oldest_key());
+            Some((owned.partition.source.partition.clone(), oldest))
+        };
+        let silent_for = self.contact.silent_for();
+        let owned = self.owned();
+        let seen = owned.partitions.values().filter_map(oldest);
+        self.setup.health.note(&self.setup.group, &self.setup.handlers, silent_for, seen);
+        let place = owned.partitions.keys().next().cloned();
+        drop(owned);
+        if let (Some((topic, partition)), true) = (place, self.contact.is_to_be_asked()) {
+            self.ask(topic, partition);
+        }
+    }
+
+    /// Asks the broker for anything.
+    fn ask(&self, topic: String, partition: i32) {
+        let (consumer, contact) = (self.consumer.get().cloned(), self.contact.clone());
+        self.setup.runtime.spawn_blocking(move || {
+            let Some(consumer) = consumer.and_then(|consumer| consumer.upgrade()) else { return };
+            let answer = consumer.fetch_watermarks(&topic, partition, ANSWERS_WITHIN);
+            contact.asked(answer.map(drop));
+        });
     }
 
     /// Has the holes behind the last records closed.
@@ -247,6 +286,7 @@ impl Assignment {
         if !names.is_empty() {
             self.setup.hooks.revoked(&names);
         }
+        self.setup.health.ended(&self.setup.group);
         unfinished
     }
 
@@ -672,6 +712,7 @@ impl ConsumerContext for Assignment {
         let gone = {
             let Owned { partitions, committer, .. } = &mut *self.owned();
             if result.is_ok() {
+                self.contact.heard();
                 for element in offsets.elements() {
                     let owned = partitions.get_mut(&(element.topic().to_owned(), element.partition()));
                     if let (Some(owned), Offset::Offset(offset), Ok(())) =

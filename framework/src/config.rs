@@ -103,6 +103,10 @@ pub struct Config {
     /// How long a shutdown may take in all, 20 s by default.
     #[serde(default, deserialize_with = "duration")]
     pub shutdown_deadline: Option<Duration>,
+    /// How long a record may be its partition's oldest unfinished one before the application
+    /// says so and is no longer [ready](crate::Health), 1 min by default.
+    #[serde(default, deserialize_with = "duration")]
+    pub stuck_after: Option<Duration>,
     /// The most records of a run, 1,000 by default.
     pub max_run_records: Option<usize>,
     /// The most bytes of a run, 4 MiB by default; one larger record is a run.
@@ -381,6 +385,7 @@ impl Config {
             commit_interval: self.commit_interval.or(weaker.commit_interval),
             drain_deadline: self.drain_deadline.or(weaker.drain_deadline),
             shutdown_deadline: self.shutdown_deadline.or(weaker.shutdown_deadline),
+            stuck_after: self.stuck_after.or(weaker.stuck_after),
             max_run_records: self.max_run_records.or(weaker.max_run_records),
             max_run_bytes: self.max_run_bytes.or(weaker.max_run_bytes),
             max_run_time: self.max_run_time.or(weaker.max_run_time),
@@ -417,6 +422,7 @@ impl Config {
             commit_interval: self.commit_interval.unwrap_or(Duration::from_secs(1)),
             drain_deadline: self.drain_deadline.unwrap_or(Duration::from_secs(3)),
             shutdown_deadline: self.shutdown_deadline.unwrap_or(Duration::from_secs(20)),
+            stuck_after: self.stuck_after.unwrap_or(Duration::from_secs(60)),
             max_run_records: self.max_run_records.unwrap_or(1000),
             max_run_bytes: self.max_run_bytes.unwrap_or(4 << 20),
             max_run_time: self.max_run_time.unwrap_or(Duration::from_millis(250)),
@@ -519,6 +525,7 @@ pub(crate) struct Resolved {
     pub(crate) commit_interval: Duration,
     pub(crate) drain_deadline: Duration,
     pub(crate) shutdown_deadline: Duration,
+    pub(crate) stuck_after: Duration,
     pub(crate) max_run_records: usize,
     pub(crate) max_run_bytes: usize,
     pub(crate) max_run_time: Duration,

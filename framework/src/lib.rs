@@ -67,12 +67,14 @@ mod tail;
 
 mod backoff;
 mod cloud_event;
+mod contact;
 mod dead_letter;
 mod dedupe;
 mod drain;
 mod error;
 mod failure;
 mod fault;
+mod health;
 mod hooks;
 mod identity;
 #[cfg(feature = "json")]
@@ -104,6 +106,7 @@ pub use dedupe::migrate::migrate;
 pub use error::{BoxError, Error, ErrorKind, HandlerError, HandlerResult, ResultExt};
 pub use failure::{ErrorPolicy, Reason, RetryPolicy};
 pub use handler::{Handled, Handler, IntoHandled, Rejected, Settings, Tombstones};
+pub use health::{Health, Unfinished};
 pub use identity::{IDENTITY_HEADER, IdentityFunction, IdentitySource, REDRIVEN_HEADER};
 pub use middleware::{Delivery, Middleware, Next, NextRun, RecordMiddleware};
 #[cfg(feature = "macros")]

@@ -1,8 +1,10 @@
 //! Gets delivered and finished offsets of a partition, gives the one that is
 //! safe to commit.
 
+use crate::health;
 use crate::memo::Ahead;
 use std::collections::VecDeque;
+use std::num::NonZeroU32;
 use std::ops::Range;
 
 /// The books on one assignment of a partition.
@@ -25,6 +27,7 @@ pub(crate) struct OffsetTracker {
 #[derive(Debug)]
 struct Pending {
     offset: i64,
+    key_hash: Option<NonZeroU32>,
     finished: bool,
 }
 
@@ -33,7 +36,7 @@ impl OffsetTracker {
     /// before has finished it.
     pub(crate) fn begin(&mut self, offset: i64) -> bool {
         debug_assert!(self.pending.back().is_none_or(|last| last.offset < offset), "delivered in order");
-        self.pending.push_back(Pending { offset, finished: false });
+        self.pending.push_back(Pending { offset, key_hash: None, finished: false });
         while self.remembered.front().is_some_and(|range| range.end <= offset) {
             self.remembered.pop_front();
         }
@@ -98,6 +101,18 @@ impl OffsetTracker {
     /// The oldest record that is not finished.
     pub(crate) fn oldest(&self) -> Option<i64> {
         self.pending.front().map(|first| first.offset)
+    }
+
+    /// The hash of its key, if that was noted.
+    pub(crate) fn oldest_key(&self) -> Option<u32> {
+        self.pending.front()?.key_hash.map(NonZeroU32::get)
+    }
+
+    /// Notes the hash of a record's key, for who asks what is unfinished.
+    pub(crate) fn note_key(&mut self, offset: i64, key: Option<&[u8]>) {
+        if let (Some(place), Some(key)) = (self.place(offset), key) {
+            self.pending[place].key_hash = NonZeroU32::new(health::hash_of(key));
+        }
     }
 
     /// Whether all that was delivered is finished.

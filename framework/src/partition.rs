@@ -226,6 +226,7 @@ impl PartitionWorker {
         let partition = self.partition.clone();
         let mut open = open(&fetched, &partition.source);
         while !open.is_empty() && !partition.drain.has_begun() {
+            partition.offsets().note_key(open[0].offset(), open[0].key());
             let clock = RunClock::start(self.limits.time, partition.drain.clone());
             let run = Run::new(&open[..open.len().min(self.pace.records())], &partition.source, &clock);
             let started = Instant::now();

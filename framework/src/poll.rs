@@ -17,6 +17,9 @@ use std::time::{Duration, Instant};
 /// How long the thread sleeps at most when nothing wakes it.
 const IDLE: Duration = Duration::from_millis(50);
 
+/// How often it is looked at how the group is.
+const LOOKS_EVERY: Duration = Duration::from_millis(500);
+
 /// The one thread that owns a group's consumer. Nothing a handler does can keep it
 /// from polling; only a drain does, for its short deadline.
 pub(crate) struct Poller {
@@ -66,11 +69,16 @@ impl Poller {
     fn consume(&mut self) -> Result<(), Error> {
         let assignment = self.consumer.context().clone();
         let mut batch = Vec::new();
+        let mut looked = Instant::now();
         while !self.shutdown.has_begun() {
             self.serve_events()?;
             let more = assignment.read(&mut batch);
             let until_commit = assignment.commit_if_due(&self.consumer);
             assignment.close_holes(&self.consumer);
+            if looked.elapsed() >= LOOKS_EVERY {
+                looked = Instant::now();
+                assignment.look();
+            }
             if assignment.has_dead_worker() {
                 return Err(Error::Internal {
                     what: "a partition's worker".into(),

@@ -310,6 +310,9 @@ impl<'w> Desk<'w> {
     }
 
     fn add(&mut self, fetched: Fetched) {
+        let mut offsets = self.hands.partition.offsets();
+        fetched.messages.iter().for_each(|message| offsets.note_key(message.offset(), message.key()));
+        drop(offsets);
         for mut message in fetched.messages {
             self.newest = message.offset();
             self.bytes += message.size();

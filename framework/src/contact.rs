@@ -1,0 +1,94 @@
+//! Notices a broker that says nothing: a frozen one raises no event.
+
+use crate::backoff::Backoff;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// When the broker was heard last, and whether it is asked just now.
+#[derive(Debug)]
+pub(crate) struct Contact(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    heard: Instant,
+    asking: bool,
+    ask_at: Instant,
+    backoff: Backoff,
+    /// It was asked and did not answer.
+    silent_since: Option<Instant>,
+}
+
+/// An idle partition brings nothing for long; then the broker is asked for something.
+const ASKED_AFTER: Duration = Duration::from_secs(5);
+/// How long it has for its answer.
+pub(crate) const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
+
+impl Default for Contact {
+    fn default() -> Self {
+        let backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
+        let (heard, ask_at) = (Instant::now(), Instant::now() + ASKED_AFTER);
+        Self(Mutex::new(State { heard, asking: false, ask_at, backoff, silent_since: None }))
+    }
+}
+
+impl Contact {
+    /// Notes that the broker has sent something.
+    pub(crate) fn heard(&self) {
+        let mut state = self.lock();
+        state.heard = Instant::now();
+        state.ask_at = state.heard + ASKED_AFTER;
+        if let Some(since) = state.silent_since.take() {
+            state.backoff.reset();
+            tracing::info!(silent_for = ?since.elapsed(), "Kafka answers again");
+        }
+    }
+
+    /// Whether it is time to ask it. Who gets a yes has to tell what came of it.
+    pub(crate) fn is_to_be_asked(&self) -> bool {
+        let mut state = self.lock();
+        let is_time = !state.asking && state.ask_at <= Instant::now();
+        state.asking |= is_time;
+        is_time
+    }
+
+    /// Notes what came of asking.
+    pub(crate) fn asked(&self, answered: Result<(), impl std::fmt::Display>) {
+        self.lock().asking = false;
+        let Err(error) = answered else { return self.heard() };
+        let mut state = self.lock();
+        let delay = state.backoff.delay();
+        state.ask_at = Instant::now() + delay;
+        if state.silent_since.is_none() {
+            state.silent_since = Some(state.heard);
+            tracing::warn!(%error, unheard_for = ?state.heard.elapsed(), "Kafka does not answer; asking again");
+        }
+    }
+
+    /// For how long it has not answered, if it was asked.
+    pub(crate) fn silent_for(&self) -> Option<Duration> {
+        self.lock().silent_since.map(|since| since.elapsed())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broker_that_does_not_answer_is_silent_until_it_is_heard() {
+        let contact = Contact::default();
+        assert!(!contact.is_to_be_asked(), "it was heard just now");
+        contact.lock().ask_at = Instant::now();
+        assert!(contact.is_to_be_asked() && !contact.is_to_be_asked(), "by one at a time");
+        contact.asked(Err("timed out"));
+        assert!(contact.silent_for().is_some());
+        contact.lock().ask_at = Instant::now();
+        assert!(contact.is_to_be_asked());
+        contact.asked(Ok::<(), &str>(()));
+        assert_eq!(contact.silent_for(), None);
+    }
+}
