@@ -2,7 +2,7 @@
 //! fix, before anything is consumed; what is wrong with a record costs nobody else anything.
 
 use onceward::prelude::*;
-use onceward::{Config, DedupeKind, Order, Start, Unmatched};
+use onceward::{Config, DedupeKind, Guarantee, Order, Start, Unmatched};
 use rdkafka::producer::FutureRecord;
 use std::path::Path;
 use std::sync::Arc;
@@ -107,6 +107,13 @@ async fn settings_that_are_missing_or_impossible_are_refused_by_name() {
     };
     service.is_refused(routes(Order::Key, 0), &["`count_bytes`", "`concurrency` is 0"]).await;
     service.is_refused(routes(Order::Partition, 8), &["`count_bytes`", "`order`", "one after the"]).await;
+    let lossy = Guarantee::AtMostOnceLosingWorkInFlight;
+    let with = write {}.route().topic(&service.topic).group(group).guarantee(lossy);
+    let app = service.stack.app().database_url(&service.stack.database_url).handler(with);
+    service.is_refused(app, &["`write`", "`&mut Tx`", "at_most_once_losing_work_in_flight"]).await;
+    let by_key = count_bytes {}.route().topic(&service.topic).group(group).order(Order::Key);
+    let app = service.stack.app().state(Sizes::default()).handler(by_key.guarantee(lossy));
+    service.is_refused(app, &["`count_bytes`", "needs `order = \"partition\"`"]).await;
     let app = service.app().unmatched("flihgts", Unmatched::Skip);
     service.is_refused(app, &["`unmatched`", "flihgts", &service.topic]).await;
     let app = service.app().dedupe(DedupeKind::Postgres);

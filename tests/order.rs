@@ -10,7 +10,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use support::{
-    PATIENCE, Running, Stack, eventually, fill, produce, produce_one, read_all, stack_or_leave_out, unique,
+    PATIENCE, Program, Running, Stack, eventually, fill, produce, produce_one, read_all, stack_or_leave_out,
+    unique,
 };
 use tokio::sync::Semaphore;
 
@@ -220,6 +221,56 @@ async fn a_record_that_stands_for_long_is_shown_and_makes_it_unready() {
     eventually("it is ready again", async || health.is_ready() && health.oldest().is_empty()).await;
     running.stop().await.unwrap();
     assert!(!health.is_ready(), "it has ended");
+}
+
+/// Notes in a file that it was called, and is killed there.
+#[handler(topic = "overridden", guarantee = "at_most_once_losing_work_in_flight")]
+async fn once_at_most(record: Record<'_>) -> HandlerResult {
+    use std::io::Write as _;
+    let file = std::fs::File::options().append(true).open(std::env::var("TEST_FILE").unwrap())?;
+    writeln!(&file, "{}", record.offset())?;
+    if record.offset() == 5 && std::env::var("TEST_KILL").is_ok() {
+        std::process::abort();
+    }
+    Ok(())
+}
+
+#[tokio::test]
+#[ignore = "a program that another test starts"]
+async fn program_that_handles_at_most_once() {
+    let Ok(topic) = std::env::var("TEST_TOPIC") else { return };
+    let stack = stack_or_leave_out!();
+    let group = std::env::var("TEST_GROUP").unwrap();
+    stack.app().handler(once_at_most {}.route().topic(topic).group(group)).run().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_most_once_has_to_be_asked_for_and_then_repeats_nothing() {
+    let case = Case::new(stack_or_leave_out!(), 1).await;
+    fill(&case.stack, &case.topic, 0, 20).await;
+    let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(&case.group);
+    std::fs::write(&file, "").unwrap();
+    let variables = [
+        ("TEST_TOPIC", &*case.topic),
+        ("TEST_GROUP", &*case.group),
+        ("TEST_FILE", file.to_str().unwrap()),
+        ("TEST_KILL", "yes"),
+    ];
+    let start = |variables| Program::start("program_that_handles_at_most_once", variables);
+    assert!(!start(&variables).ended().await.success(), "it is aborted in its sixth record");
+    fill(&case.stack, &case.topic, 0, 10).await;
+    let mut program = start(&variables[..3]);
+    case.caught_up().await;
+    let lines = || std::fs::read_to_string(&file).unwrap();
+    // The last one may be committed and not handled yet.
+    eventually("the last one is handled", async || lines().contains("29")).await;
+    program.signal("-TERM");
+    program.ended().await;
+    let handled: Vec<i64> = lines().lines().map(|line| line.parse().unwrap()).collect();
+    assert!(handled.is_sorted_by(|a, b| a < b), "none twice: {handled:?}");
+    assert!(handled.starts_with(&[0, 1, 2, 3, 4, 5]), "{handled:?}");
+    assert!(handled.ends_with(&(20..30).collect::<Vec<_>>()), "{handled:?}");
+    std::fs::remove_file(file).unwrap();
 }
 
 /// Fails at the first attempt at one record.

@@ -4,7 +4,7 @@ pub use crate::extract::{Batch, Context, FromRecord};
 pub use crate::handler::{Handled, Handler, IntoHandled, Rejected, Settings, Tombstones};
 pub use crate::identity::IdentitySource;
 pub use crate::middleware::Delivery;
-pub use crate::order::Order;
+pub use crate::order::{Guarantee, Order};
 use crate::{HandlerError, Outcome};
 pub use crate::{HandlerResult, Run};
 

@@ -11,7 +11,7 @@ use crate::health::Health;
 use crate::hooks::{Hooks, Steps};
 use crate::metrics::Counts;
 use crate::middleware::{self, Layer};
-use crate::order::{CONCURRENCY, Order, Turns};
+use crate::order::{CONCURRENCY, Guarantee, Order, Turns};
 use crate::partition::Limits;
 use crate::poll::Poller;
 use crate::producer::Producer;
@@ -488,6 +488,7 @@ fn override_settings(settings: &mut Settings, overrides: &mut BTreeMap<String, H
     settings.group = given.group.or(settings.group.take());
     settings.timeout = given.timeout.or(settings.timeout);
     settings.order = given.order.unwrap_or(settings.order);
+    settings.guarantee = given.guarantee.unwrap_or(settings.guarantee);
     settings.concurrency = given.concurrency.or(settings.concurrency);
     settings.max_run_records = given.max_run_records.or(settings.max_run_records);
     let retry = &mut settings.failure.retry;
@@ -538,6 +539,7 @@ fn check_routes(routes: &[Box<dyn AnyRoute>], context: &Context, config: &Resolv
         if route.takes_transaction() {
             check_transaction(settings, config)?;
         }
+        check_guarantee(settings, route.takes_transaction())?;
         for other in &routes[..place] {
             check_pair(other.settings(), settings)?;
         }
@@ -559,6 +561,21 @@ fn check_order(settings: &Settings) -> Result<(), Error> {
         (Order::Partition, Some(2..)) => refused(
             "has a `concurrency`, but `order = \"partition\"`, which handles a partition's records one after the \
              other; set `order` to `key` or `none`, or take `concurrency` out",
+        ),
+        _ => Ok(()),
+    }
+}
+
+fn check_guarantee(settings: &Settings, takes_transaction: bool) -> Result<(), Error> {
+    let refused = |problem: &str| Err(Error::handler(&settings.name, problem));
+    match settings.guarantee {
+        Guarantee::AtLeastOnce => Ok(()),
+        _ if takes_transaction => refused(
+            "takes `&mut Tx`, whose effects count once, and has `guarantee = \
+             \"at_most_once_losing_work_in_flight\"`, which would lose them; take one of them out",
+        ),
+        _ if settings.order != Order::Partition => refused(
+            "has `guarantee = \"at_most_once_losing_work_in_flight\"`, which needs `order = \"partition\"`",
         ),
         _ => Ok(()),
     }
@@ -639,12 +656,15 @@ fn check_pair(one: &Settings, other: &Settings) -> Result<(), Error> {
                 ),
             ))
         }
-        Some(topic) if (one.order, one.concurrency) != (other.order, other.concurrency) => {
+        Some(topic)
+            if (one.order, one.concurrency, one.guarantee)
+                != (other.order, other.concurrency, other.guarantee) =>
+        {
             Err(Error::handler(
                 &other.name,
                 format!(
-                    "has another `order` or `concurrency` than `{}`, and both read `{topic}` in group `{group}`: a \
-                     partition has one order; give both the same",
+                    "has another `order`, `concurrency` or `guarantee` than `{}`, and both read `{topic}` in group \
+                     `{group}`: a partition has one of each; give both the same",
                     one.name
                 ),
             ))
@@ -879,6 +899,7 @@ impl RouterParts {
         Some(Router {
             group: self.group.clone(),
             order: settings.order,
+            guarantee: settings.guarantee,
             turns: Turns::new(settings.concurrency.unwrap_or(CONCURRENCY)),
             max_run_records,
             max_starts: max_starts.min().unwrap_or(MAX_STARTS),

@@ -1,7 +1,7 @@
 //! The settings we own; every other key goes to librdkafka as it is.
 
 use crate::error::Error;
-use crate::order::Order;
+use crate::order::{Guarantee, Order};
 use crate::trace::TraceMode;
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
@@ -139,6 +139,8 @@ pub struct HandlerConfig {
     pub timeout: Option<Duration>,
     /// Which records are handled in order: `partition`, `key` or `none`.
     pub order: Option<Order>,
+    /// How often a record is handled: `at_least_once`, or `at_most_once_losing_work_in_flight`.
+    pub guarantee: Option<Guarantee>,
     /// How many handlers of the topic run at once, where the order is by key or none.
     pub concurrency: Option<usize>,
     /// The most records of a run.

@@ -4,7 +4,7 @@ use crate::extract::Context;
 use crate::failure::{ErrorPolicy, ErrorRule, FailurePolicy, RetryPolicy};
 use crate::identity::IdentitySource;
 use crate::middleware::Delivery;
-use crate::order::Order;
+use crate::order::{Guarantee, Order};
 use crate::route::Route;
 use crate::{HandlerError, HandlerResult, Outcome, ProducerRecord, RecordMiddleware, Run};
 use std::future::Future;
@@ -184,6 +184,7 @@ pub struct Settings {
     pub(crate) tombstones: Tombstones,
     pub(crate) order: Order,
     pub(crate) concurrency: Option<usize>,
+    pub(crate) guarantee: Guarantee,
     pub(crate) max_run_records: Option<usize>,
     pub(crate) failure: FailurePolicy,
     pub(crate) dead_letter: Option<String>,
@@ -259,6 +260,12 @@ impl Settings {
     /// Says which records are handled in order.
     pub fn order(mut self, order: Order) -> Self {
         self.order = order;
+        self
+    }
+
+    /// Says how often a record is handled; see [`Guarantee`].
+    pub fn guarantee(mut self, guarantee: Guarantee) -> Self {
+        self.guarantee = guarantee;
         self
     }
 

@@ -112,7 +112,7 @@ pub use middleware::{Delivery, Middleware, Next, NextRun, RecordMiddleware};
 #[cfg(feature = "macros")]
 #[doc = include_str!("docs/handler.md")]
 pub use onceward_macros::handler;
-pub use order::Order;
+pub use order::{Guarantee, Order};
 pub use outcome::{Outcome, Outcomes};
 pub use publish::{HOPS_HEADER, ProducerRecord, Published, Publisher};
 pub use record::{Header, Headers, Record, TopicPartition};

@@ -1,4 +1,4 @@
-//! What has to be handled in order.
+//! What has to be handled in order, and how often.
 
 use serde::Deserialize;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,6 +19,21 @@ pub enum Order {
     /// None: each goes by itself, `concurrency` at once. Only copies of one event, by its
     /// declared identity, go one after the other.
     None,
+}
+
+/// How often a record is handled, whatever ends the process.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Guarantee {
+    /// Its offset is committed when it is done. With a transaction or where it is noted what
+    /// was done, its effects count once.
+    #[default]
+    AtLeastOnce,
+    /// Its offset is committed before its handler is called: what is in the handler's hands
+    /// when the process ends, or loses its partition, is lost. For work that is worse done
+    /// twice than not at all, and cannot tell. Needs `order = "partition"`.
+    AtMostOnceLosingWorkInFlight,
 }
 
 /// Whether the records of several lanes go in one run.

@@ -5,7 +5,7 @@ use crate::drain::Drain;
 use crate::error::Decision;
 use crate::inbox::Inbox;
 use crate::offsets::OffsetTracker;
-use crate::order::Order;
+use crate::order::{Guarantee, Order};
 use crate::pace::Pace;
 use crate::record::{Message, Record};
 use crate::router::Router;
@@ -225,7 +225,12 @@ impl PartitionWorker {
     async fn process(&mut self, fetched: Fetched) {
         let partition = self.partition.clone();
         let mut open = open(&fetched, &partition.source);
-        while !open.is_empty() && !partition.drain.has_begun() {
+        let is_given_up = self.router.guarantee == Guarantee::AtMostOnceLosingWorkInFlight;
+        if is_given_up && !self.commit_first(&open).await {
+            return;
+        }
+        // What is committed already is done as long as there is time.
+        while !open.is_empty() && (is_given_up || !partition.drain.has_begun()) {
             partition.offsets().note_key(open[0].offset(), open[0].key());
             let clock = RunClock::start(self.limits.time, partition.drain.clone());
             let run = Run::new(&open[..open.len().min(self.pace.records())], &partition.source, &clock);
@@ -243,6 +248,18 @@ impl PartitionWorker {
             }
             open = still_open(&open, &outcomes);
         }
+    }
+
+    /// Commits records before they are handled; says whether they may be.
+    async fn commit_first(&self, open: &[Record<'_>]) -> bool {
+        let (partition, Some(last)) = (&self.partition, open.last()) else { return false };
+        partition.note(last.offset() + 1, Note::default());
+        if !partition.source.notes.written(&partition.drain).await {
+            return false;
+        }
+        let mut offsets = partition.offsets();
+        open.iter().for_each(|record| offsets.finish(record.offset()));
+        true
     }
 
     /// Waits until the record is tried again. One that no middleware dealt with is held,

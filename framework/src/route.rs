@@ -11,7 +11,7 @@ use crate::middleware::{
     Around, DefaultStack, Each, Layer, Middleware, Push, RecordMiddleware, Stack, condemn, default_stack,
     give_up, without_panic,
 };
-use crate::order::{Order, Sharing};
+use crate::order::{Guarantee, Order, Sharing};
 use crate::publish::Publishing;
 use crate::trace::Spans;
 use crate::{HandlerError, Outcome, Outcomes, Record, Run};
@@ -102,6 +102,13 @@ impl<H: Handler, S: Stack> Route<H, S> {
     /// same.
     pub fn order(mut self, order: Order) -> Self {
         self.settings = self.settings.order(order);
+        self
+    }
+
+    /// Says how often a record is handled, whatever ends the process. All handlers of a topic in
+    /// a group have the same.
+    pub fn guarantee(mut self, guarantee: Guarantee) -> Self {
+        self.settings = self.settings.guarantee(guarantee);
         self
     }
 

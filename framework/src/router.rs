@@ -5,7 +5,7 @@ use crate::dead_letter::{self, Letter, RouteLetters};
 use crate::error::Error;
 use crate::failure::Reason;
 use crate::handler::Tombstones;
-use crate::order::{Order, Sharing, Turns};
+use crate::order::{Guarantee, Order, Sharing, Turns};
 use crate::route::Handle;
 use crate::{HandlerError, Outcome, Outcomes, Record, Run};
 use std::borrow::Cow;
@@ -95,6 +95,7 @@ pub(crate) struct Router {
     pub(crate) group: Arc<str>,
     pub(crate) routes: Vec<EventRoute>,
     pub(crate) order: Order,
+    pub(crate) guarantee: Guarantee,
     /// Where the order allows several runs at once.
     pub(crate) turns: Turns,
     pub(crate) max_run_records: Option<usize>,

@@ -23,6 +23,7 @@ pub(crate) struct Args {
     pub(crate) tombstones: Option<Tombstones>,
     pub(crate) order: Option<Order>,
     pub(crate) concurrency: Option<usize>,
+    pub(crate) guarantee: Option<Guarantee>,
     pub(crate) max_run_records: Option<usize>,
     pub(crate) max_attempts: Option<u32>,
     pub(crate) max_elapsed: Option<Duration>,
@@ -47,6 +48,12 @@ pub(crate) enum Tombstones {
 }
 
 #[derive(Clone, Copy)]
+pub(crate) enum Guarantee {
+    AtLeastOnce,
+    AtMostOnceLosingWorkInFlight,
+}
+
+#[derive(Clone, Copy)]
 pub(crate) enum Order {
     Partition,
     Key,
@@ -54,7 +61,7 @@ pub(crate) enum Order {
 }
 
 /// Each argument's name, and how it is written.
-const ARGUMENTS: [(&str, &str); 19] = [
+const ARGUMENTS: [(&str, &str); 20] = [
     ("topic", r#"`topic = "flights"`, or `topics = ["..", ".."]` for several"#),
     ("topics", r#"`topics = ["flights", "^flights-.*"]`"#),
     ("group", r#"`group = "totals"`"#),
@@ -68,6 +75,7 @@ const ARGUMENTS: [(&str, &str); 19] = [
     ("formerly", r#"`formerly = "old_name"`, or `formerly = ["..", ".."]` for several"#),
     ("tombstones", r#"`tombstones = "skip"` or `tombstones = "handle"`"#),
     ("order", r#"`order = "key"`, `order = "none"` or `order = "partition"`"#),
+    ("guarantee", r#"`guarantee = "at_least_once"` or `guarantee = "at_most_once_losing_work_in_flight"`"#),
     ("concurrency", "`concurrency = 64`: a whole number of at least 1"),
     ("max_run_records", "`max_run_records = 500`: a whole number of at least 1"),
     ("max_attempts", "`max_attempts = 5`: a whole number of at least 1, the first attempt included"),
@@ -134,6 +142,7 @@ impl Args {
             "formerly" => self.formerly.extend(value.texts()?),
             "tombstones" => self.tombstones = Some(value.tombstones()?),
             "order" => self.order = Some(value.order()?),
+            "guarantee" => self.guarantee = Some(value.guarantee()?),
             "concurrency" => self.concurrency = Some(value.count()?),
             "max_run_records" => self.max_run_records = Some(value.count()?),
             "max_attempts" => self.max_attempts = Some(value.count()?),
@@ -289,6 +298,14 @@ impl Value {
         match self.read(<LitStr as Parse>::parse)?.value().as_str() {
             "skip" => Ok(Tombstones::Skip),
             "handle" => Ok(Tombstones::Handle),
+            _ => Err(self.wrong()),
+        }
+    }
+
+    fn guarantee(&self) -> syn::Result<Guarantee> {
+        match self.read(<LitStr as Parse>::parse)?.value().as_str() {
+            "at_least_once" => Ok(Guarantee::AtLeastOnce),
+            "at_most_once_losing_work_in_flight" => Ok(Guarantee::AtMostOnceLosingWorkInFlight),
             _ => Err(self.wrong()),
         }
     }

@@ -1,6 +1,6 @@
 //! The function and its arguments as code.
 
-use crate::args::{Args, Identity, Order, Tombstones};
+use crate::args::{Args, Guarantee, Identity, Order, Tombstones};
 use crate::errors::Errors;
 use crate::model::{Argument, HandlerFn, Kind};
 use proc_macro2::{Ident, Span, TokenStream};
@@ -99,6 +99,7 @@ fn settings(args: &Args, function: &Ident) -> TokenStream {
     let tombstones = args.tombstones.iter();
     let max_run_records = max_run_records.iter();
     let (order, concurrency) = (args.order.iter(), args.concurrency.iter());
+    let guarantee = args.guarantee.iter();
     let Args { max_attempts, max_starts, dead_letter, rejected, .. } = args;
     let [max_attempts, max_starts] = [max_attempts, max_starts].map(|argument| argument.iter());
     let [dead_letter, rejected] = [dead_letter, rejected].map(|argument| argument.iter());
@@ -121,6 +122,7 @@ fn settings(args: &Args, function: &Ident) -> TokenStream {
             #(.tombstones(#tombstones))*
             #(.order(#order))*
             #(.concurrency(#concurrency))*
+            #(.guarantee(#guarantee))*
             #(.max_run_records(#max_run_records))*
             #(.max_attempts(#max_attempts))*
             #(#durations)*
@@ -139,6 +141,16 @@ impl ToTokens for Identity {
             Self::Position => quote!(Position),
         };
         tokens.extend(quote!(::onceward::__private::IdentitySource::#source));
+    }
+}
+
+impl ToTokens for Guarantee {
+    fn to_tokens(&self, tokens: &mut TokenStream) {
+        let guarantee = match self {
+            Self::AtLeastOnce => quote!(AtLeastOnce),
+            Self::AtMostOnceLosingWorkInFlight => quote!(AtMostOnceLosingWorkInFlight),
+        };
+        tokens.extend(quote!(::onceward::__private::Guarantee::#guarantee));
     }
 }
 
