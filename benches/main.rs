@@ -1,13 +1,14 @@
 //! `make bench`, or `make bench CASES="engine effects"`.
 //!
 //! Cases: `engine` (no-op handler against plain loops and librdkafka's batch call),
-//! `order` (the same by key, and a handler that sleeps), `effects` and `failures` (PostgreSQL), `allocations`, `idle`, `rebalance`. `ROUNDS=15` by default.
+//! `order` (the same by key, and a handler that sleeps), `effects` and `failures` (PostgreSQL), `allocations`, `idle`, `memory`, `rebalance`. `ROUNDS=15` by default.
 
 mod allocations;
 mod effects;
 mod engine;
 mod failures;
 mod idle;
+mod memory;
 mod order;
 mod rebalance;
 mod topics;
@@ -42,6 +43,9 @@ fn main() {
     }
     if wanted("idle") {
         idle::run(&runtime, &stack);
+    }
+    if wanted("memory") {
+        memory::run(&runtime, &stack);
     }
     if wanted("rebalance") {
         rebalance::run(&runtime, &stack);

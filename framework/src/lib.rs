@@ -66,6 +66,8 @@ mod shutdown;
 mod tail;
 
 mod backoff;
+mod binding;
+mod checks;
 mod cloud_event;
 mod contact;
 mod dead_letter;
@@ -91,6 +93,7 @@ mod starts;
 pub mod testing;
 mod topics;
 mod trace;
+mod trials;
 mod wake;
 
 #[doc(hidden)]

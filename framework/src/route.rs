@@ -3,7 +3,7 @@
 use crate::dead_letter::RouteLetters;
 use crate::dedupe::Dedupe;
 use crate::extract::Context;
-use crate::failure::{ErrorPolicy, FailurePolicy, RetryPolicy, Trials};
+use crate::failure::{ErrorPolicy, FailurePolicy, RetryPolicy};
 use crate::handler::{Handler, Settings, Tombstones};
 use crate::identity::{Identity, IdentitySource};
 use crate::metrics::Counts;
@@ -14,6 +14,7 @@ use crate::middleware::{
 use crate::order::{Guarantee, Order, Sharing};
 use crate::publish::Publishing;
 use crate::trace::Spans;
+use crate::trials::Trials;
 use crate::{HandlerError, Outcome, Outcomes, Record, Run};
 use std::fmt;
 use std::future::Future;

@@ -9,9 +9,10 @@ pub(crate) use topic::{check_circle, check_topics};
 pub(crate) use written::Written;
 
 use crate::config::{DeadLetterConfig, DeadLetterPartition};
-use crate::failure::{Reason, Trial, capped};
+use crate::failure::{Reason, capped};
 use crate::identity::{Identity, IdentitySource};
 use crate::producer::{ProduceError, Producer};
+use crate::trials::Trial;
 use crate::{Record, Run};
 use rdkafka::producer::FutureRecord;
 use std::fmt;

@@ -5,8 +5,9 @@ use crate::backoff::Backoff;
 use crate::dead_letter::{Letter, RouteLetters};
 use crate::dedupe::{Claim, State};
 use crate::error::Decision;
-use crate::failure::{GivenUp, Reason, Trial, capped};
+use crate::failure::{GivenUp, Reason, capped};
 use crate::route::{Bound, Parts};
+use crate::trials::Trial;
 use crate::{Handler, HandlerError, Outcome, Outcomes, Record, Run};
 use std::time::{Duration, Instant};
 
