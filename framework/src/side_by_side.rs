@@ -344,7 +344,7 @@ impl<'w> Desk<'w> {
     fn without_key(&mut self, message: &Message) {
         self.keyless += 1;
         // At the first, and then ever more rarely.
-        if self.keyless.is_power_of_two() && self.keyless.trailing_zeros() % 4 == 0 {
+        if self.keyless.is_power_of_two() && self.keyless.trailing_zeros().is_multiple_of(4) {
             tracing::warn!(
                 source = %self.hands.partition.source.partition,
                 offset = message.offset(),
