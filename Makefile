@@ -21,7 +21,7 @@ test: ## all tests, against real servers that it installs, starts and stops
 # Tests run the examples' programs. With the same features as the tests, librdkafka is built only once.
 	cargo build --workspace --bins
 	cargo test --workspace --no-run
-	STACK_REQUIRED=1 stack/ctl run cargo test --workspace
+	STACK_REQUIRED=1 stack/ctl run cargo test --workspace --no-fail-fast
 
 check: ## format, lints, docs, each feature alone, licences
 	cargo fmt --all --check

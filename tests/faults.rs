@@ -124,24 +124,32 @@ struct Run<'s> {
 }
 
 /// A service that runs.
-struct Member(Child);
+struct Member {
+    child: Child,
+    log: PathBuf,
+    started: Instant,
+}
 
 impl Member {
     fn signal(&self, signal: &str) {
-        let status = Command::new("kill").args([signal, &self.0.id().to_string()]).status();
+        let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
         assert!(status.unwrap().success());
     }
 
     fn has_ended(&mut self) -> bool {
-        self.0.try_wait().unwrap().is_some()
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    fn has_partitions(&self) -> bool {
+        std::fs::read_to_string(&self.log).unwrap().contains("assigned group")
     }
 }
 
 impl Drop for Member {
     fn drop(&mut self) {
         // It may have ended already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -177,8 +185,10 @@ impl<'s> Run<'s> {
     }
 
     fn spawn(&self, mut command: Command, log: &str) -> Member {
-        let log = File::options().create(true).append(true).open(self.folder.join(log)).unwrap();
-        Member(command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap())
+        let log = self.folder.join(log);
+        let file = File::options().create(true).append(true).open(&log).unwrap();
+        let child = command.stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap();
+        Member { child, log, started: Instant::now() }
     }
 
     fn produce(&self) -> Member {
@@ -233,7 +243,7 @@ impl<'s> Run<'s> {
                 }
             }
             Fault::Kill => {
-                self.members.remove(member).0.kill().unwrap();
+                self.members.remove(member).child.kill().unwrap();
                 self.join(None);
             }
             Fault::RestartBroker => {
@@ -287,6 +297,23 @@ impl<'s> Run<'s> {
         }
     }
 
+    /// Starts a member again that found no server when it started, as an orchestrator does. One
+    /// that works ends for nothing.
+    fn supervise(&mut self) {
+        for place in 0..self.members.len() {
+            if self.members[place].has_ended() {
+                let member = self.members.remove(place);
+                let is_young = member.started.elapsed() < Duration::from_secs(20);
+                assert!(
+                    is_young && !member.has_partitions(),
+                    "{self}: {} ended by itself",
+                    member.log.display()
+                );
+                self.join(None);
+            }
+        }
+    }
+
     async fn ended(&self, mut member: Member) {
         eventually("the member ends", || ready(member.has_ended())).await;
     }
@@ -303,6 +330,11 @@ impl<'s> Run<'s> {
 
     /// Waits until all is done, and compares.
     async fn verify(mut self) {
+        eventually("all members work", || {
+            self.supervise();
+            ready(self.members.iter().all(Member::has_partitions))
+        })
+        .await;
         self.servers.stack.caught_up(&self.group, &self.topic, PARTITIONS).await;
         for member in std::mem::take(&mut self.members) {
             member.signal("-TERM");
@@ -353,12 +385,10 @@ async fn run(servers: &Servers, seed: u64) {
         run.poison(poison.by_ref().take(POISON / FAULTS)).await;
         tokio::time::sleep(Duration::from_millis(random.u64(..1500))).await;
         run.strike(fault, &mut random).await;
-        for member in &mut run.members {
-            assert!(!member.has_ended(), "{run}: a member ended by itself");
-        }
+        run.supervise();
     }
     eventually("all is produced", || ready(producing.has_ended())).await;
-    assert!(producing.0.wait().unwrap().success(), "{run}: the producer failed");
+    assert!(producing.child.wait().unwrap().success(), "{run}: the producer failed");
     run.verify().await;
     println!(
         "FAULTS_SEED={seed}: lost 0, doubled 0, reordered 0, {POISON} dead letters, {:?}",

@@ -62,8 +62,10 @@ struct Left {
 /// Several transactions at once hide each other's commits; more would only make each
 /// smaller.
 const SHARED_RUNS: usize = 4;
-/// What waits for longer lets go of librdkafka's memory.
+/// What waits for longer than this for its retry lets go of librdkafka's memory.
 const LONG: Duration = Duration::from_millis(50);
+/// What stands in its lane for longer does so too.
+const SWEPT_AFTER: Duration = Duration::from_secs(1);
 /// Records of a run that is shared while the handler is quick.
 const MOST_QUICK: usize = 256;
 const TROUBLE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
@@ -86,7 +88,9 @@ pub(crate) async fn work(hands: Hands<'_>, first: Fetched) {
             desk.settle(ended);
         }
         desk.settle_early();
-        let wakes = desk.lanes.wake(Instant::now());
+        let now = Instant::now();
+        let wakes = desk.lanes.wake(now);
+        desk.sweep(now);
         desk.fill(inbox);
         let mut started = false;
         while desk.lanes.has_ready()
@@ -285,6 +289,8 @@ struct Desk<'w> {
     /// Of all records here, in hand or not.
     bytes: usize,
     newest: i64,
+    /// When the records up to which offset let go of librdkafka's memory.
+    sweep: Option<(Instant, i64)>,
     full_since: Option<Instant>,
     full_said: Option<Instant>,
     keyless: u64,
@@ -303,6 +309,7 @@ impl<'w> Desk<'w> {
             hasher: RandomState::default(),
             bytes: 0,
             newest: -1,
+            sweep: None,
             full_since: None,
             full_said: None,
             keyless: 0,
@@ -322,6 +329,15 @@ impl<'w> Desk<'w> {
             }
             self.lanes.push(lane, Item { message, attempt: 1, given_up: None });
         }
+        self.sweep.get_or_insert_with(|| (Instant::now() + SWEPT_AFTER, self.newest));
+    }
+
+    /// One record pins the whole fetch that brought it, so what stands for long is copied.
+    fn sweep(&mut self, now: Instant) {
+        let Some((_, up_to)) = self.sweep.filter(|(at, _)| *at <= now) else { return };
+        let old = self.lanes.iter_mut().filter(|item| item.message.offset() <= up_to);
+        old.for_each(|item| item.message.detach());
+        self.sweep = (up_to < self.newest).then(|| (now + SWEPT_AFTER, self.newest));
     }
 
     fn lane(&mut self, message: &Message) -> LaneId {
@@ -381,17 +397,17 @@ impl<'w> Desk<'w> {
         room
     }
 
-    /// When to look again: at the time of the next lane that waits, and while it is full. Says
-    /// that it is.
+    /// When to look again: at the time of the next lane that waits or of the next sweep, and
+    /// while it is full. Says that it is.
     fn looks_at(&mut self, wakes: Option<Instant>) -> Option<Instant> {
         const SAID_AFTER: Duration = Duration::from_secs(1);
         const SAID_AGAIN_AFTER: Duration = Duration::from_secs(30);
+        let wakes = wakes.into_iter().chain(self.sweep.map(|(at, _)| at)).min();
         let Some(since) = self.full_since else { return wakes };
         if since.elapsed() >= SAID_AFTER
             && self.full_said.is_none_or(|said| said.elapsed() >= SAID_AGAIN_AFTER)
         {
             self.full_said = Some(Instant::now());
-            self.lanes.iter_mut().for_each(|item| item.message.detach());
             let partition = self.hands.partition;
             tracing::warn!(
                 source = %partition.source.partition,

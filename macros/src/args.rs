@@ -541,7 +541,7 @@ mod tests {
         ] {
             assert_eq!(nearest(name), Some(meant), "{name}");
         }
-        for name in ["order", "x", "concurrency"] {
+        for name in ["retries", "x", "schema_registry"] {
             assert_eq!(nearest(name), None, "{name}");
         }
     }
