@@ -24,6 +24,8 @@ struct Inner {
     handled: Mutex<Vec<(String, i64)>>,
     at_once: Mutex<(usize, usize)>,
     busy: Mutex<HashSet<String>>,
+    /// A panic in a handler would be tried again, and be forgotten.
+    met: Mutex<Vec<String>>,
     held: Mutex<Option<(String, Arc<Semaphore>)>>,
     pause: Mutex<Duration>,
 }
@@ -44,7 +46,7 @@ impl Desk {
 
     async fn work(&self, record: Record<'_>) {
         let key = String::from_utf8_lossy(record.key().unwrap_or(b"none")).into_owned();
-        assert!(self.0.busy.lock().unwrap().insert(key.clone()), "two records of {key} at once");
+        self.enter(&key);
         {
             let mut at_once = self.0.at_once.lock().unwrap();
             at_once.0 += 1;
@@ -61,6 +63,17 @@ impl Desk {
         self.0.at_once.lock().unwrap().0 -= 1;
         self.0.busy.lock().unwrap().remove(&key);
         self.0.handled.lock().unwrap().push((key, record.offset()));
+    }
+
+    /// Only one is to be in a key, or in the copies of an event.
+    fn enter(&self, key: &str) {
+        if !self.0.busy.lock().unwrap().insert(key.to_owned()) {
+            self.0.met.lock().unwrap().push(key.to_owned());
+        }
+    }
+
+    fn assert_none_met(&self) {
+        assert_eq!(*self.0.met.lock().unwrap(), [""; 0], "two at once");
     }
 
     fn count(&self) -> usize {
@@ -80,6 +93,7 @@ impl Desk {
     }
 
     fn assert_in_order(&self) {
+        self.assert_none_met();
         for (key, offsets) in self.by_key() {
             assert!(offsets.is_sorted_by(|a, b| a < b), "{key}: {offsets:?}");
         }
@@ -136,7 +150,7 @@ async fn a_key_is_in_order_and_keys_go_side_by_side_up_to_the_concurrency() {
         let producer = case.stack.producer();
         // A key of one partition only, as producers have it.
         for number in 0..200 {
-            let (key, payload) = (format!("{partition}-{}", number % 20), number.to_string());
+            let (key, payload) = (format!("{partition}-{}", number % 5), number.to_string());
             let record = rdkafka::producer::FutureRecord::<str, str>::to(&case.topic)
                 .partition(partition)
                 .key(&key)
@@ -176,6 +190,33 @@ async fn a_stuck_key_holds_only_itself_and_what_is_done_ahead_is_remembered() {
     running.stop().await.unwrap();
     let expected: Vec<i64> = (0..300).map(|number| number * 10 + 3).collect();
     assert_eq!(again.by_key(), BTreeMap::from([("key-3".to_owned(), expected)]));
+}
+
+/// Waits at one record, long after it has been quick.
+#[handler(topic = "overridden", order = "key", concurrency = 8)]
+async fn wait_at_one(record: Record<'_>, desk: State<Desk>, gate: State<Arc<Semaphore>>) {
+    if record.offset() == 1503 {
+        drop(gate.0.acquire().await.unwrap());
+    }
+    desk.work(record).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_neighbours_of_a_record_that_waits_leave_its_run() {
+    let case = Case::new(stack_or_leave_out!(), 1).await;
+    fill(&case.stack, &case.topic, 0, 3000).await;
+    let (desk, gate) = (Desk::default(), Arc::new(Semaphore::new(0)));
+    let route = wait_at_one {}.route().topic(&case.topic).group(&case.group);
+    let app = case.stack.app().state(desk.clone()).state(gate.clone());
+    let running = Running::start(app.handler(route));
+    // 150 of its key stand at and behind it.
+    eventually("all others are handled", async || desk.count() == 2850).await;
+    eventually("and committed", async || case.memo().is_some_and(|(offset, _)| offset == 1503)).await;
+    gate.add_permits(1);
+    case.caught_up().await;
+    running.stop().await.unwrap();
+    desk.assert_in_order();
+    assert_eq!(desk.count(), 3000);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -353,7 +394,7 @@ async fn keys_share_transactions_and_one_without_its_dead_letter_topic_holds_onl
 #[handler(topic = "overridden", order = "none", identity = header("event-id"))]
 async fn by_itself(record: Record<'_>, desk: State<Desk>) {
     let copy = record.headers().get_str("event-id").unwrap().to_owned();
-    assert!(desk.0.0.busy.lock().unwrap().insert(copy.clone()), "two copies of {copy} at once");
+    desk.0.enter(&copy);
     tokio::time::sleep(Duration::from_millis(20)).await;
     desk.0.0.busy.lock().unwrap().remove(&copy);
     desk.0.0.handled.lock().unwrap().push((copy, record.offset()));
@@ -372,6 +413,7 @@ async fn without_order_all_go_side_by_side_but_copies_of_one_event() {
     let running = Running::start(case.stack.app().config(config).state(desk.clone()).handler(route));
     case.caught_up().await;
     running.stop().await.unwrap();
+    desk.assert_none_met();
     assert_eq!(desk.count(), 50, "of two copies one");
     assert_eq!(desk.by_key().len(), 50);
 }
