@@ -84,6 +84,8 @@ struct Owned {
     partitions: HashMap<(String, i32), OwnedPartition>,
     committer: Committer,
     tails: Tails,
+    /// A partition that it has or has had.
+    last_place: Option<(String, i32)>,
 }
 
 struct OwnedPartition {
@@ -155,7 +157,7 @@ impl Assignment {
             setup,
             wake,
             consumer: OnceLock::new(),
-            owned: Mutex::new(Owned { partitions: HashMap::new(), committer, tails }),
+            owned: Mutex::new(Owned { partitions: HashMap::new(), committer, tails, last_place: None }),
             served: AtomicU64::new(0),
             contact: Arc::default(),
         }
@@ -233,12 +235,14 @@ impl Assignment {
             Some((owned.partition.source.partition.clone(), oldest))
         };
         let silent_for = self.contact.silent_for();
-        let owned = self.owned();
+        let mut owned = self.owned();
         let seen = owned.partitions.values().filter_map(oldest);
         self.setup.health.note(&self.setup.group, &self.setup.handlers, silent_for, seen);
-        let place = owned.partitions.keys().next().cloned();
+        // A frozen broker costs the partitions soon, but is to be heard of again.
+        let place = owned.partitions.keys().next().or(owned.last_place.as_ref()).cloned();
+        owned.last_place = place.clone();
         drop(owned);
-        if let (Some((topic, partition)), true) = (place, self.contact.is_to_be_asked()) {
+        if let Some((topic, partition)) = place.filter(|_| self.contact.is_to_be_asked()) {
             self.ask(topic, partition);
         }
     }

@@ -19,7 +19,7 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders, OwnedMessage};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{Offset, TopicPartitionList};
@@ -156,7 +156,14 @@ impl Stack {
 
     /// The offset that a group has committed for a partition.
     pub fn committed(&self, group: &str, topic: &str, partition: i32) -> Option<i64> {
-        self.offset_of(group, topic, partition).expect("Kafka answers")
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match self.offset_of(group, topic, partition) {
+                // The first group of a new Kafka waits for its coordinator.
+                Err(error) if is_passing(&error) && Instant::now() < until => {}
+                offset => return offset.expect("Kafka answers"),
+            }
+        }
     }
 
     fn offset_of(&self, group: &str, topic: &str, partition: i32) -> KafkaResult<Option<i64>> {
@@ -244,6 +251,12 @@ impl Database {
     pub async fn number(&self, sql: &str) -> i64 {
         sqlx::query_scalar(sql).fetch_one(&mut self.connect().await).await.expect("the query runs")
     }
+}
+
+fn is_passing(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
+    let passing = [Code::NotCoordinator, Code::CoordinatorNotAvailable, Code::CoordinatorLoadInProgress];
+    error.rdkafka_error_code().is_some_and(|code| passing.contains(&code))
 }
 
 /// Sends records with a key and a payload each, in order, and waits for all
