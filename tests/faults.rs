@@ -30,12 +30,12 @@ const POISON: usize = 12;
 
 /// Where the service can be made to end itself; see `framework/src/fault.rs`.
 const POINTS: [(&str, u64); 6] = [
-    ("after_claim", 200),
-    ("before_commit", 200),
-    ("after_commit", 200),
-    ("before_offset_commit", 20),
+    ("after_claim", 25),
+    ("before_commit", 25),
+    ("after_commit", 25),
+    ("before_offset_commit", 5),
     ("in_drain", 1),
-    ("before_acknowledgement", 3),
+    ("before_acknowledgement", 2),
 ];
 
 /// What is drawn for a whole run.
@@ -120,6 +120,8 @@ struct Run<'s> {
     group: String,
     members: Vec<Member>,
     started: usize,
+    /// The points at which a member has ended itself.
+    reached: Vec<&'static str>,
     folder: PathBuf,
 }
 
@@ -167,7 +169,18 @@ impl<'s> Run<'s> {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(&group);
         std::fs::create_dir_all(&folder).unwrap();
         let database = servers.stack.database().await;
-        Self { servers, plan, seed, database, topic, group, members: Vec::new(), started: 0, folder }
+        Self {
+            servers,
+            plan,
+            seed,
+            database,
+            topic,
+            group,
+            members: Vec::new(),
+            started: 0,
+            reached: Vec::new(),
+            folder,
+        }
     }
 
     fn command(&self, words: &[&str]) -> Command {
@@ -215,7 +228,7 @@ impl<'s> Run<'s> {
             command.env("ONCEWARD_KAFKA__HEARTBEAT_INTERVAL_MS", "1500");
         }
         if let Some((point, times)) = fault {
-            command.env("ONCEWARD_FAULT", format!("{point}:{times}"));
+            command.env("FAULT_POINT", format!("{point}:{times}"));
         }
         let member = self.spawn(command, &format!("member-{}", self.started));
         self.started += 1;
@@ -237,9 +250,13 @@ impl<'s> Run<'s> {
                     doomed.signal("-TERM");
                 }
                 // What is not reached for long does not happen in this run.
-                let until = Instant::now() + Duration::from_secs(8);
+                let until = Instant::now() + Duration::from_secs(6);
                 while !doomed.has_ended() && Instant::now() < until {
                     tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                let log = std::fs::read_to_string(&doomed.log).unwrap();
+                if log.contains("as FAULT_POINT says") {
+                    self.reached.push(point);
                 }
             }
             Fault::Kill => {
@@ -372,7 +389,7 @@ impl fmt::Display for Run<'_> {
 }
 
 #[allow(clippy::print_stdout)] // The report.
-async fn run(servers: &Servers, seed: u64) {
+async fn run(servers: &Servers, seed: u64) -> Vec<&'static str> {
     let started = Instant::now();
     let mut random = Rng::with_seed(seed);
     let mut run = Run::new(servers, seed, &mut random).await;
@@ -389,11 +406,13 @@ async fn run(servers: &Servers, seed: u64) {
     }
     eventually("all is produced", || ready(producing.has_ended())).await;
     assert!(producing.child.wait().unwrap().success(), "{run}: the producer failed");
+    let reached = std::mem::take(&mut run.reached);
     run.verify().await;
     println!(
-        "FAULTS_SEED={seed}: lost 0, doubled 0, reordered 0, {POISON} dead letters, {:?}",
+        "FAULTS_SEED={seed}: lost 0, doubled 0, reordered 0, {POISON} dead letters; ended at {reached:?}; {:?}",
         started.elapsed()
     );
+    reached
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -402,7 +421,10 @@ async fn nothing_is_lost_doubled_or_reordered_whatever_breaks() {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
     let first = number("FAULTS_SEED").unwrap_or(1);
     let runs = number("FAULTS_RUNS").unwrap_or(if number("FAULTS_SEED").is_some() { 1 } else { 8 });
+    let mut reached = BTreeSet::new();
     for seed in first..first + runs {
-        run(&servers, seed).await;
+        reached.extend(run(&servers, seed).await);
     }
+    // Else it would be no matrix.
+    assert!(runs < 8 || reached.len() >= 3, "of all points only {reached:?} were reached");
 }

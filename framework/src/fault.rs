@@ -1,7 +1,7 @@
 //! Points at which the fault matrix ends the process; compiled in with a feature that no
 //! release has.
 //!
-//! `ONCEWARD_FAULT=after_claim:3` ends it, without any clean-up, when this point is reached
+//! `FAULT_POINT=after_claim:3` ends it, without any clean-up, when this point is reached
 //! for the third time.
 
 pub(crate) use points::{point, point_once_sent};
@@ -39,7 +39,7 @@ mod points {
     fn is_now(name: &str) -> bool {
         static PLAN: OnceLock<Option<(String, AtomicU64)>> = OnceLock::new();
         let plan = PLAN.get_or_init(|| {
-            let text = std::env::var("ONCEWARD_FAULT").ok()?;
+            let text = std::env::var("FAULT_POINT").ok()?;
             let (point, times) = text.split_once(':')?;
             Some((point.to_owned(), AtomicU64::new(times.parse().ok()?)))
         });
@@ -47,7 +47,7 @@ mod points {
     }
 
     fn end(name: &str) {
-        tracing::warn!(name, "ending the process, as ONCEWARD_FAULT says");
+        tracing::warn!(name, "ending the process, as FAULT_POINT says");
         std::process::abort();
     }
 }

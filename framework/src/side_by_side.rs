@@ -60,7 +60,8 @@ struct Left {
 }
 
 /// Several transactions at once hide each other's commits; more would only make each
-/// smaller.
+/// smaller. Without order by key they go one after the other: two of them would write the
+/// rows of one key, and end in a deadlock.
 const SHARED_RUNS: usize = 4;
 /// What waits for longer than this for its retry lets go of librdkafka's memory.
 const LONG: Duration = Duration::from_millis(50);
@@ -77,7 +78,11 @@ pub(crate) async fn work(hands: Hands<'_>, first: Fetched) {
     let mut desk = Desk::new(hands);
     let mut runs = FuturesUnordered::new();
     let (inbox, drain) = (&hands.partition.inbox, &hands.partition.drain);
-    let most_runs = if desk.sharing == Sharing::Always { SHARED_RUNS } else { usize::MAX };
+    let most_runs = match (desk.sharing, hands.router.order) {
+        (Sharing::Always, Order::Key) => SHARED_RUNS,
+        (Sharing::Always, _) => 1,
+        (Sharing::Never | Sharing::WhileQuick, _) => usize::MAX,
+    };
     let early = desk.early.clone();
     let turns = &hands.router.turns;
     let _worker = turns.join();
