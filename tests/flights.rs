@@ -44,6 +44,8 @@ impl Service {
             .env("FLIGHTS_GROUP", &self.group)
             .env("ONCEWARD_KAFKA__SESSION_TIMEOUT_MS", "6000")
             .env("ONCEWARD_KAFKA__HEARTBEAT_INTERVAL_MS", "1500")
+            // Who dies here is killed from outside: twice, while one record is tried alone, is chance.
+            .env("ONCEWARD_HANDLERS__ON_FLIGHT__MAX_STARTS", "1000")
             .stdin(Stdio::null());
         command
     }
