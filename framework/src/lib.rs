@@ -37,27 +37,29 @@
 #![cfg_attr(not(feature = "postgres"), allow(dead_code, reason = "what only PostgreSQL needs"))]
 
 mod app;
+mod checks;
+mod binding;
 mod config;
 mod record;
 mod run;
 
-mod commit;
+mod queue;
+mod poll;
+mod inbox;
+mod partition;
+mod side_by_side;
+mod lanes;
+mod order;
+mod router;
+mod route;
+pub mod middleware;
+mod tx;
 pub mod extract;
 mod handler;
-mod inbox;
-mod lanes;
-mod memo;
-pub mod middleware;
-mod offsets;
-mod order;
 mod outcome;
-mod partition;
-mod poll;
-mod queue;
-mod route;
-mod router;
-mod side_by_side;
-mod tx;
+mod offsets;
+mod memo;
+mod commit;
 
 mod publish;
 
@@ -66,8 +68,6 @@ mod shutdown;
 mod tail;
 
 mod backoff;
-mod binding;
-mod checks;
 mod cloud_event;
 mod contact;
 mod dead_letter;
