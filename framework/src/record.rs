@@ -335,4 +335,24 @@ mod tests {
         assert_eq!(headers.get("null"), None);
         assert_eq!(headers.iter().filter(|header| header.name().is_none()).count(), 1);
     }
+
+    #[test]
+    fn headers_of_a_copy_keep_order_duplicates_null_and_what_is_no_utf_8() {
+        use rdkafka::message::Headers as _;
+        let message = Message::Owned(Box::new(OwnedMessage {
+            headers: vec![
+                (b"\xff".to_vec(), Some(b"bytes".to_vec())),
+                (b"a".to_vec(), Some(b"1".to_vec())),
+                (b"Drop".to_vec(), Some(b"x".to_vec())),
+                (b"a".to_vec(), Some(vec![])),
+                (b"a".to_vec(), None),
+            ],
+            ..Default::default()
+        }));
+        let source = Source::new(TopicPartition::new("t", 0), "g".into());
+        let copy = Record::new(&message.copy(), &source, 1).headers().to_owned_without(&["drop".to_owned()]);
+        assert_eq!(copy.count(), 4);
+        let values: Vec<_> = (1..4).map(|index| (copy.get(index).key, copy.get(index).value)).collect();
+        assert_eq!(values, [("a", Some(&b"1"[..])), ("a", Some(&b""[..])), ("a", None)]);
+    }
 }
