@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use support::{
-    Breakable, Database, OwnPostgres, PATIENCE, Proxy, Stack, eventually, read_all, stack_or_leave_out,
+    Breakable, Database, OwnPostgres, PATIENCE, Proxy, Stack, eventually, read_all, stack_or_leave_out, text,
     unique,
 };
 
@@ -96,17 +96,10 @@ struct Servers {
 impl Servers {
     async fn start(stack: Stack) -> Self {
         let (kafka, postgres) = (Breakable::start(stack), OwnPostgres::start_new());
-        let port: u16 = kafka.stack.brokers.rsplit(':').next().unwrap().parse().unwrap();
-        let to_kafka = Proxy::at(port + 4, &format!("127.0.0.1:{}", port + 3)).await;
+        let to_kafka = kafka.proxy().await;
         let to_postgres = Proxy::before(&postgres.url()).await;
         let stack = Stack { database_url: postgres.url(), ..kafka.stack.clone() };
         Self { kafka, postgres, to_kafka, to_postgres, stack }
-    }
-
-    /// Kafka as the service reaches it.
-    fn brokers(&self) -> String {
-        let (host, port) = self.stack.brokers.rsplit_once(':').unwrap();
-        format!("{host}:{}", port.parse::<u16>().unwrap() + 4)
     }
 }
 
@@ -214,7 +207,7 @@ impl<'s> Run<'s> {
     fn join(&mut self, fault: Option<(&str, u64)>) {
         let mut command = self.command(if self.plan.batch { &["serve", "--batch"] } else { &["serve"] });
         command
-            .env("KAFKA_BROKERS", self.servers.brokers())
+            .env("KAFKA_BROKERS", self.servers.to_kafka.address())
             .env("DATABASE_URL", self.servers.to_postgres.url(&self.database.url))
             .env("ONCEWARD_GROUP_PROTOCOL", self.plan.protocol)
             .env("ONCEWARD_MAX_CONNECTIONS", self.plan.dedupe_connections.to_string())
@@ -363,22 +356,42 @@ impl<'s> Run<'s> {
             words.push("--unordered");
         }
         let output = self.command(&words).output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success() && text.ends_with("keys differ: 0\n"), "{self}: {text}");
+        let report = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && report.ends_with("keys differ: 0\n"), "{self}: {report}");
 
         let mut letters = Vec::new();
         for partition in 0..PARTITIONS {
             let records = read_all(&self.servers.stack, &self.letters(), partition).await;
-            let payload = |record: &rdkafka::message::OwnedMessage| {
-                String::from_utf8_lossy(record.payload().unwrap()).into_owned()
-            };
-            letters.extend(records.iter().map(payload));
+            letters.extend(records.iter().map(|letter| {
+                let origin = ["partition", "offset"]
+                    .map(|name| text(letter, &format!("onceward.dlq.{name}")).to_owned());
+                (String::from_utf8_lossy(letter.payload().unwrap()).into_owned(), origin)
+            }));
         }
+        letters.sort();
         let poison: BTreeSet<String> = (0..POISON).map(|number| format!("{{\"poison\": {number}")).collect();
-        let distinct: BTreeSet<String> = letters.iter().cloned().collect();
+        let distinct: BTreeSet<String> = letters.iter().map(|(payload, _)| payload.clone()).collect();
         assert_eq!(distinct, poison, "{self}: dead letters");
-        assert_eq!(letters.len(), POISON, "{self}: a dead letter twice");
+        assert_eq!(letters.len(), POISON, "{self}: a dead letter twice: {letters:#?}");
         std::fs::remove_dir_all(&self.folder).unwrap();
+    }
+}
+
+/// A failure far away has to be understood from what it prints.
+#[allow(clippy::print_stdout)] // The report.
+impl Drop for Run<'_> {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        for member in 0..self.started {
+            let log =
+                std::fs::read_to_string(self.folder.join(format!("member-{member}"))).unwrap_or_default();
+            let told =
+                |line: &&str| ["WARN", "ERROR", "ssigned", "revoked"].iter().any(|word| line.contains(word));
+            println!("--- member {member}, what it warned of ---");
+            log.lines().filter(told).take(60).for_each(|line| println!("{line}"));
+        }
     }
 }
 

@@ -12,7 +12,6 @@ use crate::health::Health;
 use crate::hooks::{Hooks, Steps};
 use crate::partition::Limits;
 use crate::poll::Poller;
-use crate::producer::Producer;
 use crate::publish::Publishing;
 use crate::route::{AnyRoute, IntoRoute};
 use crate::router::{EventType, Unmatched};
@@ -328,20 +327,19 @@ impl App {
         check_policy("event_type", self.event_types.keys(), &self.routes)?;
         let dedupe = connect(&config).await?;
         let spans = Spans::new(config.trace);
-        let producer = Arc::new(Producer::new(config.clone(), spans.clone())?);
         let groups = group(self.routes);
         for routes in groups.values() {
             check_topics(&config, routes, &self.unmatched).await?;
         }
         self.health.set_stuck_after(config.stuck_after);
         let (sender, stop) = mpsc::unbounded_channel();
-        let publishing = Arc::new(Publishing::new(producer.clone(), &config));
+        let publishing = Arc::new(Publishing::new(&config, &spans)?);
         self.context.set_publishing(publishing.clone());
         let common = Common {
             dedupe: dedupe.clone(),
             context: Arc::new(self.context),
             trials: Arc::default(),
-            letters: DeadLetters::new(producer, config.dead_letter.clone()),
+            letters: DeadLetters::new(&config, &spans)?,
             publishing,
             spans,
         };

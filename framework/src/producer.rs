@@ -1,4 +1,4 @@
-//! The one producer of the application: for dead letters and for what handlers
+//! Sends records: the dead letters of the application, and what its handlers
 //! publish.
 
 use crate::config::Resolved;
@@ -13,8 +13,6 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// How long a record waits for its acknowledgement. It is sent again then.
-const ACKNOWLEDGED_WITHIN: &str = "10000";
 /// How long a record waits for room in the producer's queue.
 const ROOM_WITHIN: Duration = Duration::from_secs(5);
 
@@ -25,6 +23,8 @@ const ROOM_WITHIN: Duration = Duration::from_secs(5);
 pub(crate) struct Producer {
     config: Resolved,
     spans: Spans,
+    /// How long a record waits for its acknowledgement.
+    within: Duration,
     client: Mutex<Option<FutureProducer>>,
 }
 
@@ -58,13 +58,13 @@ impl ProduceError {
 
 impl Producer {
     /// Checks the settings; nothing is connected yet.
-    pub(crate) fn new(config: Resolved, spans: Spans) -> Result<Self, Error> {
-        client(&config).create_native_config().map_err(|source| Error::Kafka {
+    pub(crate) fn new(config: Resolved, spans: Spans, within: Duration) -> Result<Self, Error> {
+        client(&config, within).create_native_config().map_err(|source| Error::Kafka {
             action: "create the producer (setting `kafka`)".into(),
             brokers: config.brokers.clone(),
             source,
         })?;
-        Ok(Self { config, spans, client: Mutex::default() })
+        Ok(Self { config, spans, within, client: Mutex::default() })
     }
 
     pub(crate) fn config(&self) -> &Resolved {
@@ -100,7 +100,7 @@ impl Producer {
         let mut made = self.lock();
         match &*made {
             Some(client) => Ok(client.clone()),
-            None => Ok(made.insert(client(&self.config).create()?).clone()),
+            None => Ok(made.insert(client(&self.config, self.within).create()?).clone()),
         }
     }
 
@@ -109,7 +109,7 @@ impl Producer {
     }
 }
 
-fn client(config: &Resolved) -> ClientConfig {
+fn client(config: &Resolved, within: Duration) -> ClientConfig {
     let mut client = config.client();
     if client.get("partitioner").is_none() {
         // What Java producers use: a key finds its partition from any client.
@@ -122,7 +122,7 @@ fn client(config: &Resolved) -> ClientConfig {
     client
         .set("enable.idempotence", "true")
         .set("acks", "all")
-        .set("message.timeout.ms", ACKNOWLEDGED_WITHIN)
+        .set("message.timeout.ms", within.as_millis().to_string())
         // The topic's own limit counts, not the client's.
         .set("message.max.bytes", "1000000000")
         .set("topic.metadata.propagation.max.ms", "2000");

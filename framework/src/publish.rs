@@ -2,19 +2,23 @@
 
 use crate::Record;
 use crate::config::Resolved;
-use crate::error::{ErrorKind, HandlerError, HandlerResult};
+use crate::error::{Error, ErrorKind, HandlerError, HandlerResult};
 use crate::extract::{Context, FromRecord, Rejection};
 use crate::failure::Reason;
 use crate::identity::{IDENTITY_HEADER, Identity, IdentitySource};
 use crate::producer::{ProduceError, Producer};
+use crate::trace::Spans;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::FutureRecord;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 /// How many handlers a chain of records has gone through.
 pub const HOPS_HEADER: &str = "onceward.hops";
+/// How long a record waits for its acknowledgement; the handler is called again then.
+const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(10);
 const CORRELATION: &str = "ce_correlationid";
 const CAUSATION: &str = "ce_causationid";
 
@@ -176,7 +180,7 @@ impl fmt::Debug for Publisher<'_> {
 
 /// What all publishing of the application has in common.
 pub(crate) struct Publishing {
-    producer: Arc<Producer>,
+    producer: Producer,
     max_hops: u32,
 }
 
@@ -185,8 +189,9 @@ pub(crate) struct Publishing {
 type Place = (&'static str, u32);
 
 impl Publishing {
-    pub(crate) fn new(producer: Arc<Producer>, config: &Resolved) -> Self {
-        Self { producer, max_hops: config.max_hops }
+    pub(crate) fn new(config: &Resolved, spans: &Spans) -> Result<Self, Error> {
+        let producer = Producer::new(config.clone(), spans.clone(), ACKNOWLEDGED_WITHIN)?;
+        Ok(Self { producer, max_hops: config.max_hops })
     }
 
     /// Publishes what a call returned, in order.

@@ -6,8 +6,8 @@ use rdkafka::admin::AdminOptions;
 use rdkafka::message::{Header, Headers as _, OwnedHeaders};
 use rdkafka::producer::FutureRecord;
 use support::{
-    Breakable, Database, PATIENCE, Program, Running, eventually, header, produce_one, stack_or_leave_out,
-    text,
+    Breakable, Database, PATIENCE, Program, Proxy, Running, eventually, header, produce_one,
+    stack_or_leave_out, text,
 };
 use tokio::sync::{Notify, Semaphore};
 
@@ -318,6 +318,19 @@ async fn a_permission_that_is_missing_is_said_at_the_start_and_holds_the_record_
     goes_on(&world, &calls, running).await;
 }
 
+/// Tells of a failure, and holds it back until there is a permit.
+struct Hold(Arc<Notify>, Arc<Semaphore>);
+impl RecordMiddleware for Hold {
+    async fn call<'a, N: Next>(&'a self, delivery: Delivery<'a>, next: &'a N) -> HandlerResult<Outcome> {
+        let outcome = next.run(delivery).await;
+        if outcome.is_err() {
+            self.0.notify_one();
+            self.1.acquire().await?.forget();
+        }
+        outcome
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_goes_away_during_the_publish_loses_nothing() {
     let kafka = Breakable::start(stack_or_leave_out!());
@@ -325,27 +338,72 @@ async fn a_broker_that_goes_away_during_the_publish_loses_nothing() {
     world.stack.topic_named(&world.letters, 1, &[]).await;
     let calls = Calls::default();
     let (reached, go_on) = (Arc::new(Notify::new()), Arc::new(Semaphore::new(0)));
-    /// Holds the failure back until the broker is away.
-    struct Hold(Arc<Notify>, Arc<Semaphore>);
-    impl RecordMiddleware for Hold {
-        async fn call<'a, N: Next>(&'a self, delivery: Delivery<'a>, next: &'a N) -> HandlerResult<Outcome> {
-            let outcome = next.run(delivery).await;
-            if outcome.is_err() {
-                self.0.notify_one();
-                let _permit = self.1.acquire().await?;
-            }
-            outcome
-        }
-    }
     let route = world.route(only_digits {}).middleware(Hold(reached.clone(), go_on.clone()));
     let running = Running::start(world.app(route, &calls));
     reached.notified().await;
     kafka.ctl(&["stop", "kafka", "--kill"]);
-    go_on.add_permits(1);
+    go_on.add_permits(100);
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(calls.of(1), 0, "nothing passes the record");
     kafka.ctl(&["start", "kafka"]);
     goes_on(&world, &calls, running).await;
+}
+
+/// Longer than a copy waits for its acknowledgement.
+const SILENCE: Duration = Duration::from_secs(12);
+
+/// A member behind a network that can be broken, about to write its second letter: with the
+/// first it has looked what is there.
+async fn about_to_write_a_letter(
+    kafka: &Breakable,
+    proxy: &Proxy,
+    session: &str,
+) -> (World, Running, Arc<Semaphore>) {
+    let world = World::new(kafka.stack.clone(), 1, 0).await;
+    world.stack.topic_named(&world.letters, 1, &[]).await;
+    let (failed, go_on) = (Arc::new(Notify::new()), Arc::new(Semaphore::new(1)));
+    let route = world.route(only_digits {}).middleware(Hold(failed.clone(), go_on.clone()));
+    let app = world.app(route, &Calls::default()).brokers(proxy.address());
+    let app = app.kafka("session.timeout.ms", session).kafka("reconnect.backoff.max.ms", "200");
+    let running = Running::start(app);
+    for payload in ["x", "y"] {
+        produce_one(&world.stack.producer(), &world.topic, 0, Some(payload), &[]).await;
+        failed.notified().await;
+    }
+    assert_eq!(world.letters().await.len(), 1);
+    (world, running, go_on)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_whose_acknowledgement_is_late_is_not_written_again() {
+    let kafka = Breakable::start(stack_or_leave_out!());
+    let proxy = kafka.proxy().await;
+    let (world, running, go_on) = about_to_write_a_letter(&kafka, &proxy, "30000").await;
+    proxy.hold_answers(true);
+    go_on.add_permits(100);
+    eventually("the second letter is there", async || world.letters().await.len() == 2).await;
+    tokio::time::sleep(SILENCE).await;
+    proxy.hold_answers(false);
+    world.caught_up(1).await;
+    running.stop().await.unwrap();
+    assert_eq!(world.letters().await.len(), 2, "each once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_was_cut_off_writes_no_copy_once_another_has() {
+    let kafka = Breakable::start(stack_or_leave_out!());
+    let proxy = kafka.proxy().await;
+    let (world, cut_off, go_on) = about_to_write_a_letter(&kafka, &proxy, "6000").await;
+    proxy.close();
+    go_on.add_permits(1);
+    let other = Running::start(world.app(world.route(only_digits {}), &Calls::default()));
+    eventually("the other has taken over", async || world.letters().await.len() == 2).await;
+    proxy.open();
+    tokio::time::sleep(SILENCE).await;
+    for running in [cut_off, other] {
+        running.stop().await.unwrap();
+    }
+    assert_eq!(world.letters().await.len(), 2, "each once");
 }
 
 // --- what was dead-lettered stays so ---

@@ -1,6 +1,6 @@
 //! A Kafka of one test, that can be broken.
 
-use crate::{Stack, unique};
+use crate::{Proxy, Stack, unique};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
@@ -29,6 +29,14 @@ impl Breakable {
         kafka.ctl(&["start", "kafka"]);
         kafka.stack.brokers = kafka.variable("KAFKA_BROKERS");
         kafka
+    }
+
+    /// A network that can be broken, for clients that reach it at the proxy's address.
+    pub async fn proxy(&self) -> Proxy {
+        let (host, port) = self.stack.brokers.rsplit_once(':').expect("a host and a port");
+        let port: u16 = port.parse().expect("a number");
+        // The listener for it, and the port at which that is advertised.
+        Proxy::at(port + 4, &format!("{host}:{}", port + 3)).await
     }
 
     /// Runs `stack/ctl` on it.

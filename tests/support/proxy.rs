@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -35,6 +36,7 @@ struct Switches {
     delay: Mutex<Duration>,
     /// Cancelled while nothing gets through.
     closed: Mutex<CancellationToken>,
+    answers_are_held: watch::Sender<bool>,
 }
 
 impl Proxy {
@@ -51,6 +53,7 @@ impl Proxy {
             broken: AtomicUsize::default(),
             delay: Mutex::default(),
             closed: Mutex::default(),
+            answers_are_held: watch::Sender::default(),
         });
         let address = listener.local_addr().expect("it listens");
         let listening = tokio::spawn(listen(listener, switches.clone()));
@@ -61,6 +64,11 @@ impl Proxy {
     pub async fn at(port: u16, target: &str) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", port)).await.expect("the port is free");
         Self::on(listener, target)
+    }
+
+    /// `host:port`, for clients.
+    pub fn address(&self) -> String {
+        self.address.to_string()
     }
 
     /// The URL by which the server is reached through here.
@@ -81,6 +89,11 @@ impl Proxy {
     /// Lets everything take longer.
     pub fn delay(&self, delay: Duration) {
         *lock(&self.switches.delay) = delay;
+    }
+
+    /// Lets requests through and, while held, no answers.
+    pub fn hold_answers(&self, held: bool) {
+        self.switches.answers_are_held.send_replace(held);
     }
 
     /// Breaks all connections and lets no new one through.
@@ -119,8 +132,11 @@ async fn forward(mut client: TcpStream, switches: &Switches) -> io::Result<()> {
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
     let (mut asked, mut answered) = ([0; 16 * 1024], [0; 16 * 1024]);
+    let mut held = switches.answers_are_held.subscribe();
     loop {
+        let is_held = *held.borrow_and_update();
         tokio::select! {
+            _ = held.changed() => {}
             read = client.read(&mut asked) => {
                 let request = &asked[..read?];
                 let broken = if is_commit(request) { lock(&switches.next_commit).take() } else { None };
@@ -136,7 +152,7 @@ async fn forward(mut client: TcpStream, switches: &Switches) -> io::Result<()> {
                     return Ok(());
                 }
             }
-            read = server.read(&mut answered) => pass(&answered[..read?], &mut client, switches).await?,
+            read = server.read(&mut answered), if !is_held => pass(&answered[..read?], &mut client, switches).await?,
         }
     }
 }

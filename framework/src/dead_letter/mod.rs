@@ -2,21 +2,28 @@
 //! dead-letter topic.
 
 mod headers;
+#[cfg(test)]
+mod tests;
 mod topic;
 mod written;
 
 pub(crate) use topic::{check_circle, check_topics};
 pub(crate) use written::Written;
 
-use crate::config::{DeadLetterConfig, DeadLetterPartition};
+use crate::config::{DeadLetterConfig, DeadLetterPartition, Resolved};
+use crate::error::Error;
 use crate::failure::{Reason, capped};
 use crate::identity::{Identity, IdentitySource};
 use crate::producer::{ProduceError, Producer};
+use crate::trace::Spans;
 use crate::trials::Trial;
 use crate::{Record, Run};
+use rdkafka::error::KafkaError;
 use rdkafka::producer::FutureRecord;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::RwLock;
 use written::Found;
 
 /// What a copy says of its original.
@@ -33,16 +40,26 @@ pub(crate) struct Letter<'l> {
     pub(crate) identity: Identity,
 }
 
+/// How long a copy waits for its acknowledgement before it is looked for and sent
+/// again. Less than a session: a member that is cut off has no copy in its queue any
+/// more when another one gets the record.
+const COPIED_WITHIN: Duration = Duration::from_secs(4);
+
 /// Publishes copies, for all routes of the application.
 #[derive(Clone)]
 pub(crate) struct DeadLetters {
     producer: Arc<Producer>,
     config: Arc<DeadLetterConfig>,
+    /// Read by each send until it is over, also where nobody waits for it any more.
+    under_way: Arc<RwLock<()>>,
 }
 
 impl DeadLetters {
-    pub(crate) fn new(producer: Arc<Producer>, config: DeadLetterConfig) -> Self {
-        Self { producer, config: Arc::new(config) }
+    pub(crate) fn new(config: &Resolved, spans: &Spans) -> Result<Self, Error> {
+        let within = (config.session_timeout()? / 2).min(COPIED_WITHIN);
+        let producer = Producer::new(config.clone(), spans.clone(), within)?;
+        let config = Arc::new(config.dead_letter.clone());
+        Ok(Self { producer: Arc::new(producer), config, under_way: Arc::default() })
     }
 
     /// For the records of one route, or of one topic that no route takes.
@@ -78,7 +95,8 @@ impl RouteLetters {
     pub(crate) async fn put(&self, letter: &Letter<'_>) -> Result<(), ProduceError> {
         let topic = self.topic_for(letter.record.topic(), letter.reason);
         let config = self.letters.producer.config();
-        let found = letter.record.source().written.find(config, &topic, letter).await;
+        let found =
+            letter.record.source().written.find(config, &topic, letter, &self.letters.under_way).await;
         match found.map_err(|error| ProduceError::new(&topic, error))? {
             Found::Copy => return Ok(()),
             Found::NoTopic if self.letters.config.create() => {
@@ -86,12 +104,17 @@ impl RouteLetters {
             }
             Found::NoTopic | Found::NoCopy => {}
         }
-        match self.send(&topic, letter, headers::Extent::All).await {
+        let sent = match self.send(&topic, letter, headers::Extent::All).await {
             Err(error) if error.is_too_large() => {
                 self.send(&topic, letter, headers::Extent::NeededForRepair).await
             }
             sent => sent,
+        };
+        if sent.is_err() {
+            // The broker may have it, and only its answer is missing.
+            letter.record.source().written.forget(&topic).await;
         }
+        sent
     }
 
     async fn send(
@@ -100,17 +123,25 @@ impl RouteLetters {
         letter: &Letter<'_>,
         extent: headers::Extent,
     ) -> Result<(), ProduceError> {
-        let config = &self.letters.config;
-        let mut copy = FutureRecord::<[u8], [u8]>::to(topic).headers(headers::of(letter, config, extent));
-        copy.key = letter.record.key();
-        copy.payload = letter.record.payload();
-        if config.partition() == DeadLetterPartition::Source {
-            copy.partition = Some(letter.record.partition());
-        }
-        let span = self.letters.producer.span(topic, letter.record);
-        let sent = self.letters.producer.send(copy).await;
-        span.end(&sent);
-        sent.map(|_| ())
+        let DeadLetters { producer, config, under_way } = &self.letters;
+        let headers = headers::of(letter, config, extent);
+        let (key, payload) =
+            (letter.record.key().map(<[u8]>::to_vec), letter.record.payload().map(<[u8]>::to_vec));
+        let partition =
+            (config.partition() == DeadLetterPartition::Source).then(|| letter.record.partition());
+        let span = producer.span(topic, letter.record);
+        let is_under_way = under_way.clone().read_owned().await;
+        // It goes on where this is dropped: the producer sends it all the same.
+        let (producer, to) = (producer.clone(), topic.to_owned());
+        let sending = tokio::spawn(async move {
+            let mut copy = FutureRecord::<[u8], [u8]>::to(&to).headers(headers);
+            (copy.key, copy.payload, copy.partition) = (key.as_deref(), payload.as_deref(), partition);
+            let sent = producer.send(copy).await;
+            span.end(&sent);
+            drop(is_under_way);
+            sent.map(|_| ())
+        });
+        sending.await.unwrap_or_else(|_| Err(ProduceError::new(topic, KafkaError::Canceled)))
     }
 }
 

@@ -5,7 +5,8 @@
 //! its record's offset leaves both: the next owner gets the record again, gives it
 //! up again, and would write a second copy. So before its first letter to a topic,
 //! an owner reads the newest ones there: those of records that are not committed are
-//! among them.
+//! among them. It reads them again after a copy that was not acknowledged, since the
+//! broker may have it.
 
 use super::Letter;
 use super::headers::{GROUP, HANDLER, OFFSET, PARTITION, TIMESTAMP, TOPIC};
@@ -19,15 +20,15 @@ use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::topic_partition_list::Offset;
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, RwLock};
 
 /// How many of the newest letters of each partition are read.
 const NEWEST: i64 = 10_000;
 /// How long reading them may take.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// The dead letters of one assigned partition that owners before have written, a set
-/// for each topic that was looked into.
+/// The dead letters of one assigned partition that are there already, a set for each
+/// topic that was looked into.
 #[derive(Debug, Default)]
 pub(crate) struct Written(Mutex<HashMap<String, HashSet<Original>>>);
 
@@ -45,15 +46,19 @@ pub(super) enum Found {
 }
 
 impl Written {
-    /// Looks for a copy of this record, in what was there when the first was looked for.
+    /// Looks for a copy of this record, in what was there when the first was looked for
+    /// and nothing was `under_way` any more.
     pub(super) async fn find(
         &self,
         config: &Resolved,
         topic: &str,
         letter: &Letter<'_>,
+        under_way: &RwLock<()>,
     ) -> Result<Found, KafkaError> {
         let mut looked_into = self.0.lock().await;
         if !looked_into.contains_key(topic) {
+            // A partition that comes back soon may have left a copy in our own queue.
+            drop(under_way.write().await);
             match look_into(config, topic, letter.record.source()).await {
                 Ok(found) => looked_into.insert(topic.to_owned(), found),
                 Err(error) if is_unknown(&error) => return Ok(Found::NoTopic),
@@ -62,6 +67,11 @@ impl Written {
         }
         let original = (letter.handler.to_owned(), letter.record.offset(), letter.record.timestamp());
         Ok(if looked_into[topic].contains(&original) { Found::Copy } else { Found::NoCopy })
+    }
+
+    /// Has the next look read the topic again.
+    pub(super) async fn forget(&self, topic: &str) {
+        self.0.lock().await.remove(topic);
     }
 }
 
