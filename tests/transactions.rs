@@ -45,6 +45,7 @@ struct World {
 struct Sent<'a> {
     number: i64,
     partition: i32,
+    key: Option<&'a str>,
     timestamp: Option<i64>,
     headers: Vec<(&'a str, &'a str)>,
 }
@@ -73,7 +74,7 @@ impl World {
                 .partition(sent.partition)
                 .headers(headers)
                 .payload(&payload);
-            record.timestamp = sent.timestamp;
+            (record.key, record.timestamp) = (sent.key, sent.timestamp);
             deliveries.push(self.producer.send_result(record).map_err(|(error, _)| error).unwrap());
         }
         for delivery in deliveries {

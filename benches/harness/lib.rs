@@ -115,7 +115,7 @@ pub fn compare(case: &str, rounds: usize, mut contenders: Vec<Contender<'_>>) ->
 }
 
 /// Median, least, most.
-fn spread(mut values: Vec<f64>) -> (f64, f64, f64) {
+pub fn spread(mut values: Vec<f64>) -> (f64, f64, f64) {
     values.sort_by(f64::total_cmp);
     (values[values.len() / 2], values[0], values[values.len() - 1])
 }

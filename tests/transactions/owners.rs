@@ -1,7 +1,7 @@
 //! The fence: who owns a partition, by PostgreSQL's own account.
 
 use super::*;
-use onceward::Error;
+use onceward::{Error, Order};
 use support::stack_or_leave_out;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -36,16 +36,20 @@ async fn a_new_owner_waits_for_the_open_transaction_of_the_old_one() {
     world.effects_once_in_order(0..10).await;
 }
 
+const ORDERS: [Order; 2] = [Order::Partition, Order::Key];
+const KEYS: [&str; 3] = ["a", "b", "c"];
+
 /// Two instances of one name: Kafka gives all to the second, while the first has a
 /// transaction open.
-async fn taken_over(world: &World) -> (Script, Running, Script, Running) {
+async fn taken_over(world: &World, order: Order) -> (Script, Running, Script, Running) {
     let start = |script: &Script| {
         let mut config = config();
         config.instance_id = Some("one".to_owned());
-        let app = world.app().config(config).state(script.clone()).handler(world.route(one {}));
-        Running::start(app)
+        let route = world.route(one {}).order(order);
+        Running::start(world.app().config(config).state(script.clone()).handler(route))
     };
-    world.send_numbers(0..10).await;
+    let keys = KEYS.into_iter().cycle().map(Some);
+    world.send((0..10).zip(keys).map(|(number, key)| Sent { number, key, ..Sent::default() })).await;
     let (old, new) = (Script::new(Misdeed::Waits, [5]), Script::good());
     let first = start(&old);
     old.called(5).await;
@@ -60,6 +64,17 @@ async fn taken_over(world: &World) -> (Script, Running, Script, Running) {
     (old, first, new, second)
 }
 
+/// Each number once, and those of a key, or all of them, in order.
+async fn effects_in_order(world: &World, order: Order) {
+    world.effects_once(0..10).await;
+    let effects = world.effects().await;
+    let keys = if order == Order::Partition { 1 } else { KEYS.len() as i64 };
+    for key in 0..keys {
+        let of_key: Vec<_> = effects.iter().filter(|number| *number % keys == key).collect();
+        assert!(of_key.is_sorted(), "{order:?}: {effects:?}");
+    }
+}
+
 fn was_fenced(ended: Result<(), Error>) {
     let error = ended.unwrap_err();
     assert!(error.to_string().contains("another member has the same `instance_id`"), "{error:?}");
@@ -67,25 +82,30 @@ fn was_fenced(ended: Result<(), Error>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_old_owner_still_commits_the_new_one_does_not_repeat() {
-    let world = World::new(stack_or_leave_out!(), 1).await;
-    let (old, first, new, second) = taken_over(&world).await;
-    old.go_on();
-    world.caught_up().await;
-    was_fenced(first.ended().await);
-    second.stop().await.unwrap();
-    world.effects_once_in_order(0..10).await;
-    assert!((0..=5).all(|number| new.calls_of(number) == 0), "{:?}", new.calls());
+    for order in ORDERS {
+        let world = World::new(stack_or_leave_out!(), 1).await;
+        let (old, first, new, second) = taken_over(&world, order).await;
+        old.go_on();
+        world.caught_up().await;
+        was_fenced(first.ended().await);
+        second.stop().await.unwrap();
+        effects_in_order(&world, order).await;
+        let before = world.effects().await.into_iter().take_while(|number| *number != 5);
+        assert!(before.chain([5]).all(|number| new.calls_of(number) == 0), "{order:?}: {:?}", new.calls());
+    }
 }
 
 /// `idle_in_transaction_session_timeout` is the session timeout of the consumer.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frozen_owner_holds_the_new_one_up_for_a_session_timeout_and_commits_nothing() {
-    let world = World::new(stack_or_leave_out!(), 1).await;
-    let (old, first, new, second) = taken_over(&world).await;
-    new.called(0).await;
-    world.caught_up().await;
-    old.go_on();
-    was_fenced(first.ended().await);
-    second.stop().await.unwrap();
-    world.effects_once_in_order(0..10).await;
+    for order in ORDERS {
+        let world = World::new(stack_or_leave_out!(), 1).await;
+        let (old, first, new, second) = taken_over(&world, order).await;
+        new.called(5).await;
+        world.caught_up().await;
+        old.go_on();
+        was_fenced(first.ended().await);
+        second.stop().await.unwrap();
+        effects_in_order(&world, order).await;
+    }
 }
