@@ -224,14 +224,19 @@ mod tests {
     }
 
     fn names(len: i64, scripted: &Scripted) -> Vec<&'static str> {
-        let messages: Vec<_> = (0..len)
+        names_from(0, len, scripted, &Arc::default())
+    }
+
+    /// What becomes of the records of these offsets, on a clock that does not wait.
+    fn names_from(start: i64, end: i64, attempts: &impl Attempts, drain: &Arc<Drain>) -> Vec<&'static str> {
+        let messages: Vec<_> = (start..end)
             .map(|offset| Message::Owned(Box::new(OwnedMessage { offset, ..Default::default() })))
             .collect();
         let source = Source::new(TopicPartition::new("t", 0), "g".into());
-        let clock = RunClock::start(Duration::from_secs(60), Arc::new(Drain::default()));
+        let clock = RunClock::start(Duration::from_secs(60), drain.clone());
         let records: Vec<_> = messages.iter().map(|message| Record::new(message, &source, 1)).collect();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let outcomes = runtime.block_on(drive(Run::new(&records, &source, &clock), scripted));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+        let outcomes = runtime.unwrap().block_on(drive(Run::new(&records, &source, &clock), attempts));
         outcomes.iter().map(Outcome::name).collect()
     }
 
@@ -258,5 +263,83 @@ mod tests {
         let scripted = Scripted::new(&[300], false);
         names(512, &scripted);
         assert!(*scripted.attempts.lock().unwrap() <= 20, "{:?}", scripted.attempts);
+    }
+
+    /// Meets deadlocks, outages, the end of its time and of its ownership at any attempt.
+    struct Unlucky<const CAN_KEEP_APART: bool> {
+        bad: Vec<i64>,
+        random: Mutex<fastrand::Rng>,
+        drain: Arc<Drain>,
+        done: Mutex<Vec<i64>>,
+    }
+
+    impl<const CAN_KEEP_APART: bool> Attempts for Unlucky<CAN_KEEP_APART> {
+        const CAN_KEEP_APART: bool = CAN_KEEP_APART;
+
+        async fn attempt<'a>(&'a self, part: Run<'a>, apart: bool) -> Attempt {
+            assert!(!part.is_empty() && (CAN_KEEP_APART || !apart));
+            let mut random = self.random.lock().unwrap();
+            match random.u8(..12) {
+                0 => return Attempt::Blameless(StoreError::Conflict),
+                1 => return Attempt::Blameless(StoreError::InProgress),
+                2 if random.bool() => self.drain.begin(),
+                _ => {}
+            }
+            let bad = part.iter().position(|record| self.bad.contains(&record.offset()));
+            let fails = || HandlerError::new("bad");
+            let until = match bad {
+                Some(place) if apart => place,
+                Some(place) if random.bool() => return Attempt::Culprit(place, fails()),
+                Some(_) => return Attempt::Failed(fails()),
+                None => part.len(),
+            };
+            // Time may be up after the first.
+            let time = if random.u8(..6) == 0 { random.usize(1..=part.len()) } else { part.len() };
+            let until = until.min(time);
+            self.done.lock().unwrap().extend(part.iter().take(until).map(|record| record.offset()));
+            let mut outcomes: Vec<_> = part.iter().take(until).map(|_| Outcome::Completed).collect();
+            if bad == Some(until) {
+                outcomes.push(Outcome::Failed(fails()));
+            }
+            Attempt::Done(outcomes)
+        }
+    }
+
+    /// Runs of any length, one after the other, until all is done or a bad record is met.
+    fn nobody_else_is_blamed<const CAN_KEEP_APART: bool>(seed: u64) {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let len = random.i64(1..60);
+        let bad: Vec<i64> = (0..random.usize(..4)).map(|_| random.i64(0..len)).collect();
+        let first = bad.iter().min().copied().unwrap_or(len);
+        let mut unlucky = Unlucky::<CAN_KEEP_APART> {
+            bad,
+            random: Mutex::new(random.fork()),
+            drain: Arc::default(),
+            done: Mutex::default(),
+        };
+        let mut start = 0;
+        loop {
+            let end = random.i64(start + 1..=len);
+            let names = names_from(start, end, &unlucky, &unlucky.drain);
+            let done = names.iter().take_while(|name| **name == "completed").count();
+            start += done as i64;
+            assert_eq!(*unlucky.done.lock().unwrap(), (0..start).collect::<Vec<_>>(), "seed {seed}");
+            let failed = names.get(done) == Some(&"failed");
+            assert!(!failed || start == first, "seed {seed}: {start} of {names:?} is blamed");
+            assert!(names[done + usize::from(failed)..].iter().all(|name| *name == "not_reached"));
+            if failed || start == len {
+                break assert_eq!(start, first, "seed {seed}");
+            }
+            // The next owner.
+            unlucky.drain = Arc::default();
+        }
+    }
+
+    #[test]
+    fn whatever_comes_between_all_before_the_culprit_is_done_once_and_it_alone_is_blamed() {
+        for seed in 0..1000 {
+            nobody_else_is_blamed::<true>(seed);
+            nobody_else_is_blamed::<false>(seed);
+        }
     }
 }
