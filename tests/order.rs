@@ -168,6 +168,26 @@ async fn a_key_is_in_order_and_keys_go_side_by_side_up_to_the_concurrency() {
     assert_eq!(desk.most_at_once(), 8, "over both partitions");
 }
 
+/// A partition with a backlog that wants all of the concurrency, and one with little to do.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_gets_its_share_of_the_concurrency_beside_one_that_wants_all_of_it() {
+    let case = Case::new(stack_or_leave_out!(), 2).await;
+    fill(&case.stack, &case.topic, 0, 20_000).await;
+    let desk = Desk::pausing(Duration::from_millis(5));
+    let running = Running::start(case.app(&desk, |_| {}));
+    eventually("the backlog is worked on", async || desk.count() > 100).await;
+    let producer = case.stack.producer();
+    for _ in 0..10 {
+        let record = rdkafka::producer::FutureRecord::<str, str>::to(&case.topic);
+        drop(producer.send_result(record.partition(1).key("little").payload("1")).unwrap());
+    }
+    let little = || desk.by_key().get("little").map_or(0, Vec::len);
+    eventually("the little is done", async || little() == 10).await;
+    assert!(desk.count() < 20_000, "only once all else was done");
+    running.stop().await.unwrap();
+    desk.assert_in_order();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stuck_key_holds_only_itself_and_what_is_done_ahead_is_remembered() {
     let case = Case::new(stack_or_leave_out!(), 1).await;
