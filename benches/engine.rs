@@ -116,6 +116,7 @@ fn config(stack: &Stack, tuned: bool) -> ClientConfig {
     if tuned {
         config
             .set("fetch.queue.backoff.ms", "10")
+            .set("fetch.wait.max.ms", "100")
             .set("queued.min.messages", "20000")
             .set("queued.max.messages.kbytes", "16384")
             .set("fetch.max.bytes", "52428800");
