@@ -98,16 +98,21 @@ pub(crate) async fn work(hands: Hands<'_>, first: Fetched) {
         desk.sweep(now);
         desk.fill(inbox);
         let mut started = false;
-        while desk.lanes.has_ready()
+        while !drain.has_begun()
+            && desk.lanes.has_ready()
             && runs.len() < most_runs
             && acquiring.is_none()
             && let Ok(permit) = turns.permits.try_acquire()
         {
             runs.push(hands.run(desk.take(), early.clone(), permit));
             started = true;
+            // A quick one ends at once, while its records are still in the processor's cache.
+            while let Some(ended) = next(&mut runs, &early, true).await {
+                desk.settle(ended);
+            }
+            tokio::task::coop::consume_budget().await;
         }
         if started {
-            tokio::task::coop::consume_budget().await;
             continue;
         }
         if acquiring.is_none() && desk.lanes.has_ready() && runs.len() < most_runs.min(turns.share()) {
