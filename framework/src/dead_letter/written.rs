@@ -14,7 +14,8 @@ use crate::config::Resolved;
 use crate::run::Source;
 use crate::topics::{self, REQUEST};
 use rdkafka::TopicPartitionList;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::client::ClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::topic_partition_list::Offset;
@@ -100,6 +101,16 @@ fn is_unknown(error: &KafkaError) -> bool {
     matches!(error.rdkafka_error_code(), Some(UnknownTopic | UnknownTopicOrPartition | UnknownPartition))
 }
 
+/// Its polls return what goes wrong, so nobody else has to say it: the end of a partition is
+/// among that.
+struct Quiet;
+
+impl ClientContext for Quiet {
+    fn error(&self, _: KafkaError, _: &str) {}
+}
+
+impl ConsumerContext for Quiet {}
+
 fn read_newest(
     config: &Resolved,
     topic: &str,
@@ -109,7 +120,7 @@ fn read_newest(
     let mut client = config.client();
     // Its one-by-one reads do not have the trouble with these that batches have.
     client.set("enable.partition.eof", "true").set("group.id", "onceward").set("enable.auto.commit", "false");
-    let client: BaseConsumer = client.create()?;
+    let client: BaseConsumer<Quiet> = client.create_with_context(Quiet)?;
     let mut list = TopicPartitionList::new();
     let mut open = 0;
     for partition in 0..partitions {
