@@ -170,6 +170,11 @@ impl<T> Lanes<T> {
         !self.ready.is_empty()
     }
 
+    /// How many lanes have records that nobody has in hand.
+    pub(crate) fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
     /// The records that nobody has in hand, to change.
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.lanes.values_mut().flat_map(|lane| lane.first.iter_mut().chain(lane.rest.iter_mut()))

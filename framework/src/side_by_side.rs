@@ -69,6 +69,9 @@ const LONG: Duration = Duration::from_millis(50);
 const SWEPT_AFTER: Duration = Duration::from_secs(1);
 /// Records of a run that is shared while the handler is quick.
 const MOST_QUICK: usize = 256;
+/// With so many lanes ready no more is taken in: what is looked at just before it is handled is
+/// still in the processor's cache.
+const ENOUGH: usize = 256;
 const TROUBLE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
 
 /// Works one partition until it is given away.
@@ -123,7 +126,7 @@ pub(crate) async fn work(hands: Hands<'_>, first: Fetched) {
         let (room, wakes) = (desk.room(), desk.looks_at(wakes));
         tokio::select! {
             ended = next(&mut runs, &early, false) => ended.into_iter().for_each(|ended| desk.settle(ended)),
-            fetched = inbox.take(room, hands.limits.bytes), if room > 0 => match fetched {
+            fetched = inbox.take(room.min(desk.at_once()), hands.limits.bytes), if room > 0 => match fetched {
                 Some(fetched) => desk.add(fetched),
                 None => break,
             },
@@ -386,15 +389,25 @@ impl<'w> Desk<'w> {
             if room == 0 {
                 return;
             }
-            match inbox.try_take(room, self.hands.limits.bytes) {
+            match inbox.try_take(room.min(self.at_once()), self.hands.limits.bytes) {
                 Some(Some(fetched)) => self.add(fetched),
                 Some(None) | None => return,
             }
         }
     }
 
+    /// How many records come in at once. Runs that share a commit are the better the longer
+    /// they are.
+    fn at_once(&self) -> usize {
+        if self.sharing == Sharing::Always { usize::MAX } else { ENOUGH }
+    }
+
     /// How many records may come in.
     fn room(&mut self) -> usize {
+        if self.lanes.ready() >= self.at_once() {
+            self.full_since = None;
+            return 0;
+        }
         let limits = self.hands.limits;
         let beyond = self.hands.partition.offsets().beyond(self.newest);
         let room =
