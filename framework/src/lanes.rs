@@ -234,6 +234,32 @@ mod tests {
     }
 
     #[test]
+    fn a_run_of_many_lanes_has_no_more_than_the_most() {
+        let mut lanes = Lanes::default();
+        [(1, 10), (1, 11), (2, 20), (2, 21), (3, 30)]
+            .into_iter()
+            .for_each(|(lane, record)| lanes.push(lane, record));
+        assert_eq!(lanes.take(3, true, plain), [(1, 10), (1, 11), (2, 20)]);
+        assert_eq!(lanes.take(3, true, plain), [(3, 30)], "21 stands behind 20");
+    }
+
+    #[test]
+    fn it_says_what_is_ready_and_what_waits_and_gives_what_nobody_has_in_hand() {
+        let (mut lanes, now) = (Lanes::default(), Instant::now());
+        assert!(!lanes.has_ready());
+        [(1, 10), (2, 20), (2, 21), (3, 30)].into_iter().for_each(|(lane, record)| lanes.push(lane, record));
+        assert_eq!((lanes.has_ready(), lanes.ready()), (true, 3));
+        lanes.take(1, false, plain);
+        lanes.take(1, false, plain);
+        lanes.done(1, [10].into_iter(), Some(now + Duration::from_secs(1)));
+        assert_eq!([1, 2, 3, 4].map(|lane| lanes.is_waiting(lane)), [true, false, false, false]);
+        assert_eq!(lanes.ready(), 1);
+        let mut here: Vec<u32> = lanes.iter_mut().map(|record| *record).collect();
+        here.sort_unstable();
+        assert_eq!(here, [10, 21, 30]);
+    }
+
+    #[test]
     fn a_lane_that_waits_is_ready_again_at_its_time_and_an_idle_one_is_forgotten() {
         let (mut lanes, now) = (Lanes::default(), Instant::now());
         let later = now + Duration::from_secs(1);
