@@ -220,10 +220,15 @@ impl Script {
         self.calls().iter().filter(|call| call.number == number).count()
     }
 
+    /// The attempts at a number, as it was called.
+    fn attempts_at(&self, number: i64) -> Vec<u32> {
+        let of_number = |call: &Call| (call.number == number).then_some(call.attempt);
+        self.calls().iter().filter_map(of_number).collect()
+    }
+
     /// The highest attempt at a number; 0 before the first.
     fn attempts(&self, number: i64) -> u32 {
-        let of_number = |call: &Call| (call.number == number).then_some(call.attempt);
-        self.calls().iter().filter_map(of_number).max().unwrap_or(0)
+        self.attempts_at(number).into_iter().max().unwrap_or(0)
     }
 
     async fn called(&self, number: i64) {

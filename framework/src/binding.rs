@@ -57,6 +57,8 @@ pub(crate) async fn bind(
             failure: settings.failure.clone(),
             retries: route.layers().contains(&Layer::Retry),
             trials: common.trials.clone(),
+            #[cfg(feature = "postgres")]
+            savepoints: Default::default(),
             letters: (!settings.has_no_dead_letters()).then_some(letters),
             publishing: common.publishing.clone(),
             counts: Counts::new(group, &settings.name),

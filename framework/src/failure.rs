@@ -141,15 +141,6 @@ impl FailurePolicy {
         }
     }
 
-    /// Whether a record whose first attempt failed is tried again within the shortest
-    /// delay.
-    pub(crate) fn is_soon_again(&self, error: &HandlerError) -> bool {
-        const SOON: Duration = Duration::from_millis(20);
-        let asks_for_nothing = !error.is_permanent() && error.delay().is_none();
-        let as_usual = asks_for_nothing && self.rule_for(error).is_none_or(|rule| rule == ErrorPolicy::Retry);
-        as_usual && self.retry.max_attempts > 1 && self.retry.backoff <= SOON
-    }
-
     /// The first rule for an error in the chain, from the outermost on.
     fn rule_for(&self, error: &HandlerError) -> Option<ErrorPolicy> {
         let source: &(dyn std::error::Error + 'static) = error.source();

@@ -14,6 +14,8 @@ pub(crate) struct Pace {
     ceiling: usize,
     /// So many runs grow slowly, after one that was cut short.
     careful: u32,
+    /// Records done since the last run that was cut short.
+    since_cut: usize,
 }
 
 /// The weight of the newest run in the average.
@@ -24,7 +26,7 @@ const CAREFUL_RUNS: u32 = 16;
 
 impl Pace {
     pub(crate) fn new(most: usize, time: Duration) -> Self {
-        Self { most, time, record_time: 0.0, ceiling: FIRST.min(most), careful: 0 }
+        Self { most, time, record_time: 0.0, ceiling: FIRST.min(most), careful: 0, since_cut: 0 }
     }
 
     /// The most records the next run may have.
@@ -38,6 +40,7 @@ impl Pace {
         if records == 0 {
             return;
         }
+        self.since_cut += records;
         let newest = took.as_secs_f64() / records as f64;
         self.record_time = if self.record_time == 0.0 {
             newest
@@ -49,11 +52,12 @@ impl Pace {
         self.ceiling = (self.ceiling + more).min(self.most);
     }
 
-    /// Notes that a run ended after so many of its records: one failed, or time was up.
-    /// What it did not reach was decoded and claimed for nothing.
-    pub(crate) fn cut_short(&mut self, records: usize) {
-        self.ceiling = (records * 2).max(LEAST_AFTER_A_CUT).min(self.ceiling);
+    /// Notes that the last run ended early: a record failed, or time was up. What it did not
+    /// reach was decoded and claimed for nothing, so the next ones are as long as it went well.
+    pub(crate) fn cut_short(&mut self) {
+        self.ceiling = self.since_cut.max(LEAST_AFTER_A_CUT).min(self.ceiling);
         self.careful = CAREFUL_RUNS;
+        self.since_cut = 0;
     }
 
     /// Notes a failure: its neighbours are repeated, so there shall be fewer.
@@ -101,11 +105,19 @@ mod tests {
             pace.went(pace.records(), Duration::from_micros(1));
         }
         assert_eq!(pace.records(), 1000);
-        pace.cut_short(20);
-        assert_eq!(pace.records(), 40);
+        pace.cut_short();
+        assert_eq!(pace.records(), 1000, "it went well for longer");
         pace.went(40, Duration::from_micros(1));
-        assert_eq!(pace.records(), 50);
-        pace.cut_short(0);
+        pace.cut_short();
+        assert_eq!(pace.records(), 40);
+        pace.went(30, Duration::from_micros(1));
+        pace.went(30, Duration::from_micros(1));
+        pace.cut_short();
+        assert_eq!(pace.records(), 60);
+        pace.went(60, Duration::from_micros(1));
+        assert_eq!(pace.records(), 75);
+        pace.cut_short();
+        pace.cut_short();
         assert_eq!(pace.records(), LEAST_AFTER_A_CUT);
         for _ in 0..2 * CAREFUL_RUNS {
             pace.went(pace.records(), Duration::from_micros(1));

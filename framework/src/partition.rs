@@ -239,7 +239,7 @@ impl PartitionWorker {
             let finished = partition.finish(run, &outcomes);
             self.pace.went(finished, started.elapsed());
             if finished < run.len() {
-                self.pace.cut_short(finished);
+                self.pace.cut_short();
             }
             if let Some((record, error)) = first_failure(run, &outcomes) {
                 self.pause(run, record, error).await;

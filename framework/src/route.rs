@@ -250,6 +250,8 @@ pub(crate) struct Bound {
     /// Whether `Retry` is in its list.
     pub(crate) retries: bool,
     pub(crate) trials: Arc<Trials>,
+    #[cfg(feature = "postgres")]
+    pub(crate) savepoints: Arc<crate::middleware::Savepoints>,
     /// `None` where records that were given up hold their partition.
     pub(crate) letters: Option<RouteLetters>,
     pub(crate) publishing: Arc<Publishing>,

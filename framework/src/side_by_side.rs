@@ -465,7 +465,7 @@ impl<'w> Desk<'w> {
         self.pace.went(finished, took);
         self.quick = if waited { 1 } else { (self.quick * 2).min(MOST_QUICK) };
         if finished < records.len() {
-            self.pace.cut_short(finished);
+            self.pace.cut_short();
         }
         while let Some(&(lane, _)) = records.last() {
             let start = records.iter().rposition(|(other, _)| *other != lane).map_or(0, |place| place + 1);

@@ -46,6 +46,11 @@ impl Trials {
         self.lock().get(&place(record)).map_or(0, |trial| trial.attempts)
     }
 
+    /// The record with the number of its next attempt.
+    pub(crate) fn next_attempt<'a>(&self, record: Record<'a>) -> Record<'a> {
+        record.at_attempt(self.attempts(record) + 1)
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.count.load(Ordering::Relaxed) == 0
     }
@@ -55,7 +60,8 @@ impl Trials {
         let mut failed = self.lock();
         failed.retain(|_, trial| trial.since.elapsed() < FORGOTTEN_AFTER);
         let trial = failed.entry(place(record)).or_insert_with(|| Trial::of(0));
-        trial.attempts = record.attempt();
+        // More than the record says, where it was tried again within a run.
+        trial.attempts = record.attempt().max(trial.attempts + 1);
         let trial = *trial;
         self.count.store(failed.len(), Ordering::Relaxed);
         trial

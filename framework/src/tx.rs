@@ -35,6 +35,8 @@ mod with_postgres {
     /// handler that returns `Ok` all the same is found out and its record fails.
     pub struct Tx {
         pub(crate) connection: PgConnection,
+        /// How many the handlers have begun.
+        pub(crate) statements: u64,
     }
 
     impl fmt::Debug for Tx {
@@ -54,6 +56,7 @@ mod with_postgres {
             'c: 'e,
             E: 'q + Execute<'q, Postgres>,
         {
+            self.statements += 1;
             match check(query.sql()) {
                 Ok(()) => self.connection.fetch_many(query),
                 Err(error) => Box::pin(stream::iter([Err(error)])),
@@ -65,6 +68,7 @@ mod with_postgres {
             'c: 'e,
             E: 'q + Execute<'q, Postgres>,
         {
+            self.statements += 1;
             match check(query.sql()) {
                 Ok(()) => self.connection.fetch_optional(query),
                 Err(error) => Box::pin(std::future::ready(Err(error))),
@@ -79,6 +83,7 @@ mod with_postgres {
         where
             'c: 'e,
         {
+            self.statements += 1;
             self.connection.prepare_with(sql, parameters)
         }
 
@@ -86,6 +91,7 @@ mod with_postgres {
         where
             'c: 'e,
         {
+            self.statements += 1;
             self.connection.describe(sql)
         }
     }

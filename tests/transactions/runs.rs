@@ -125,3 +125,89 @@ async fn records_that_a_run_had_no_time_for_are_handled_in_the_next() {
     assert_eq!(script.calls().len(), usize::try_from(COUNT).unwrap(), "each is handled once");
     assert_eq!(world.claims().await, COUNT);
 }
+
+/// Writes its number down, and then fails so many times as the number says.
+#[handler(topic = "overridden")]
+async fn moody(
+    payload: &[u8],
+    Attempt(attempt): Attempt,
+    script: State<Script>,
+    tx: &mut Tx,
+) -> HandlerResult {
+    let number = number(payload)?;
+    script.play(number, attempt, tx).await?;
+    if i64::from(attempt) <= failures(number) { Err("it fails".into()) } else { Ok(()) }
+}
+
+/// 30 of 600 numbers fail, one to four times.
+fn failures(number: i64) -> i64 {
+    if number % 20 == 13 { 1 + number / 20 % 4 } else { 0 }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fails_now_and_then_is_tried_again_in_its_run() {
+    const COUNT: i64 = 600;
+    let world = World::new(stack_or_leave_out!(), 1).await;
+    let (script, witness) = (Script::good(), Witness::default());
+    world.send_numbers(0..COUNT).await;
+    let route = world.route(moody {}).around(witness.clone());
+    let running = Running::start(world.app().state(script.clone()).handler(route));
+    world.caught_up().await;
+    running.stop().await.unwrap();
+    world.effects_once_in_order(0..COUNT).await;
+    for number in 0..COUNT {
+        let attempts = script.attempts_at(number);
+        let failed: Vec<_> =
+            attempts.iter().filter(|attempt| i64::from(**attempt) <= failures(number)).collect();
+        // Each failure counts one attempt; a good call may be repeated for a neighbour's sake.
+        assert_eq!(failed.len() as i64, failures(number), "{number}: {attempts:?}");
+        assert!(attempts.is_sorted() && i64::from(attempts[attempts.len() - 1]) == failures(number) + 1);
+    }
+    assert_eq!(witness.count("it fails"), 1, "the first one undoes its run, the others a part of theirs");
+}
+
+#[handler(topic = "overridden")]
+async fn before_any_statement(
+    payload: &[u8],
+    Attempt(attempt): Attempt,
+    script: State<Script>,
+    tx: &mut Tx,
+) -> HandlerResult {
+    let number = number(payload)?;
+    if i64::from(attempt) <= failures(number) {
+        return Err("it fails".into());
+    }
+    script.play(number, attempt, tx).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_fails_before_its_first_statement_undoes_nothing() {
+    const COUNT: i64 = 600;
+    let world = World::new(stack_or_leave_out!(), 1).await;
+    let (script, witness) = (Script::good(), Witness::default());
+    world.send_numbers(0..COUNT).await;
+    let route = world.route(before_any_statement {}).around(witness.clone());
+    let running = Running::start(world.app().state(script.clone()).handler(route));
+    world.caught_up().await;
+    running.stop().await.unwrap();
+    world.effects_once_in_order(0..COUNT).await;
+    assert_eq!(script.calls().len(), usize::try_from(COUNT).unwrap(), "no neighbour is repeated");
+    assert_eq!(witness.count("it fails"), 0, "each is tried again in its run");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attempts_in_a_run_and_after_it_are_counted_together() {
+    const CULPRIT: i64 = 37;
+    let world = World::new(stack_or_leave_out!(), 1).await;
+    let (script, witness) = (Script::new(Misdeed::Fails, [CULPRIT]), Witness::default());
+    world.send_numbers(0..COUNT).await;
+    let route = world.route(one {}).max_attempts(8).dead_letter(unique("letters")).around(witness.clone());
+    let running = Running::start(world.app().state(script.clone()).handler(route));
+    world.caught_up().await;
+    running.stop().await.unwrap();
+    assert_eq!(script.attempts_at(CULPRIT), (1..=8).collect::<Vec<_>>());
+    assert_eq!(witness.count("dead_lettered"), 1);
+    let mut others: Vec<_> = (0..COUNT).collect();
+    others.remove(usize::try_from(CULPRIT).unwrap());
+    assert_eq!(world.effects().await, others);
+}

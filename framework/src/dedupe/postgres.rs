@@ -343,18 +343,19 @@ impl UnitOfWork {
         &mut self.pooled.tx
     }
 
-    /// Begins a record's own part, and ends the one before.
-    pub(crate) async fn savepoint(&mut self) -> Result<(), StoreError> {
-        self.execute("savepoint onceward").await
+    /// Begins a part that can be undone alone, and ends the one before if there is one. Fails
+    /// as `Aborted` where a statement in that one failed and nobody said so.
+    pub(crate) async fn savepoint(&mut self, ends_another: bool) -> Result<(), StoreError> {
+        let sql = if ends_another { "release onceward; savepoint onceward" } else { "savepoint onceward" };
+        self.execute(sql).await
     }
 
-    /// Ends a record's own part. Fails as `Aborted` where a statement in it failed
-    /// and nobody said so.
+    /// Ends such a part. Fails as `Aborted` where a statement in it failed and nobody said so.
     pub(crate) async fn release(&mut self) -> Result<(), StoreError> {
         self.execute("release onceward").await
     }
 
-    /// Undoes a record's own part.
+    /// Undoes what was done since the savepoint, which stays.
     pub(crate) async fn rollback_to_savepoint(&mut self) -> Result<(), StoreError> {
         self.execute("rollback to onceward").await
     }
@@ -449,7 +450,7 @@ impl Connections {
                 Some(connection) => connection,
                 None => self.open().await?,
             };
-            Ok(Pooled { tx: Tx { connection }, _permit: permit })
+            Ok(Pooled { tx: Tx { connection, statements: 0 }, _permit: permit })
         };
         tokio::time::timeout(CONNECT_TIMEOUT, connecting).await.unwrap_or_else(|_| {
             Err(StoreError::Outage(format!("no connection within {CONNECT_TIMEOUT:?}").into()))

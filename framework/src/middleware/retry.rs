@@ -4,7 +4,9 @@ use super::Stack;
 use crate::error::Decision;
 use crate::failure::{GivenUp, Verdict, capped};
 use crate::route::{Bound, Parts};
-use crate::{Handler, Outcome, Outcomes, Record, Run};
+use crate::trials::Trial;
+use crate::{Handler, HandlerError, Outcome, Outcomes, Record, Run};
+use std::time::Duration;
 
 /// Tries a failed record again, in its place, until it is done or its route's
 /// [`RetryPolicy`](crate::RetryPolicy) gives it up.
@@ -15,7 +17,8 @@ use crate::{Handler, Outcome, Outcomes, Record, Run};
 /// its attempts go on counting.
 ///
 /// The waiting is its worker's: a record that is to be tried again leaves as failed, with
-/// its delay, and begins a later run.
+/// its delay, and begins a later run. In a transaction one that fails for a moment is tried
+/// again before that, in the same run.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Retry;
 
@@ -34,8 +37,7 @@ impl Retry {
             }
             return settle(run, outcomes.fit(run.len()), bound);
         }
-        let tried = |record: Record<'a>| record.at_attempt(bound.trials.attempts(record) + 1);
-        let records: Vec<Record<'_>> = run.iter().map(tried).collect();
+        let records: Vec<Record<'_>> = run.iter().map(|record| bound.trials.next_attempt(record)).collect();
         let run = run.with(&records);
         let outcomes = stack.run(run, parts).await;
         settle(run, outcomes.fit(run.len()), bound)
@@ -54,8 +56,7 @@ fn settle(run: Run<'_>, mut outcomes: Outcomes, bound: &Bound) -> Outcomes {
                 }
                 Verdict::GiveUp(reason, trial) => error.decide(Decision::GiveUp(GivenUp { reason, trial })),
                 Verdict::RetryAfter(delay) => {
-                    let (attempt, text) = (record.attempt(), capped(&*error));
-                    tracing::debug!(%record, attempt, ?delay, error = text, "trying again");
+                    log_again(record, error, delay);
                     error.decide(Decision::Again(delay));
                 }
             },
@@ -64,4 +65,23 @@ fn settle(run: Run<'_>, mut outcomes: Outcomes, bound: &Bound) -> Outcomes {
         }
     }
     outcomes
+}
+
+/// The time after which a record that failed is tried again in the transaction of its run.
+/// Then this attempt is noted; else it is as if nobody had asked.
+pub(super) fn again_in_its_run(record: Record<'_>, error: &HandlerError, bound: &Bound) -> Option<Duration> {
+    /// Its locks stand meanwhile.
+    const SOON: Duration = Duration::from_millis(20);
+    let attempts = bound.trials.attempts(record) + 1;
+    let verdict = bound.retries.then(|| bound.failure.verdict(error, &Trial::of(attempts)))?;
+    let Verdict::RetryAfter(delay) = verdict else { return None };
+    (delay <= SOON).then(|| {
+        bound.trials.failed(record);
+        log_again(record, error, delay);
+        delay
+    })
+}
+
+fn log_again(record: Record<'_>, error: &HandlerError, delay: Duration) {
+    tracing::debug!(%record, attempt = record.attempt(), ?delay, error = capped(error), "trying again");
 }

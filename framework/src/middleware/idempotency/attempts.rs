@@ -6,7 +6,7 @@
 
 use crate::backoff::Backoff;
 use crate::dedupe::StoreError;
-use crate::{HandlerError, Outcome, Outcomes, Record, Run};
+use crate::{HandlerError, Outcome, Outcomes, Run};
 use std::future::Future;
 use std::time::Duration;
 
@@ -14,13 +14,6 @@ use std::time::Duration;
 pub(super) trait Attempts: Sync {
     /// Whether an attempt can keep its records apart and so find a culprit alone.
     const CAN_KEEP_APART: bool;
-
-    /// Whether a culprit will be tried again so soon that what stands before it may wait
-    /// for that: one commit for all of it, and not one for what stands before.
-    fn is_soon_again(&self, record: Record<'_>, error: &HandlerError) -> bool {
-        let _ = (record, error);
-        false
-    }
 
     /// Tries to do this part, all or nothing up to where its outcomes end.
     fn attempt<'a>(&'a self, part: Run<'a>, apart: bool) -> impl Future<Output = Attempt> + Send + 'a;
@@ -76,11 +69,6 @@ pub(super) async fn drive<A: Attempts>(run: Run<'_>, attempts: &A) -> Outcomes {
                 }
                 pause = Pause::default();
                 plan.succeeded();
-            }
-            Attempt::Culprit(index, error) if attempts.is_soon_again(part.records()[index], &error) => {
-                outcomes.resize_with(start + index, || Outcome::NotReached);
-                outcomes.push(Outcome::Failed(error));
-                break;
             }
             Attempt::Culprit(index, error) => plan.found(start + index, error),
             Attempt::Failed(error) if part.len() == 1 => plan.found(start, error),
@@ -188,10 +176,10 @@ impl Pause {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::TopicPartition;
     use crate::drain::Drain;
     use crate::record::{Message, OwnedMessage};
     use crate::run::{RunClock, Source};
+    use crate::{Record, TopicPartition};
     use std::sync::{Arc, Mutex};
 
     /// Fails at the records of these offsets, the way a kind of handler does.

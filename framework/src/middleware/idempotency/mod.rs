@@ -4,6 +4,8 @@ mod attempts;
 mod calls;
 mod marks;
 #[cfg(feature = "postgres")]
+mod savepoints;
+#[cfg(feature = "postgres")]
 mod transaction;
 
 use super::Stack;
@@ -11,6 +13,9 @@ use crate::dedupe::Dedupe;
 use crate::route::Parts;
 use crate::{Handler, Outcomes, Run};
 use calls::Calls;
+
+#[cfg(feature = "postgres")]
+pub(crate) use savepoints::Savepoints;
 
 /// Does nothing twice, and is where a run becomes calls of the handler.
 ///

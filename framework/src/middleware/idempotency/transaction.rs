@@ -16,8 +16,9 @@ use crate::error::ErrorKind;
 use crate::fault;
 use crate::handler::{Handler, Rejected};
 use crate::middleware::Stack;
-use crate::{HandlerError, Outcome, Record, Run};
-use std::time::Instant;
+use crate::middleware::retry::again_in_its_run;
+use crate::{HandlerError, HandlerResult, Outcome, Record, Run};
+use std::time::{Duration, Instant};
 
 pub(super) struct InTransaction<'r, S, H> {
     calls: &'r Calls<'r, S, H>,
@@ -32,11 +33,6 @@ enum Decoded<A> {
 
 impl<S: Stack, H: Handler> Attempts for InTransaction<'_, S, H> {
     const CAN_KEEP_APART: bool = !H::BATCH;
-
-    fn is_soon_again(&self, record: Record<'_>, error: &HandlerError) -> bool {
-        let bound = &self.calls.parts.bound;
-        bound.retries && record.attempt() == 1 && bound.failure.is_soon_again(error)
-    }
 
     async fn attempt<'a>(&'a self, part: Run<'a>, apart: bool) -> Attempt {
         let bound = &self.calls.parts.bound;
@@ -83,7 +79,10 @@ impl<'r, S: Stack, H: Handler> InTransaction<'r, S, H> {
         Decoded::Each(part.records().iter().map(one).collect())
     }
 
-    /// One call a record, until one fails or time is up.
+    /// One call a record, until one fails for longer or time is up.
+    ///
+    /// What a failed call did is undone back to a savepoint, and the records from there on
+    /// are handled again: with the failed one, if it is to be tried again at once, or up to it.
     async fn each(
         &self,
         part: Run<'_>,
@@ -92,8 +91,18 @@ impl<'r, S: Stack, H: Handler> InTransaction<'r, S, H> {
         fresh: &[bool],
         apart: bool,
     ) -> Work {
+        let bound = &self.calls.parts.bound;
+        let every = if apart { 1 } else { bound.savepoints.every(part.len()) };
         let mut outcomes = Vec::with_capacity(part.len());
-        for (index, record) in part.records().iter().enumerate() {
+        // The place of the record before which the savepoint stands.
+        let mut savepoint: Option<usize> = None;
+        let mut given_up: Option<(usize, HandlerError)> = None;
+        while outcomes.len() < part.len() {
+            let index = outcomes.len();
+            if let Some((_, error)) = given_up.take_if(|(place, _)| *place == index) {
+                outcomes.push(Outcome::Failed(error));
+                break;
+            }
             if index > 0 && part.should_stop() {
                 break;
             }
@@ -101,44 +110,92 @@ impl<'r, S: Stack, H: Handler> InTransaction<'r, S, H> {
                 outcomes.push(Outcome::Duplicate);
                 continue;
             }
-            let args = match args[index].take().expect("each record is decoded once") {
-                Ok(args) => args,
-                Err(rejected) => {
-                    outcomes.push(Outcome::Failed(rejected.error));
-                    break;
-                }
-            };
-            if apart {
-                unit.savepoint().await?;
+            if savepoint.map_or(every < usize::MAX, |place| index >= place + every) {
+                unit.savepoint(savepoint.is_some()).await?;
+                savepoint = Some(index);
             }
             let started = Instant::now();
-            let one = part.with(std::slice::from_ref(record));
-            let result = self.calls.call(one, args, Some(unit.tx())).await.and_then(for_one);
+            let statements = unit.tx().statements;
+            let mut record = part.records()[index];
+            let result = match args[index].take() {
+                Some(args) => self.one(part.with(&part.records()[index..=index]), args, &mut unit).await,
+                None => {
+                    record = bound.trials.next_attempt(record);
+                    let again = [record];
+                    let args = self.calls.decode(part.with(&again));
+                    self.one(part.with(&again), args, &mut unit).await
+                }
+            };
             if result.is_ok() && self.left_idle(&mut unit, started).await {
                 return Err(Attempt::Culprit(index, self.idle_error()));
             }
-            match result {
+            let error = match result {
                 Ok(outcome) if apart => match unit.release().await {
-                    Ok(()) => outcomes.push(outcome),
-                    Err(StoreError::Aborted) => {
-                        unit.rollback_to_savepoint().await?;
-                        outcomes.push(Outcome::Failed(HandlerError::new(StoreError::Aborted)));
-                        break;
+                    Ok(()) => {
+                        savepoint = None;
+                        outcomes.push(outcome);
+                        continue;
                     }
+                    Err(StoreError::Aborted) => HandlerError::new(StoreError::Aborted),
                     Err(error) => return Err(error.into()),
                 },
-                Ok(outcome) => outcomes.push(outcome),
-                Err(error) if apart && error.kind() == ErrorKind::Returned && !is_conflict(&error) => {
-                    if unit.rollback_to_savepoint().await.is_err() {
-                        return Err(self.failed(unit, index, error, started).await);
-                    }
-                    outcomes.push(Outcome::Failed(error));
-                    break;
+                Ok(outcome) => {
+                    outcomes.push(outcome);
+                    continue;
                 }
-                Err(error) => return Err(self.failed(unit, index, error, started).await),
+                Err(error) => error,
+            };
+            let did_nothing = unit.tx().statements == statements && !is_conflict(&error);
+            let undone_from = if did_nothing {
+                Some(index)
+            } else {
+                bound.savepoints.failed();
+                self.undo(&mut unit, savepoint, index, &error).await
+            };
+            let Some(place) = undone_from else {
+                return Err(self.failed(unit, index, error, started).await);
+            };
+            outcomes.truncate(place);
+            match self.again_in_its_run(part, record, &error) {
+                Some(delay) => part.wait(delay).await,
+                None => given_up = Some((index, error)),
             }
         }
         Ok((unit, outcomes))
+    }
+
+    /// One call, with one record.
+    async fn one(
+        &self,
+        one: Run<'_>,
+        args: Result<H::Args<'_>, Rejected>,
+        unit: &mut UnitOfWork,
+    ) -> HandlerResult<Outcome> {
+        let args = args.map_err(|rejected| rejected.error)?;
+        self.calls.call(one, args, Some(unit.tx())).await.and_then(for_one)
+    }
+
+    fn again_in_its_run(&self, part: Run<'_>, record: Record<'_>, error: &HandlerError) -> Option<Duration> {
+        if part.is_draining() { None } else { again_in_its_run(record, error, &self.calls.parts.bound) }
+    }
+
+    /// Undoes what was done since the savepoint, if there is one and the failure is of the
+    /// record at `index`.
+    async fn undo(
+        &self,
+        unit: &mut UnitOfWork,
+        savepoint: Option<usize>,
+        index: usize,
+        error: &HandlerError,
+    ) -> Option<usize> {
+        let place = savepoint?;
+        if error.kind() != ErrorKind::Returned || is_conflict(error) {
+            return None;
+        }
+        if index > place && self.blames_another(unit, error).await {
+            return None;
+        }
+        unit.rollback_to_savepoint().await.ok().map(|()| place)
     }
 
     /// One call for all fresh records.
@@ -233,15 +290,19 @@ impl<'r, S: Stack, H: Handler> InTransaction<'r, S, H> {
         if error.kind() != ErrorKind::Returned {
             return Attempt::Culprit(index, error);
         }
-        // A record that finds the transaction aborted is not the one that did it.
-        let blames_another = match code_in(error.source()) {
-            Some(code) => code == "25P02",
-            None => unit.is_aborted().await,
-        };
+        let blames_another = self.blames_another(&mut unit, &error).await;
         match self.roll_back(unit, &error, started).await {
             Some(blameless) => blameless,
             None if blames_another && index > 0 => Attempt::Failed(error),
             None => Attempt::Culprit(index, error),
+        }
+    }
+
+    /// Whether a record found the transaction aborted: then it is not the one that did it.
+    async fn blames_another(&self, unit: &mut UnitOfWork, error: &HandlerError) -> bool {
+        match code_in(error.source()) {
+            Some(code) => code == "25P02",
+            None => unit.is_aborted().await,
         }
     }
 
