@@ -504,12 +504,13 @@ impl Assignment {
         unfinished
     }
 
-    /// Wakes the thread of a partition's leader, several times: without it, partitions
-    /// that stay often receive nothing for a second after a rebalance. librdkafka
-    /// resumes them on a thread of its own, some time after this call, and its leader
-    /// threads sleep for up to a second (`rkb_blocking_max_ms`).
+    /// Wakes the thread of a partition's leader, again and again for a second: without it,
+    /// partitions that stay often receive nothing for that long after a rebalance.
+    /// librdkafka resumes them on a thread of its own, some time after this call, and its
+    /// leader threads sleep for up to a second (`rkb_blocking_max_ms`).
     fn rouse(&self, list: &TopicPartitionList) {
-        const AFTER_MS: [u64; 6] = [0, 20, 30, 50, 100, 200];
+        const TIMES: usize = 40;
+        const APART: Duration = Duration::from_millis(25);
         let elements = list.elements();
         let (Some(element), Some(consumer)) = (elements.first(), self.consumer.get().cloned()) else {
             return;
@@ -517,11 +518,14 @@ impl Assignment {
         let (topic, partition) = (element.topic().to_owned(), element.partition());
         self.setup.runtime.spawn_blocking(move || {
             let wake = Wake::this_thread();
-            for after in AFTER_MS {
-                wake.wait(Duration::from_millis(after));
-                let Some(consumer) = consumer.upgrade().filter(|consumer| !consumer.closed()) else { return };
-                // Whether it answers does not matter.
-                drop(consumer.fetch_watermarks(&topic, partition, Duration::from_millis(200)));
+            for _ in 0..TIMES {
+                {
+                    let open = consumer.upgrade().filter(|consumer| !consumer.closed());
+                    let Some(consumer) = open else { return };
+                    // Whether it answers does not matter.
+                    drop(consumer.fetch_watermarks(&topic, partition, Duration::from_millis(200)));
+                }
+                wake.wait(APART);
             }
         });
     }
