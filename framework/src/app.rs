@@ -15,6 +15,8 @@ use crate::poll::Poller;
 use crate::publish::Publishing;
 use crate::route::{AnyRoute, IntoRoute};
 use crate::router::{EventType, Unmatched};
+#[cfg(feature = "schemas")]
+use crate::schemas::{SchemaRegistryConfig, Schemas};
 use crate::shutdown::{self, Shutdown};
 use crate::starts::Suspects;
 use crate::trace::{Spans, TraceMode};
@@ -162,6 +164,13 @@ impl App {
     /// Says how the copies in dead-letter topics are made.
     pub fn dead_letters(mut self, config: DeadLetterConfig) -> Self {
         self.code.dead_letter = config;
+        self
+    }
+
+    /// Says where schemas are looked up.
+    #[cfg(feature = "schemas")]
+    pub fn schema_registry(mut self, config: SchemaRegistryConfig) -> Self {
+        self.code.schema_registry = config;
         self
     }
 
@@ -322,6 +331,8 @@ impl App {
             ));
         }
         config.check_properties()?;
+        #[cfg(feature = "schemas")]
+        self.context.set_schemas(Schemas::new(&config.schema_registry)?);
         check_routes(&self.routes, &self.context, &config)?;
         check_policy("unmatched", self.unmatched.keys(), &self.routes)?;
         check_policy("event_type", self.event_types.keys(), &self.routes)?;

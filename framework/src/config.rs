@@ -2,6 +2,8 @@
 
 use crate::error::Error;
 use crate::order::{Guarantee, Order};
+#[cfg(feature = "schemas")]
+use crate::schemas::SchemaRegistryConfig;
 use crate::trace::TraceMode;
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
@@ -16,7 +18,7 @@ use std::time::Duration;
 ///
 /// Precedence, strongest first:
 ///
-/// 1. Environment: `KAFKA_BROKERS`, `DATABASE_URL`, and `ONCEWARD_` with the
+/// 1. Environment: `KAFKA_BROKERS`, `DATABASE_URL`, `SCHEMA_REGISTRY_URL`, and `ONCEWARD_` with the
 ///    setting's name in capitals (`ONCEWARD_DRAIN_DEADLINE=3s`); `__` stands for a
 ///    dot between sections (`ONCEWARD_HANDLERS__ON_FLIGHT__TOPIC`), and under
 ///    `ONCEWARD_KAFKA__` an underscore is a dot
@@ -90,6 +92,10 @@ pub struct Config {
     /// How the copies in dead-letter topics are made.
     #[serde(default)]
     pub dead_letter: DeadLetterConfig,
+    /// Where schemas are looked up.
+    #[cfg(feature = "schemas")]
+    #[serde(default)]
+    pub schema_registry: SchemaRegistryConfig,
     /// The most handlers that a chain of published records goes through, 32 by
     /// default. The record that would go further is dead-lettered.
     pub max_hops: Option<u32>,
@@ -340,6 +346,8 @@ impl Config {
             let path = match (&*name, name.strip_prefix("ONCEWARD_")) {
                 ("KAFKA_BROKERS", _) => vec!["brokers".to_owned()],
                 ("DATABASE_URL", _) => vec!["database_url".to_owned()],
+                #[cfg(feature = "schemas")]
+                ("SCHEMA_REGISTRY_URL", _) => vec!["schema_registry".to_owned(), "url".to_owned()],
                 ("ONCEWARD_CONFIG", _) => continue,
                 (_, Some(setting)) => path_of(setting),
                 _ => continue,
@@ -383,6 +391,8 @@ impl Config {
             instance_id: self.instance_id.or(weaker.instance_id),
             wait_for_topics: self.wait_for_topics.or(weaker.wait_for_topics),
             dead_letter: self.dead_letter.over(weaker.dead_letter),
+            #[cfg(feature = "schemas")]
+            schema_registry: self.schema_registry.over(weaker.schema_registry),
             max_hops: self.max_hops.or(weaker.max_hops),
             commit_interval: self.commit_interval.or(weaker.commit_interval),
             drain_deadline: self.drain_deadline.or(weaker.drain_deadline),
@@ -420,6 +430,8 @@ impl Config {
             instance_id: self.instance_id,
             wait_for_topics: self.wait_for_topics.unwrap_or_default(),
             dead_letter: self.dead_letter,
+            #[cfg(feature = "schemas")]
+            schema_registry: self.schema_registry,
             max_hops: self.max_hops.unwrap_or(32),
             commit_interval: self.commit_interval.unwrap_or(Duration::from_secs(1)),
             drain_deadline: self.drain_deadline.unwrap_or(Duration::from_secs(3)),
@@ -477,7 +489,7 @@ fn insert(table: &mut toml::Table, path: &[String], text: &str) -> Result<(), St
     Ok(())
 }
 
-fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+pub(crate) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     let text = String::deserialize(deserializer).map_err(|_| {
         serde::de::Error::custom("a duration is a text with a unit, such as `500ms`, `5s`, `7days`")
     })?;
@@ -523,6 +535,8 @@ pub(crate) struct Resolved {
     pub(crate) instance_id: Option<String>,
     pub(crate) wait_for_topics: Duration,
     pub(crate) dead_letter: DeadLetterConfig,
+    #[cfg(feature = "schemas")]
+    pub(crate) schema_registry: SchemaRegistryConfig,
     pub(crate) max_hops: u32,
     pub(crate) commit_interval: Duration,
     pub(crate) drain_deadline: Duration,

@@ -1,6 +1,8 @@
 //! Why the application stopped, and why a record failed.
 
 use crate::failure::{GivenUp, Outage, Reason};
+#[cfg(feature = "schemas")]
+use crate::schemas::SchemaId;
 use std::any::type_name;
 use std::borrow::Cow;
 use std::fmt;
@@ -138,6 +140,8 @@ struct Inner {
     /// Why it is permanent, where it is not the handler that says so.
     reason: Option<Reason>,
     next: Option<Decision>,
+    #[cfg(feature = "schemas")]
+    needs: Option<SchemaId>,
     source: BoxError,
 }
 
@@ -186,8 +190,23 @@ impl HandlerError {
             class,
             reason: None,
             next: None,
+            #[cfg(feature = "schemas")]
+            needs: None,
             source: source.into(),
         }))
+    }
+
+    /// Not to be decoded before this schema is looked up.
+    #[cfg(feature = "schemas")]
+    pub(crate) fn needs_schema(reason: BoxError, id: SchemaId) -> Self {
+        let mut error = Self::new(reason);
+        error.0.needs = Some(id);
+        error
+    }
+
+    #[cfg(feature = "schemas")]
+    pub(crate) fn needed_schema(&self) -> Option<SchemaId> {
+        self.0.needs
     }
 
     /// Kafka cannot be reached or cannot work: no record's fault.

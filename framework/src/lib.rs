@@ -52,6 +52,8 @@ mod lanes;
 mod order;
 mod router;
 mod route;
+#[cfg(feature = "schemas")]
+mod schemas;
 pub mod middleware;
 mod tx;
 pub mod extract;
@@ -122,12 +124,16 @@ pub use record::{Header, Headers, Record, TopicPartition};
 pub use route::{IntoRoute, Route};
 pub use router::{EventFunction, EventType, Unmatched};
 pub use run::Run;
+#[cfg(feature = "schemas")]
+pub use schemas::{SchemaFormat, SchemaId, SchemaRegistryConfig};
 pub use tokio_util::sync::CancellationToken;
 pub use trace::TraceMode;
 pub use tx::Tx;
 
 /// What most services use.
 pub mod prelude {
+    #[cfg(feature = "avro")]
+    pub use crate::extract::Avro;
     pub use crate::extract::{Attempt, Batch, Bytes, Headers, Key, Position, Publisher, Record, State};
     #[cfg(feature = "json")]
     pub use crate::extract::{CloudEvent, Json};

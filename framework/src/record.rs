@@ -253,6 +253,11 @@ impl<'a> Header<'a> {
 }
 
 impl<'a> Headers<'a> {
+    #[cfg(all(test, feature = "schemas"))]
+    pub(crate) fn of(message: &'a Message) -> Self {
+        Self { message }
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         match self.message {

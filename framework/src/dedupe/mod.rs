@@ -62,7 +62,7 @@ pub(crate) enum State {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoreError {
     /// It cannot be reached, or cannot work. No record's fault.
-    #[error("PostgreSQL or Kafka is unreachable or cannot work")]
+    #[error("PostgreSQL, Kafka or the schema registry is unreachable or cannot work")]
     Outage(#[source] crate::error::BoxError),
     /// Another owner has an identity of the run in progress.
     #[error("another owner has a record of this run in progress")]

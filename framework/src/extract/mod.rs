@@ -3,6 +3,7 @@
 //! | argument | what it is | rejected where |
 //! |---|---|---|
 //! | [`Json<T>`](Json) | the payload, decoded | it is not JSON of a `T`; null, unless `T` is an `Option` |
+//! | [`Avro<T>`](Avro) | the payload, decoded from Avro by the schema that it names (feature `avro`) | its schema is unknown; it does not fit its schema or `T`; null, unless `T` is an `Option` |
 //! | [`CloudEvent<T>`](CloudEvent) | a CloudEvent's attributes, and its data, decoded | an attribute is missing; the data is not JSON of a `T`; there is none, unless `T` is an `Option` |
 //! | [`Bytes`] | the payload, copied | null, unless `Option<Bytes>` |
 //! | `&[u8]` | the payload, borrowed | null, unless `Option<&[u8]>` |
@@ -19,6 +20,8 @@
 //! A rejected record counts as permanently failed: the same bytes will not decode
 //! better the next time. Records are decoded before their transaction begins.
 
+#[cfg(feature = "avro")]
+mod avro;
 mod batch;
 #[cfg(feature = "json")]
 mod cloud_event;
@@ -31,6 +34,8 @@ mod state;
 
 pub use crate::publish::Publisher;
 pub use crate::record::{Headers, Record};
+#[cfg(feature = "avro")]
+pub use avro::Avro;
 pub use batch::Batch;
 pub use bytes::Bytes;
 #[cfg(feature = "json")]
@@ -42,21 +47,41 @@ pub use position::{Attempt, Position};
 pub use state::{Context, State};
 
 use crate::error::{BoxError, ErrorKind, HandlerError};
+#[cfg(feature = "schemas")]
+use crate::schemas::SchemaId;
 
 /// Why a record does not have what a handler asks for.
 #[derive(Debug)]
-pub struct Rejection(BoxError);
+pub struct Rejection {
+    reason: BoxError,
+    /// Nothing is wrong with it yet: this is looked up, and then it is decoded again.
+    #[cfg(feature = "schemas")]
+    needs: Option<SchemaId>,
+}
 
 impl Rejection {
     /// Gives the reason.
     pub fn new(reason: impl Into<BoxError>) -> Self {
-        Self(reason.into())
+        Self {
+            reason: reason.into(),
+            #[cfg(feature = "schemas")]
+            needs: None,
+        }
+    }
+
+    #[cfg(feature = "schemas")]
+    pub(crate) fn needs(id: SchemaId) -> Self {
+        Self { reason: "its schema was not looked up yet".into(), needs: Some(id) }
     }
 }
 
 impl From<Rejection> for HandlerError {
     fn from(rejection: Rejection) -> Self {
-        HandlerError::of_kind(ErrorKind::Rejected, rejection.0)
+        #[cfg(feature = "schemas")]
+        if let Some(id) = rejection.needs {
+            return HandlerError::needs_schema(rejection.reason, id);
+        }
+        HandlerError::of_kind(ErrorKind::Rejected, rejection.reason)
     }
 }
 
@@ -81,7 +106,7 @@ impl From<Rejection> for HandlerError {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be taken from a record",
     label = "not an extractor",
-    note = "handlers take `Json<T>`, `CloudEvent<T>`, `Bytes`, `&[u8]`, `Key<T>`, `Headers`, `Record`, `Position`, `Attempt`, `State<T>`, `Publisher`, `&mut Tx`, or your own type that implements `FromRecord`"
+    note = "handlers take `Json<T>`, `Avro<T>`, `CloudEvent<T>`, `Bytes`, `&[u8]`, `Key<T>`, `Headers`, `Record`, `Position`, `Attempt`, `State<T>`, `Publisher`, `&mut Tx`, or your own type that implements `FromRecord`"
 )]
 pub trait FromRecord<'a>: Sized + Send {
     /// Whether it publishes records. Beside a transaction that is refused.

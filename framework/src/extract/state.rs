@@ -1,8 +1,12 @@
 //! What the application shares with its handlers.
 
 use super::{FromRecord, Rejection};
+#[cfg(feature = "schemas")]
+use crate::Headers;
 use crate::Record;
 use crate::publish::Publishing;
+#[cfg(feature = "schemas")]
+use crate::schemas::{Absent, Part, Schema, SchemaId, Schemas, split};
 use std::any::{Any, TypeId, type_name};
 use std::collections::HashMap;
 use std::fmt;
@@ -33,6 +37,8 @@ impl<T> Clone for State<T> {
 pub struct Context {
     states: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
     publishing: Option<Arc<Publishing>>,
+    #[cfg(feature = "schemas")]
+    schemas: Option<Arc<Schemas>>,
 }
 
 impl Context {
@@ -48,12 +54,56 @@ impl Context {
         self.publishing.clone()
     }
 
+    #[cfg(feature = "schemas")]
+    pub(crate) fn set_schemas(&mut self, schemas: Option<Schemas>) {
+        self.schemas = schemas.map(Arc::new);
+    }
+
+    /// What [`Rejection`] says is missing, looked up.
+    #[cfg(feature = "schemas")]
+    pub(crate) async fn look_up(&self, id: SchemaId) -> Result<(), crate::BoxError> {
+        match &self.schemas {
+            Some(schemas) => schemas.look_up(id).await,
+            None => Err(NO_REGISTRY.into()),
+        }
+    }
+
+    /// Hands what follows the schema id of `bytes` to `decode`, with its schema.
+    #[cfg(feature = "schemas")]
+    pub(crate) fn decode_by_schema<'b, T>(
+        &self,
+        part: Part,
+        bytes: &'b [u8],
+        headers: Headers<'_>,
+        decode: impl FnOnce(&Schema, &'b [u8]) -> Result<T, String>,
+    ) -> Result<T, Rejection> {
+        let (id, datum) = split(part, bytes, headers).map_err(Rejection::new)?;
+        let schemas = self.schemas.as_ref().ok_or_else(|| Rejection::new(NO_REGISTRY))?;
+        let problem = |what: &str| Rejection::new(format!("the {} (schema id {id}): {what}", part.name()));
+        match schemas.with(id, |schema| decode(schema, datum)) {
+            Ok(decoded) => decoded.map_err(|what| problem(&what)),
+            Err(Absent::Unknown(why)) => Err(problem(&why)),
+            Err(Absent::NotLookedUp) => Err(Rejection::needs(id)),
+        }
+    }
+
+    /// Says at startup that an extractor needs a registry and there is none.
+    #[cfg(feature = "schemas")]
+    pub(crate) fn needs_registry(&self, extractor: &str) -> Result<(), String> {
+        let missing = || format!("it takes `{extractor}`, but {NO_REGISTRY}");
+        self.schemas.as_ref().map(|_| ()).ok_or_else(missing)
+    }
+
     /// The state of this type, if one was given.
     pub fn state<T: Send + Sync + 'static>(&self) -> Option<State<T>> {
         let state = self.states.get(&TypeId::of::<T>())?;
         Some(State(state.clone().downcast().ok()?))
     }
 }
+
+#[cfg(feature = "schemas")]
+const NO_REGISTRY: &str =
+    "no schema registry is set; give `SCHEMA_REGISTRY_URL` or `App::schema_registry(..)`";
 
 impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

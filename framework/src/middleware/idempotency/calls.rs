@@ -20,8 +20,29 @@ impl<'r, S: Stack, H: Handler> Calls<'r, S, H> {
         Self { stack, parts }
     }
 
-    /// Decodes what one call gets.
-    pub(super) fn decode<'b>(&self, part: Run<'b>) -> Result<H::Args<'b>, Rejected>
+    /// Decodes what one call gets, and before it looks up what that needs. Not for inside a
+    /// transaction.
+    ///
+    /// # Errors
+    /// An outage of what has to be asked. The inner error is the record's.
+    #[inline]
+    pub(super) async fn decode<'b>(&self, part: Run<'b>) -> Result<Result<H::Args<'b>, Rejected>, StoreError>
+    where
+        'r: 'b,
+    {
+        #[cfg(feature = "schemas")]
+        loop {
+            let decoded = self.decode_at_once(part);
+            let needed = decoded.as_ref().err().and_then(|rejected| rejected.error.needed_schema());
+            let Some(id) = needed else { return Ok(decoded) };
+            self.parts.bound.context.look_up(id).await.map_err(StoreError::Outage)?;
+        }
+        #[cfg(not(feature = "schemas"))]
+        Ok(self.decode_at_once(part))
+    }
+
+    /// Decodes what one call gets, if nothing has to be looked up for it.
+    pub(super) fn decode_at_once<'b>(&self, part: Run<'b>) -> Result<H::Args<'b>, Rejected>
     where
         'r: 'b,
     {
@@ -74,9 +95,11 @@ impl<'r, S: Stack, H: Handler> Calls<'r, S, H> {
                 break;
             }
             let one = part.with(std::slice::from_ref(record));
-            let result = match self.decode(one) {
-                Ok(args) => self.call(one, args, None).await,
-                Err(rejected) => Err(rejected.error),
+            let result = match self.decode(one).await {
+                Ok(Ok(args)) => self.call(one, args, None).await,
+                Ok(Err(rejected)) => Err(rejected.error),
+                Err(StoreError::Outage(outage)) => Err(HandlerError::outage(outage)),
+                Err(error) => Err(HandlerError::new(error)),
             };
             let outcome = match result.and_then(for_one) {
                 Err(error) => match error.into_outage() {
@@ -100,9 +123,10 @@ impl<'r, S: Stack, H: Handler> Calls<'r, S, H> {
     }
 
     async fn handle_together(&self, part: Run<'_>) -> Attempt {
-        let args = match self.decode(part) {
-            Ok(args) => args,
-            Err(rejected) => return Attempt::Culprit(rejected.index, rejected.error),
+        let args = match self.decode(part).await {
+            Ok(Ok(args)) => args,
+            Ok(Err(rejected)) => return Attempt::Culprit(rejected.index, rejected.error),
+            Err(error) => return error.into(),
         };
         match self.call(part, args, None).await.and_then(|handled| for_each(handled, part.len())) {
             Ok(results) => Attempt::Done(results.into_iter().map(Into::into).collect()),

@@ -41,7 +41,10 @@ impl<S: Stack, H: Handler> Attempts for InTransaction<'_, S, H> {
             Err(Rejected { index, error }) => return Attempt::Culprit(index, error),
         };
         // Before BEGIN, so that no decoding holds a transaction open.
-        let decoded = self.decode(part);
+        let decoded = match self.decode(part).await {
+            Ok(decoded) => decoded,
+            Err(error) => return error.into(),
+        };
         let (unit, fresh) = match self.postgres.begin(part.assigned(), bound.scope, &claims).await {
             Ok(begun) => begun,
             Err(error) => {
@@ -68,15 +71,18 @@ impl<'r, S: Stack, H: Handler> InTransaction<'r, S, H> {
         Self { calls, postgres }
     }
 
-    fn decode<'b>(&self, part: Run<'b>) -> Decoded<H::Args<'b>>
+    async fn decode<'b>(&self, part: Run<'b>) -> Result<Decoded<H::Args<'b>>, StoreError>
     where
         'r: 'b,
     {
         if H::BATCH {
-            return Decoded::Together(self.calls.decode(part));
+            return Ok(Decoded::Together(self.calls.decode(part).await?));
         }
-        let one = |record| Some(self.calls.decode(part.with(std::slice::from_ref(record))));
-        Decoded::Each(part.records().iter().map(one).collect())
+        let mut each = Vec::with_capacity(part.len());
+        for record in part.records() {
+            each.push(Some(self.calls.decode(part.with(std::slice::from_ref(record))).await?));
+        }
+        Ok(Decoded::Each(each))
     }
 
     /// One call a record, until one fails for longer or time is up.
@@ -122,7 +128,7 @@ impl<'r, S: Stack, H: Handler> InTransaction<'r, S, H> {
                 None => {
                     record = bound.trials.next_attempt(record);
                     let again = [record];
-                    let args = self.calls.decode(part.with(&again));
+                    let args = self.calls.decode_at_once(part.with(&again));
                     self.one(part.with(&again), args, &mut unit).await
                 }
             };
@@ -220,7 +226,7 @@ impl<'r, S: Stack, H: Handler> InTransaction<'r, S, H> {
                 Err(rejected) => return Err(self.rejected(unit, rejected.index, rejected.error).await),
             }
         } else {
-            match self.calls.decode(fresh_part) {
+            match self.calls.decode_at_once(fresh_part) {
                 Ok(args) => self.calls.call(fresh_part, args, Some(unit.tx())).await,
                 Err(rejected) => {
                     return Err(self.rejected(unit, places[rejected.index], rejected.error).await);

@@ -1,0 +1,281 @@
+//! Asks the registry, through `schema_registry_converter`.
+//!
+//! That crate keeps every error for ever and tells no status apart from another; so only its
+//! calls that keep nothing are used, and a middleware of its HTTP client says what an answer
+//! means.
+
+use super::config::SchemaRegistryConfig;
+use super::references::Referenced;
+use super::{Parsed, Schema, SchemaFormat, SchemaId};
+use crate::Error;
+use crate::error::BoxError;
+use reqwest_middleware::reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
+use reqwest_middleware::reqwest::{self, Body, Request, Response, StatusCode, redirect};
+use reqwest_middleware::{Middleware, Next};
+use schema_registry_converter::async_impl::schema_registry::{
+    SrSettings, get_referenced_schema, get_schema_by_guid, get_schema_by_id,
+};
+use schema_registry_converter::error::SRCError;
+use schema_registry_converter::schema_registry_common::{RegisteredReference, RegisteredSchema, SchemaType};
+use std::time::Duration;
+
+pub(super) struct Client {
+    settings: SrSettings,
+}
+
+/// Why a schema was not found.
+#[derive(Debug)]
+pub(super) enum LookupError {
+    /// The registry says that it does not have it, or what it has is no schema.
+    Unknown(String),
+    /// The registry cannot be asked: no record's fault.
+    Outage { source: BoxError, retry_after: Option<Duration> },
+}
+
+/// An answer that is not what was asked for.
+#[derive(Debug, thiserror::Error)]
+#[error("the schema registry answered {status}{}", note(*.status))]
+struct Answer {
+    status: StatusCode,
+    /// By the registry's own error code: a proxy's 404 has none.
+    is_unknown: bool,
+    retry_after: Option<Duration>,
+}
+
+fn note(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            " (setting `schema_registry`: give `username` and `password`, or `token`, with the right to read)"
+        }
+        StatusCode::NOT_FOUND => {
+            " with no error code of a registry (is setting `schema_registry.url` right?)"
+        }
+        status if status.is_redirection() => {
+            " (redirects are not followed; give the address itself in setting `schema_registry.url`)"
+        }
+        _ => "",
+    }
+}
+
+/// No schema is larger.
+const LARGEST_ANSWER: usize = 16 << 20;
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl Client {
+    /// `None` where no registry is set.
+    pub(super) fn new(config: &SchemaRegistryConfig) -> Result<Option<Self>, Error> {
+        let Some(urls) = &config.url else { return Ok(None) };
+        let mut urls = urls.split(',').map(|url| url.trim().trim_end_matches('/'));
+        let refused = |problem: String| Error::config("schema_registry.url", problem);
+        let check = |url: &str| {
+            let parsed = reqwest::Url::parse(url).ok();
+            match parsed.filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host()) {
+                None => Err(refused(
+                    "is not `http://host:port` or `https://host:port`, several with commas".into(),
+                )),
+                Some(url)
+                    if url.scheme() == "https" && !cfg!(any(feature = "ssl", feature = "ssl-vendored")) =>
+                {
+                    Err(refused(
+                        "asks for TLS, which this program was built without; enable the feature `ssl`".into(),
+                    ))
+                }
+                Some(url) if !url.username().is_empty() || url.password().is_some() => Err(refused(
+                    "holds a user name or password; set `schema_registry.username` and `.password`".into(),
+                )),
+                Some(_) => Ok(url.to_owned()),
+            }
+        };
+        let mut settings = SrSettings::new_builder(check(urls.next().unwrap_or_default())?);
+        for url in urls {
+            settings.add_url(check(url)?);
+        }
+        match (&config.token, &config.username) {
+            (Some(_), Some(_)) => {
+                return Err(Error::config("schema_registry.token", "is set beside `username`; take one out"));
+            }
+            (Some(token), None) => drop(settings.set_token_authorization(token)),
+            (None, Some(user)) => drop(settings.set_basic_authorization(user, config.password.as_deref())),
+            (None, None) if config.password.is_some() => {
+                return Err(Error::config("schema_registry.password", "is set without `username`"));
+            }
+            (None, None) => {}
+        }
+        settings.set_timeout(config.timeout.unwrap_or(DEFAULT_TIMEOUT)).with_middleware(Answers);
+        let http = reqwest::Client::builder().redirect(redirect::Policy::none()).user_agent("onceward");
+        let settings = settings
+            .build_with(with_certificates(http, config)?)
+            .map_err(|error| Error::config("schema_registry", describe(&error)))?;
+        Ok(Some(Self { settings }))
+    }
+
+    pub(super) async fn schema(&self, id: SchemaId) -> Result<Schema, LookupError> {
+        let registered = match id {
+            // It is a signed number there.
+            SchemaId::Number(number) if i32::try_from(number).is_err() => {
+                return Err(LookupError::Unknown(format!("{number} is no schema id")));
+            }
+            SchemaId::Number(number) => get_schema_by_id(number, &self.settings).await?,
+            SchemaId::Guid(_) => get_schema_by_guid(&id.to_string(), &self.settings).await?,
+        };
+        let referenced = self.referenced(&registered.references).await?;
+        Ok(parsed(id, registered, &referenced))
+    }
+
+    /// All schemas that these references lead to, each once.
+    async fn referenced(&self, references: &[RegisteredReference]) -> Result<Referenced, LookupError> {
+        let mut found = Referenced::default();
+        let mut open = references.to_vec();
+        while let Some(reference) = open.pop() {
+            if found.has(&reference.subject, reference.version) {
+                continue;
+            }
+            if found.is_full() {
+                return Err(LookupError::Unknown("it refers to too many other schemas".into()));
+            }
+            let schema = get_referenced_schema(&self.settings, &reference).await?;
+            open.extend(schema.references);
+            found.add(reference.name, reference.subject, reference.version, schema.schema);
+        }
+        Ok(found)
+    }
+}
+
+#[cfg(any(feature = "ssl", feature = "ssl-vendored"))]
+fn with_certificates(
+    mut http: reqwest::ClientBuilder,
+    config: &SchemaRegistryConfig,
+) -> Result<reqwest::ClientBuilder, Error> {
+    fn refused(setting: &'static str, path: &std::path::Path, error: impl Into<BoxError>) -> Error {
+        let error = error.into();
+        Error::config(setting, format!("cannot use `{}`: {}", path.display(), super::describe(&*error)))
+    }
+    if let Some(path) = &config.ca {
+        let refused = |error: BoxError| refused("schema_registry.ca", path, error);
+        let pem = std::fs::read(path).map_err(|error| refused(error.into()))?;
+        let certificates =
+            reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| refused(error.into()))?;
+        http = certificates.into_iter().fold(http, reqwest::ClientBuilder::add_root_certificate);
+    }
+    if let Some(path) = &config.identity {
+        let refused = |error: BoxError| refused("schema_registry.identity", path, error);
+        let pem = std::fs::read(path).map_err(|error| refused(error.into()))?;
+        // The file holds both, the certificate and its key.
+        let identity = reqwest::Identity::from_pkcs8_pem(&pem, &pem);
+        http = http.identity(identity.map_err(|error| refused(error.into()))?);
+    }
+    Ok(http)
+}
+
+#[cfg(not(any(feature = "ssl", feature = "ssl-vendored")))]
+fn with_certificates(
+    http: reqwest::ClientBuilder,
+    config: &SchemaRegistryConfig,
+) -> Result<reqwest::ClientBuilder, Error> {
+    let set = [("schema_registry.ca", &config.ca), ("schema_registry.identity", &config.identity)];
+    match set.into_iter().find(|(_, path)| path.is_some()) {
+        Some((setting, _)) => Err(Error::config(setting, "needs TLS; enable the feature `ssl`")),
+        None => Ok(http),
+    }
+}
+
+fn parsed(id: SchemaId, registered: RegisteredSchema, referenced: &Referenced) -> Schema {
+    let format = match registered.schema_type {
+        SchemaType::Avro => SchemaFormat::Avro,
+        SchemaType::Protobuf => SchemaFormat::Protobuf,
+        SchemaType::Json => SchemaFormat::Json,
+        SchemaType::Other(name) => SchemaFormat::Other(name),
+        other => SchemaFormat::Other(format!("{other:?}")),
+    };
+    let parsed = match format {
+        #[cfg(feature = "avro")]
+        SchemaFormat::Avro => super::avro::parse(&registered.schema, referenced).map(Parsed::Avro),
+        _ => Ok(Parsed::Not),
+    };
+    let _ = referenced;
+    Schema { id, format, parsed }
+}
+
+/// Refuses every answer but the one that was asked for, and says what it means.
+struct Answers;
+
+#[async_trait::async_trait]
+impl Middleware for Answers {
+    async fn handle(
+        &self,
+        request: Request,
+        extensions: &mut http::Extensions,
+        next: Next<'_>,
+    ) -> reqwest_middleware::Result<Response> {
+        let mut response = next.run(request, extensions).await?;
+        let status = response.status();
+        let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+        let retry_after = retry_after.and_then(|value| value.trim().parse().ok()).map(Duration::from_secs);
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await? {
+            if body.len() + chunk.len() > LARGEST_ANSWER {
+                return Err(refused(TooLarge));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        if !status.is_success() {
+            let is_unknown = status == StatusCode::NOT_FOUND && has_error_code(&body);
+            return Err(refused(Answer { status, is_unknown, retry_after }));
+        }
+        let mut whole = http::Response::builder().status(status);
+        if let Some(kind) = response.headers().get(CONTENT_TYPE) {
+            whole = whole.header(CONTENT_TYPE, kind);
+        }
+        let whole = whole.body(Body::from(body)).map_err(refused)?;
+        Ok(Response::from(whole))
+    }
+}
+
+fn refused(error: impl std::error::Error + Send + Sync + 'static) -> reqwest_middleware::Error {
+    reqwest_middleware::Error::Middleware(anyhow::Error::new(error))
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the schema registry's answer is larger than 16 MiB")]
+struct TooLarge;
+
+/// 40401 to 40403: the registry's own "no such subject, version or schema".
+fn has_error_code(body: &[u8]) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Problem {
+        error_code: u32,
+    }
+    serde_json::from_slice::<Problem>(body).is_ok_and(|problem| (40400..40500).contains(&problem.error_code))
+}
+
+impl From<SRCError> for LookupError {
+    fn from(error: SRCError) -> Self {
+        let answer = causes(&error).find_map(answer_in);
+        match answer {
+            Some(answer) if answer.is_unknown => Self::Unknown("the registry does not know it".into()),
+            Some(answer) => {
+                Self::Outage { retry_after: answer.retry_after, source: answer.to_string().into() }
+            }
+            None => Self::Outage { retry_after: None, source: describe(&error).into() },
+        }
+    }
+}
+
+fn answer_in<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e Answer> {
+    match error.downcast_ref()? {
+        reqwest_middleware::Error::Middleware(error) => error.downcast_ref(),
+        reqwest_middleware::Error::Reqwest(_) => None,
+    }
+}
+
+fn causes<'e>(
+    error: &'e (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'e (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error), |error| error.source())
+}
+
+/// The innermost cause says most; the crate's own text repeats it with its cache's state.
+fn describe(error: &(dyn std::error::Error + 'static)) -> String {
+    let texts: Vec<_> = causes(error).skip(1).map(ToString::to_string).collect();
+    if texts.is_empty() { error.to_string() } else { texts.join(": ") }
+}

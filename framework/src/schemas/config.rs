@@ -1,0 +1,62 @@
+//! Where the schema registry is.
+
+use serde::Deserialize;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Where the schema registry is, and who asks it: Confluent's API, which other registries
+/// offer too (Apicurio under `/apis/ccompat/v7`, Karapace, Redpanda).
+///
+/// ```toml
+/// [schema_registry]
+/// url = "https://registry-a:8081,https://registry-b:8081" # asked in this order
+/// username = "app"
+/// password = "secret" # or token = ".."
+/// ```
+#[derive(Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct SchemaRegistryConfig {
+    /// Its address, several with commas; they are asked in this order. Also
+    /// `SCHEMA_REGISTRY_URL`.
+    pub url: Option<String>,
+    /// For basic authentication.
+    pub username: Option<String>,
+    /// For basic authentication.
+    pub password: Option<String>,
+    /// For bearer authentication, in place of user name and password.
+    pub token: Option<String>,
+    /// A file with the certificates (PEM) of whom to trust, beside the system's.
+    pub ca: Option<PathBuf>,
+    /// A file with our own certificate and its key (PEM), for mutual TLS.
+    pub identity: Option<PathBuf>,
+    /// How long an answer may take, 5 s by default.
+    #[serde(default, deserialize_with = "crate::config::duration")]
+    pub timeout: Option<Duration>,
+}
+
+impl SchemaRegistryConfig {
+    /// A registry at this address, several with commas.
+    pub fn at(url: impl Into<String>) -> Self {
+        Self { url: Some(url.into()), ..Self::default() }
+    }
+
+    pub(crate) fn over(self, weaker: Self) -> Self {
+        Self {
+            url: self.url.or(weaker.url),
+            username: self.username.or(weaker.username),
+            password: self.password.or(weaker.password),
+            token: self.token.or(weaker.token),
+            ca: self.ca.or(weaker.ca),
+            identity: self.identity.or(weaker.identity),
+            timeout: self.timeout.or(weaker.timeout),
+        }
+    }
+}
+
+impl fmt::Debug for SchemaRegistryConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SchemaRegistryConfig")
+    }
+}

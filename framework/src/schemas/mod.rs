@@ -1,0 +1,243 @@
+//! Schemas by which records are written: looked up in a registry, once each.
+//!
+//! Decoding never waits. What it needs and does not have it asks for by an error; whoever
+//! decodes looks that up, outside of any transaction, and decodes again.
+
+#[cfg(feature = "avro")]
+pub(crate) mod avro;
+mod client;
+mod config;
+mod references;
+mod wire;
+
+pub use config::SchemaRegistryConfig;
+pub(crate) use wire::{Part, split};
+
+use crate::error::BoxError;
+use arc_swap::ArcSwap;
+use client::{Client, LookupError};
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// By what a record names its schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SchemaId {
+    /// The registry's number for it.
+    Number(u32),
+    /// Its globally unique id (registries from version 8 on).
+    Guid([u8; 16]),
+}
+
+impl fmt::Display for SchemaId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => number.fmt(f),
+            Self::Guid(bytes) => {
+                for (place, byte) in bytes.iter().enumerate() {
+                    f.write_str(if matches!(place, 4 | 6 | 8 | 10) { "-" } else { "" })?;
+                    write!(f, "{byte:02x}")?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The language of a schema.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SchemaFormat {
+    /// Apache Avro.
+    Avro,
+    /// Protocol Buffers.
+    Protobuf,
+    /// JSON Schema.
+    Json,
+    /// What the registry says it is.
+    Other(String),
+}
+
+impl fmt::Display for SchemaFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Avro => "Avro",
+            Self::Protobuf => "Protobuf",
+            Self::Json => "JSON Schema",
+            Self::Other(name) => name,
+        })
+    }
+}
+
+/// A schema of the registry.
+#[derive(Debug)]
+pub(crate) struct Schema {
+    pub(crate) id: SchemaId,
+    pub(crate) format: SchemaFormat,
+    /// What decodes by it, or why nothing can.
+    pub(crate) parsed: Result<Parsed, String>,
+}
+
+/// A schema in the shape that decodes fastest.
+#[derive(Debug)]
+pub(crate) enum Parsed {
+    #[cfg(feature = "avro")]
+    Avro(serde_avro_fast::Schema),
+    /// Of a format that this build does not decode.
+    Not,
+}
+
+/// Why a schema is not at hand.
+#[derive(Debug)]
+pub(crate) enum Absent {
+    /// It was not looked up yet.
+    NotLookedUp,
+    /// The registry does not know it.
+    Unknown(Arc<str>),
+}
+
+/// The registry's schemas, as far as they were asked for.
+///
+/// Reading is one atomic load. Each is asked for once, by whoever comes first, and kept.
+pub(crate) struct Schemas {
+    client: Client,
+    known: ArcSwap<HashMap<SchemaId, Arc<Schema>, foldhash::fast::RandomState>>,
+    unknown: Mutex<HashMap<SchemaId, Unknown>>,
+    under_way: Mutex<HashMap<SchemaId, Arc<tokio::sync::Mutex<()>>>>,
+    outage: Mutex<Option<Outage>>,
+}
+
+struct Unknown {
+    why: Arc<str>,
+    until: Instant,
+}
+
+/// The registry does not answer, or asks to be left alone.
+struct Outage {
+    until: Instant,
+    why: String,
+}
+
+/// The most schemas that are kept. A topic whose bytes are garbage names billions.
+const MOST_KNOWN: usize = 10_000;
+const MOST_UNKNOWN: usize = 1_000;
+/// How long the registry's "no" is believed, at least.
+const UNKNOWN_FOR: Duration = Duration::from_secs(30);
+/// After this a "no" is asked for again before it counts: a registry's follower may not have
+/// yet what the producer has registered.
+const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// With so many ids unknown these are no late followers but garbage.
+const FEW: usize = 8;
+/// After an outage the registry is left alone for so long, where it does not say for how long.
+const LEFT_ALONE_FOR: Duration = Duration::from_millis(250);
+const LEFT_ALONE_AT_MOST: Duration = Duration::from_secs(60);
+
+impl Schemas {
+    /// Nothing is asked for yet.
+    pub(crate) fn new(config: &SchemaRegistryConfig) -> Result<Option<Self>, crate::Error> {
+        Ok(Client::new(config)?.map(|client| Self {
+            client,
+            known: ArcSwap::default(),
+            unknown: Mutex::default(),
+            under_way: Mutex::default(),
+            outage: Mutex::default(),
+        }))
+    }
+
+    /// Hands a schema that is at hand to `use_it`.
+    pub(crate) fn with<T>(&self, id: SchemaId, use_it: impl FnOnce(&Schema) -> T) -> Result<T, Absent> {
+        if let Some(schema) = self.known.load().get(&id) {
+            return Ok(use_it(schema));
+        }
+        let unknown = lock(&self.unknown);
+        Err(match unknown.get(&id).filter(|unknown| unknown.until > Instant::now()) {
+            Some(unknown) => Absent::Unknown(unknown.why.clone()),
+            None => Absent::NotLookedUp,
+        })
+    }
+
+    /// Looks a schema up, unless somebody did meanwhile. Then it is known, or known to be
+    /// unknown.
+    ///
+    /// # Errors
+    /// Where the registry cannot be asked.
+    pub(crate) async fn look_up(&self, id: SchemaId) -> Result<(), BoxError> {
+        let turn = lock(&self.under_way).entry(id).or_default().clone();
+        let _mine = turn.lock().await;
+        let found = if self.is_settled(id) { Ok(()) } else { self.ask(id).await };
+        lock(&self.under_way).remove(&id);
+        found
+    }
+
+    async fn ask(&self, id: SchemaId) -> Result<(), BoxError> {
+        self.is_left_alone()?;
+        let mut answer = self.client.schema(id).await;
+        let are_few = lock(&self.unknown).len() < FEW;
+        if are_few && matches!(answer, Err(LookupError::Unknown(_))) {
+            tokio::time::sleep(ASKED_AGAIN_AFTER).await;
+            answer = self.client.schema(id).await;
+        }
+        match answer {
+            Ok(schema) => self.keep(schema),
+            Err(LookupError::Unknown(why)) => self.keep_unknown(id, why),
+            Err(LookupError::Outage { source, retry_after }) => {
+                let time = retry_after.unwrap_or(LEFT_ALONE_FOR).min(LEFT_ALONE_AT_MOST);
+                let why = describe(&*source);
+                *lock(&self.outage) = Some(Outage { until: Instant::now() + time, why });
+                return Err(source);
+            }
+        }
+        *lock(&self.outage) = None;
+        Ok(())
+    }
+
+    fn is_settled(&self, id: SchemaId) -> bool {
+        !matches!(self.with(id, |_| ()), Err(Absent::NotLookedUp))
+    }
+
+    fn is_left_alone(&self) -> Result<(), BoxError> {
+        match &*lock(&self.outage) {
+            Some(outage) if outage.until > Instant::now() => Err(outage.why.clone().into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn keep(&self, schema: Schema) {
+        let schema = Arc::new(schema);
+        self.known.rcu(|known| {
+            let mut known = if known.len() < MOST_KNOWN { (**known).clone() } else { HashMap::default() };
+            known.insert(schema.id, schema.clone());
+            known
+        });
+    }
+
+    fn keep_unknown(&self, id: SchemaId, why: String) {
+        let now = Instant::now();
+        let mut unknown = lock(&self.unknown);
+        unknown.retain(|_, unknown| unknown.until > now);
+        if unknown.len() >= MOST_UNKNOWN {
+            unknown.clear();
+        }
+        // They come in bursts, and shall not be asked for in bursts again.
+        let until = now + UNKNOWN_FOR + UNKNOWN_FOR.mul_f32(fastrand::f32() / 5.0);
+        unknown.insert(id, Unknown { why: why.into(), until });
+    }
+}
+
+impl fmt::Debug for Schemas {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Schemas({} known)", self.known.load().len())
+    }
+}
+
+/// An error with its causes, in one line.
+fn describe(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(error.source(), |error| error.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

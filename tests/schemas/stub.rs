@@ -1,0 +1,98 @@
+//! A schema registry that does what a real one cannot be asked to do.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+#[derive(Clone)]
+pub(crate) struct Stub {
+    pub(crate) url: String,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The answers to paths, as JSON.
+    answers: HashMap<String, String>,
+    /// In place of any.
+    trouble: Option<Trouble>,
+    asked: Vec<String>,
+}
+
+/// What is wrong with it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Trouble {
+    /// It answers so, whatever is asked.
+    Says(&'static str),
+    /// It takes the question and never answers.
+    IsSilent,
+}
+
+impl Stub {
+    pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let stub = Self { url, state: Arc::default() };
+        let serving = stub.clone();
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                tokio::spawn(serving.clone().serve(stream));
+            }
+        });
+        stub
+    }
+
+    /// Has this schema from now on.
+    pub(crate) fn has(&self, id: u32, schema: &str) {
+        let body = serde_json::json!({ "schema": schema }).to_string();
+        self.answers(&format!("/schemas/ids/{id}?deleted=true"), body);
+    }
+
+    pub(crate) fn answers(&self, path: &str, body: String) {
+        self.state.lock().unwrap().answers.insert(path.to_owned(), body);
+    }
+
+    pub(crate) fn is_in(&self, trouble: impl Into<Option<Trouble>>) {
+        self.state.lock().unwrap().trouble = trouble.into();
+    }
+
+    /// How often it was asked for this schema.
+    pub(crate) fn asked_for(&self, id: u32) -> usize {
+        let path = format!("/schemas/ids/{id}?deleted=true");
+        self.state.lock().unwrap().asked.iter().filter(|asked| **asked == path).count()
+    }
+
+    async fn serve(self, mut stream: TcpStream) {
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            match stream.read_u8().await {
+                Ok(byte) => request.push(byte),
+                Err(_) => return,
+            }
+        }
+        let request = String::from_utf8(request).unwrap();
+        let path = request.split(' ').nth(1).unwrap().to_owned();
+        let answer = {
+            let mut state = self.state.lock().unwrap();
+            state.asked.push(path.clone());
+            match (state.trouble, state.answers.get(&path)) {
+                (Some(Trouble::Says(answer)), _) => Some(answer.to_owned()),
+                (Some(Trouble::IsSilent), _) => None,
+                (None, Some(body)) => Some(format!("200 OK\r\ncontent-type: application/json\r\n\r\n{body}")),
+                (None, None) => Some(
+                    "404 Not Found\r\n\r\n{\"error_code\":40403,\"message\":\"Schema not found\"}".to_owned(),
+                ),
+            }
+        };
+        match answer {
+            Some(answer) => {
+                let answer = format!("HTTP/1.1 {}", answer.replacen("\r\n", "\r\nconnection: close\r\n", 1));
+                // The client may be gone.
+                stream.write_all(answer.as_bytes()).await.unwrap_or_default();
+            }
+            None => std::future::pending().await,
+        }
+    }
+}
