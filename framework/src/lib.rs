@@ -134,6 +134,10 @@ pub use tx::Tx;
 pub mod prelude {
     #[cfg(feature = "avro")]
     pub use crate::extract::Avro;
+    #[cfg(feature = "json-schema")]
+    pub use crate::extract::JsonSchema;
+    #[cfg(feature = "protobuf")]
+    pub use crate::extract::Protobuf;
     pub use crate::extract::{Attempt, Batch, Bytes, Headers, Key, Position, Publisher, Record, State};
     #[cfg(feature = "json")]
     pub use crate::extract::{CloudEvent, Json};

@@ -1,11 +1,10 @@
 //! The payload, or the key, as Avro.
 
-use super::{Context, FromRecord, Key, Rejection};
+use super::by_schema::{by_schema, none};
+use super::{Context, Rejection};
 use crate::Record;
 use crate::schemas::{self, Parsed, Part};
 use serde::Deserialize;
-use serde::de::IntoDeserializer;
-use std::ops::Deref;
 
 /// The payload, decoded from Avro by the schema that it was written with, which the record
 /// names and the [schema registry](crate::SchemaRegistryConfig) has. `Key<Avro<T>>` is the
@@ -39,25 +38,7 @@ use std::ops::Deref;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Avro<T>(pub T);
 
-impl<'a, T: Deserialize<'a> + Send> FromRecord<'a> for Avro<T> {
-    fn from_record(record: Record<'a>, context: &'a Context) -> Result<Self, Rejection> {
-        decode(Part::Value, record.payload(), record, context).map(Avro)
-    }
-
-    fn check(context: &Context) -> Result<(), String> {
-        context.needs_registry("Avro<T>")
-    }
-}
-
-impl<'a, T: Deserialize<'a> + Send> FromRecord<'a> for Key<Avro<T>> {
-    fn from_record(record: Record<'a>, context: &'a Context) -> Result<Self, Rejection> {
-        decode(Part::Key, record.key(), record, context).map(|key| Key(Avro(key)))
-    }
-
-    fn check(context: &Context) -> Result<(), String> {
-        context.needs_registry("Key<Avro<T>>")
-    }
-}
+by_schema!(Avro, Deserialize<'a>);
 
 fn decode<'a, T: Deserialize<'a>>(
     part: Part,
@@ -65,30 +46,9 @@ fn decode<'a, T: Deserialize<'a>>(
     record: Record<'a>,
     context: &Context,
 ) -> Result<T, Rejection> {
-    let Some(bytes) = bytes else { return none(part) };
-    context.decode_by_schema(part, bytes, record.headers(), |schema, datum| match &schema.parsed {
-        Ok(Parsed::Avro(avro)) => schemas::avro::decode(avro, datum).map_err(|fault| fault.to_string()),
-        Ok(_) => Err(format!("it is a schema of {}, and the handler takes Avro", schema.format)),
-        Err(unusable) => Err(unusable.clone()),
+    let Some(bytes) = bytes else { return none(part, "Avro") };
+    context.decode_by_schema(part, bytes, record.headers(), |schema, framed| match schema.parsed()? {
+        Parsed::Avro(avro) => schemas::avro::decode(avro, framed.datum()?).map_err(|fault| fault.to_string()),
+        _ => Err(schema.is_not("Avro")),
     })
-}
-
-/// `None`, where `T` is an `Option`.
-fn none<'a, T: Deserialize<'a>>(part: Part) -> Result<T, Rejection> {
-    // `()` decodes to `None` and to nothing else that a record holds.
-    let unit: serde::de::value::UnitDeserializer<serde::de::value::Error> = ().into_deserializer();
-    T::deserialize(unit).map_err(|_| match part {
-        Part::Key => Rejection::new("the record has no key; take `Key<Avro<Option<T>>>`"),
-        Part::Value => Rejection::new(
-            "the value is null (a tombstone); take `Avro<Option<T>>`, or set `tombstones = \"skip\"` of the handler",
-        ),
-    })
-}
-
-impl<T> Deref for Avro<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        &self.0
-    }
 }

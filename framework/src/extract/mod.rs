@@ -4,6 +4,8 @@
 //! |---|---|---|
 //! | [`Json<T>`](Json) | the payload, decoded | it is not JSON of a `T`; null, unless `T` is an `Option` |
 //! | [`Avro<T>`](Avro) | the payload, decoded from Avro by the schema that it names (feature `avro`) | its schema is unknown; it does not fit its schema or `T`; null, unless `T` is an `Option` |
+//! | [`Protobuf<T>`](Protobuf) | the payload, a Protobuf message (feature `protobuf`) | its schema is unknown; it is another message; null, unless `Option<Protobuf<T>>` |
+//! | [`JsonSchema<T>`](JsonSchema) | the payload, JSON that fits the schema that it names (feature `json-schema`) | its schema is unknown; it does not fit its schema or `T`; null, unless `T` is an `Option` |
 //! | [`CloudEvent<T>`](CloudEvent) | a CloudEvent's attributes, and its data, decoded | an attribute is missing; the data is not JSON of a `T`; there is none, unless `T` is an `Option` |
 //! | [`Bytes`] | the payload, copied | null, unless `Option<Bytes>` |
 //! | `&[u8]` | the payload, borrowed | null, unless `Option<&[u8]>` |
@@ -23,13 +25,19 @@
 #[cfg(feature = "avro")]
 mod avro;
 mod batch;
+#[cfg(any(feature = "avro", feature = "json-schema", feature = "protobuf"))]
+mod by_schema;
 #[cfg(feature = "json")]
 mod cloud_event;
 #[cfg(feature = "json")]
 mod json;
+#[cfg(feature = "json-schema")]
+mod json_schema;
 mod key;
 mod payload;
 mod position;
+#[cfg(feature = "protobuf")]
+mod protobuf;
 mod state;
 
 pub use crate::publish::Publisher;
@@ -42,8 +50,12 @@ pub use bytes::Bytes;
 pub use cloud_event::CloudEvent;
 #[cfg(feature = "json")]
 pub use json::Json;
+#[cfg(feature = "json-schema")]
+pub use json_schema::JsonSchema;
 pub use key::{FromKey, Key};
 pub use position::{Attempt, Position};
+#[cfg(feature = "protobuf")]
+pub use protobuf::Protobuf;
 pub use state::{Context, State};
 
 use crate::error::{BoxError, ErrorKind, HandlerError};

@@ -6,7 +6,7 @@ use crate::Headers;
 use crate::Record;
 use crate::publish::Publishing;
 #[cfg(feature = "schemas")]
-use crate::schemas::{Absent, Part, Schema, SchemaId, Schemas, split};
+use crate::schemas::{Absent, Framed, Part, Schema, SchemaId, Schemas, split};
 use std::any::{Any, TypeId, type_name};
 use std::collections::HashMap;
 use std::fmt;
@@ -68,19 +68,19 @@ impl Context {
         }
     }
 
-    /// Hands what follows the schema id of `bytes` to `decode`, with its schema.
+    /// Hands what follows the schema's id to `decode`, with the schema.
     #[cfg(feature = "schemas")]
     pub(crate) fn decode_by_schema<'b, T>(
         &self,
         part: Part,
         bytes: &'b [u8],
-        headers: Headers<'_>,
-        decode: impl FnOnce(&Schema, &'b [u8]) -> Result<T, String>,
+        headers: Headers<'b>,
+        decode: impl FnOnce(&Schema, Framed<'b>) -> Result<T, String>,
     ) -> Result<T, Rejection> {
-        let (id, datum) = split(part, bytes, headers).map_err(Rejection::new)?;
+        let (id, framed) = split(part, bytes, headers).map_err(Rejection::new)?;
         let schemas = self.schemas.as_ref().ok_or_else(|| Rejection::new(NO_REGISTRY))?;
         let problem = |what: &str| Rejection::new(format!("the {} (schema id {id}): {what}", part.name()));
-        match schemas.with(id, |schema| decode(schema, datum)) {
+        match schemas.with(id, |schema| decode(schema, framed)) {
             Ok(decoded) => decoded.map_err(|what| problem(&what)),
             Err(Absent::Unknown(why)) => Err(problem(&why)),
             Err(Absent::NotLookedUp) => Err(Rejection::needs(id)),

@@ -190,6 +190,10 @@ fn parsed(id: SchemaId, registered: RegisteredSchema, referenced: &Referenced) -
     let parsed = match format {
         #[cfg(feature = "avro")]
         SchemaFormat::Avro => super::avro::parse(&registered.schema, referenced).map(Parsed::Avro),
+        #[cfg(feature = "protobuf")]
+        SchemaFormat::Protobuf => super::protobuf::parse(&registered.schema).map(Parsed::Protobuf),
+        #[cfg(feature = "json-schema")]
+        SchemaFormat::Json => super::json::parse(&registered.schema, referenced).map(Parsed::Json),
         _ => Ok(Parsed::Not),
     };
     let _ = referenced;

@@ -7,11 +7,15 @@
 pub(crate) mod avro;
 mod client;
 mod config;
+#[cfg(feature = "json-schema")]
+pub(crate) mod json;
+#[cfg(feature = "protobuf")]
+pub(crate) mod protobuf;
 mod references;
 mod wire;
 
 pub use config::SchemaRegistryConfig;
-pub(crate) use wire::{Part, split};
+pub(crate) use wire::{Framed, Part, split};
 
 use crate::error::BoxError;
 use arc_swap::ArcSwap;
@@ -80,11 +84,27 @@ pub(crate) struct Schema {
     pub(crate) parsed: Result<Parsed, String>,
 }
 
+impl Schema {
+    /// What decodes by it.
+    pub(crate) fn parsed(&self) -> Result<&Parsed, String> {
+        self.parsed.as_ref().map_err(Clone::clone)
+    }
+
+    /// That the handler takes another format.
+    pub(crate) fn is_not(&self, format: &str) -> String {
+        format!("it is a schema of {}, and the handler takes {format}", self.format)
+    }
+}
+
 /// A schema in the shape that decodes fastest.
 #[derive(Debug)]
 pub(crate) enum Parsed {
     #[cfg(feature = "avro")]
     Avro(serde_avro_fast::Schema),
+    #[cfg(feature = "protobuf")]
+    Protobuf(protobuf::Messages),
+    #[cfg(feature = "json-schema")]
+    Json(json::Schema),
     /// Of a format that this build does not decode.
     Not,
 }

@@ -28,11 +28,19 @@ impl Referenced {
         self.0.push(One { name, subject, version, text });
     }
 
+    #[cfg(feature = "avro")]
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
+    /// All, by their names.
+    #[cfg(feature = "json-schema")]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|one| (&*one.name, &*one.text))
+    }
+
     /// The schema of this name.
+    #[cfg(feature = "avro")]
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|one| one.name == name).map(|one| &*one.text)
     }

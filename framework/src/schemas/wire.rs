@@ -46,35 +46,99 @@ pub(crate) enum WireError {
 const NUMBER: u8 = 0;
 const GUID: u8 = 1;
 
-/// The schema id, and what follows it. A header comes before a prefix; of several headers
-/// the last counts.
+/// What is written by a schema, with what stands beside the schema's id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Framed<'a> {
+    bytes: &'a [u8],
+    /// What follows the id, where that is in a header.
+    beside_id: Option<&'a [u8]>,
+}
+
+/// The schema's id, and what is written by it. A header comes before a prefix; of several
+/// headers the last counts.
 pub(crate) fn split<'a>(
     part: Part,
     bytes: &'a [u8],
-    headers: Headers<'_>,
-) -> Result<(SchemaId, &'a [u8]), WireError> {
+    headers: Headers<'a>,
+) -> Result<(SchemaId, Framed<'a>), WireError> {
     if !headers.is_empty()
         && let Some(value) = headers.get(part.header())
     {
-        return id_of(value).map(|id| (id, bytes)).ok_or(WireError::Header(part.header()));
+        let (id, beside_id) = id_of(value).ok_or(WireError::Header(part.header()))?;
+        return Ok((id, Framed { bytes, beside_id: Some(beside_id) }));
     }
     match bytes {
         [] => Err(WireError::Empty(part.name())),
-        [NUMBER, a, b, c, d, datum @ ..] => {
-            Ok((SchemaId::Number(u32::from_be_bytes([*a, *b, *c, *d])), datum))
+        [NUMBER, a, b, c, d, bytes @ ..] => {
+            Ok((SchemaId::Number(u32::from_be_bytes([*a, *b, *c, *d])), Framed { bytes, beside_id: None }))
         }
         [NUMBER, ..] => Err(WireError::TooShort(part.name())),
         _ => Err(WireError::NoMagic(part.name())),
     }
 }
 
-fn id_of(header: &[u8]) -> Option<SchemaId> {
-    let (kind, id) = header.split_first()?;
+fn id_of(header: &[u8]) -> Option<(SchemaId, &[u8])> {
+    let (kind, rest) = header.split_first()?;
     match *kind {
-        NUMBER => Some(SchemaId::Number(u32::from_be_bytes(id.try_into().ok()?))),
-        GUID => Some(SchemaId::Guid(id.try_into().ok()?)),
+        NUMBER => {
+            rest.split_first_chunk().map(|(id, rest)| (SchemaId::Number(u32::from_be_bytes(*id)), rest))
+        }
+        GUID => rest.split_first_chunk().map(|(id, rest)| (SchemaId::Guid(*id), rest)),
         _ => None,
     }
+}
+
+impl<'a> Framed<'a> {
+    /// The datum, of a format that puts nothing before it.
+    pub(crate) fn datum(self) -> Result<&'a [u8], &'static str> {
+        match self.beside_id {
+            Some([_, ..]) => Err("there are bytes behind the id in the header"),
+            _ => Ok(self.bytes),
+        }
+    }
+
+    /// Hands the indexes that lead to a Protobuf message to `walk`, from the outermost on, and
+    /// gives the datum. They stand behind the id, wherever that is.
+    #[cfg(feature = "protobuf")]
+    pub(crate) fn datum_of_message(
+        self,
+        mut walk: impl FnMut(usize) -> bool,
+    ) -> Result<&'a [u8], &'static str> {
+        const PROBLEM: &str = "the indexes of its message are no numbers, or too many";
+        const NOT_THERE: &str = "its schema has no message at the place that it names";
+        let mut rest = self.beside_id.unwrap_or(self.bytes);
+        let mut number = || {
+            let (number, after) = varint(rest)?;
+            rest = after;
+            // Zigzag; a place is never negative.
+            if number & 1 == 0 { usize::try_from(number / 2).ok() } else { None }
+        };
+        let count = number().ok_or(PROBLEM)?;
+        // 0 stands for one index, the first.
+        for _ in 0..count.max(1) {
+            let index = if count == 0 { 0 } else { number().ok_or(PROBLEM)? };
+            if !walk(index) {
+                return Err(NOT_THERE);
+            }
+        }
+        match self.beside_id {
+            Some(_) if !rest.is_empty() => Err(PROBLEM),
+            Some(_) => Ok(self.bytes),
+            None => Ok(rest),
+        }
+    }
+}
+
+#[cfg(feature = "protobuf")]
+fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let mut number = 0;
+    for (place, byte) in bytes.iter().take(9).enumerate() {
+        number |= u64::from(byte & 0x7f) << (7 * place);
+        if byte & 0x80 == 0 {
+            return Some((number, &bytes[place + 1..]));
+        }
+    }
+    None
 }
 
 #[cfg(test)]
@@ -86,7 +150,8 @@ mod tests {
         let headers = headers.iter().map(|(name, value)| (name.as_bytes().into(), Some((*value).into())));
         let message =
             Message::Owned(Box::new(OwnedMessage { headers: headers.collect(), ..Default::default() }));
-        split(Part::Value, bytes, Headers::of(&message)).map(|(id, datum)| (id, datum.to_vec()))
+        let (id, framed) = split(Part::Value, bytes, Headers::of(&message))?;
+        framed.datum().map(|datum| (id, datum.to_vec())).map_err(|_| WireError::Header("bytes behind the id"))
     }
 
     #[test]
@@ -112,6 +177,40 @@ mod tests {
         assert_eq!(split_with(&[("__key_schema_id", &guid)], &bytes), Ok((SchemaId::Number(258), vec![])));
         for wrong in [&[][..], &[0, 1], &[1, 2, 3], &[2, 0, 0, 0, 1]] {
             assert_eq!(split_with(&[(name, wrong)], &bytes), Err(WireError::Header(name)));
+        }
+        let longer = split_with(&[(name, &[0, 0, 0, 0, 9, 7])], &bytes);
+        assert_eq!(longer, Err(WireError::Header("bytes behind the id")));
+    }
+
+    #[cfg(feature = "protobuf")]
+    #[test]
+    fn indexes_of_a_message_stand_behind_the_id() {
+        let indexes = |framed: Framed<'_>| {
+            let mut found = Vec::new();
+            let datum = framed.datum_of_message(|index| {
+                found.push(index);
+                found.len() < 10
+            });
+            datum.map(|datum| (found, datum.to_vec()))
+        };
+        let prefixed = |bytes: &[u8]| indexes(Framed { bytes, beside_id: None });
+        assert_eq!(prefixed(&[0, 9]), Ok((vec![0], vec![9])));
+        assert_eq!(prefixed(&[2, 0, 9]), Ok((vec![0], vec![9])));
+        assert_eq!(prefixed(&[4, 2, 0x80, 1, 9]), Ok((vec![1, 64], vec![9])));
+        let in_header = |beside_id| indexes(Framed { bytes: &[9], beside_id: Some(beside_id) });
+        assert_eq!(in_header(&[4, 2, 4]), Ok((vec![1, 2], vec![9])));
+        assert!(in_header(&[4, 2, 4, 1]).is_err());
+        // None, negative, cut, endless, more than there are messages in messages.
+        for wrong in [
+            &[][..],
+            &[1],
+            &[4, 2],
+            &[2, 3],
+            &[0xff; 12],
+            &[0x80; 12],
+            &[40, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        ] {
+            assert!(prefixed(wrong).is_err(), "{wrong:?}");
         }
     }
 }

@@ -1,0 +1,74 @@
+//! The payload, or the key, as a Protobuf message.
+
+use super::by_schema::{by_schema, is_null};
+use super::{Context, FromRecord, Rejection};
+use crate::Record;
+use crate::schemas::{Parsed, Part};
+use prost::{Message, Name};
+
+/// The payload, a Protobuf message of the schema that the record names and the
+/// [schema registry](crate::SchemaRegistryConfig) has. `Key<Protobuf<T>>` is the same of the
+/// key, and `Option<Protobuf<T>>` takes tombstones too.
+///
+/// `T` is what prost generates, with its name (`enable_type_names` of `prost_build::Config`):
+/// a record of another message of the same topic would decode to a wrong value, so it is
+/// rejected. Fields that the writer did not have take Protobuf's defaults. A registry that
+/// cannot be asked costs no attempt: the record waits.
+///
+/// ```
+/// use onceward::prelude::*;
+///
+/// // As prost generates it.
+/// #[derive(Clone, PartialEq, prost::Message)]
+/// struct Flight {
+///     #[prost(string, tag = "1")]
+///     tailnum: String,
+/// }
+/// impl prost::Name for Flight {
+///     const NAME: &'static str = "Flight";
+///     const PACKAGE: &'static str = "airport";
+/// }
+///
+/// #[handler(topic = "flights", group = "totals")]
+/// async fn on_flight(Protobuf(flight): Protobuf<Flight>) -> HandlerResult {
+///     println!("{}", flight.tailnum);
+///     Ok(())
+/// }
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Protobuf<T>(pub T);
+
+by_schema!(Protobuf, Message + Name + Default);
+
+impl<'a, T: Message + Name + Default> FromRecord<'a> for Option<Protobuf<T>> {
+    fn from_record(record: Record<'a>, context: &'a Context) -> Result<Self, Rejection> {
+        record.payload().map(|_| Protobuf::from_record(record, context)).transpose()
+    }
+
+    fn check(context: &Context) -> Result<(), String> {
+        Protobuf::<T>::check(context)
+    }
+}
+
+fn decode<T: Message + Name + Default>(
+    part: Part,
+    bytes: Option<&[u8]>,
+    record: Record<'_>,
+    context: &Context,
+) -> Result<T, Rejection> {
+    let Some(bytes) = bytes else { return Err(is_null(part, "Option<Protobuf<T>>")) };
+    context.decode_by_schema(part, bytes, record.headers(), |schema, framed| {
+        let Parsed::Protobuf(messages) = schema.parsed()? else { return Err(schema.is_not("Protobuf")) };
+        let mut walk = messages.walk();
+        let datum = framed.datum_of_message(|index| walk.step(index))?;
+        if walk.name() != T::full_name() {
+            return Err(format!(
+                "it is a message `{}`, and the handler takes `{}`",
+                walk.name(),
+                T::full_name()
+            ));
+        }
+        // Its text names the message and field, and no value.
+        T::decode(datum).map_err(|error| error.to_string())
+    })
+}

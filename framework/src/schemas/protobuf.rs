@@ -1,0 +1,84 @@
+//! Which messages a Protobuf schema has. The bytes themselves are the generated type's.
+
+/// The names of a schema's messages, as a record's indexes lead to them.
+#[derive(Debug)]
+pub(crate) struct Messages(Vec<Message>);
+
+#[derive(Debug)]
+struct Message {
+    /// With its package and the messages around it.
+    name: String,
+    nested: Messages,
+}
+
+impl Messages {
+    /// Follows indexes from message to message; gives the last one's name.
+    pub(crate) fn walk(&self) -> Walk<'_> {
+        Walk { inside: self, name: None }
+    }
+}
+
+/// A way through a schema.
+#[derive(Debug)]
+pub(crate) struct Walk<'m> {
+    inside: &'m Messages,
+    name: Option<&'m str>,
+}
+
+impl<'m> Walk<'m> {
+    /// Goes to a message; `false` where there is none.
+    pub(crate) fn step(&mut self, index: usize) -> bool {
+        let Some(message) = self.inside.0.get(index) else { return false };
+        (self.inside, self.name) = (&message.nested, Some(message.name.as_str()));
+        true
+    }
+
+    pub(crate) fn name(&self) -> &'m str {
+        self.name.unwrap_or_default()
+    }
+}
+
+/// Deeper than anybody nests; what is deeper would end on the stack.
+const DEEPEST: usize = 32;
+
+/// Reads the names of a schema's messages.
+pub(crate) fn parse(text: &str) -> Result<Messages, String> {
+    let file = protox_parse::parse("schema.proto", text)
+        .map_err(|error| format!("its Protobuf schema cannot be used: {error}"))?;
+    Ok(messages(&file.message_type, file.package(), 0))
+}
+
+fn messages(all: &[prost_types::DescriptorProto], around: &str, depth: usize) -> Messages {
+    let message = |message: &prost_types::DescriptorProto| {
+        let dot = if around.is_empty() { "" } else { "." };
+        let name = format!("{around}{dot}{}", message.name());
+        let nested = if depth < DEEPEST { &message.nested_type[..] } else { &[] };
+        Message { nested: messages(nested, &name, depth + 1), name }
+    };
+    Messages(all.iter().map(message).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn indexes_lead_to_the_name_of_a_message() {
+        let text = r#"syntax = "proto3"; package shop;
+            import "other.proto";
+            message Order { message Line { message Part {} } message Note { Line line = 1; } map<string, Line> lines = 1; }
+            enum Kind { NEW = 0; } message Bill {}"#;
+        let messages = parse(text).unwrap();
+        let name = |indexes: &[usize]| {
+            let mut walk = messages.walk();
+            indexes.iter().all(|index| walk.step(*index)).then(|| walk.name().to_owned())
+        };
+        assert_eq!(name(&[0]).as_deref(), Some("shop.Order"));
+        assert_eq!(name(&[1]).as_deref(), Some("shop.Bill"));
+        assert_eq!(name(&[0, 1]).as_deref(), Some("shop.Order.Note"));
+        assert_eq!(name(&[0, 0, 0]).as_deref(), Some("shop.Order.Line.Part"));
+        assert_eq!(name(&[2]), None);
+        assert_eq!(name(&[1, 0]), None);
+        assert!(parse("message {").is_err());
+    }
+}
