@@ -32,7 +32,7 @@ check: ## format, lints, docs, each feature alone, licences
 	@if command -v cargo-deny >/dev/null; then cargo deny check; \
 	else echo "Left out: cargo deny check. To have it: cargo install --locked cargo-deny"; fi
 
-stack-up: ## start Kafka and PostgreSQL and leave them running
+stack-up: ## start Kafka, PostgreSQL and a schema registry, and leave them running
 	@stack/install
 	@stack/ctl up
 	@echo "Now: source target/stack/env"

@@ -6,7 +6,7 @@ use std::future::ready;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
-use support::{Database, Stack, eventually, stack_or_leave_out, unique};
+use support::{Database, OwnRegistry, Stack, eventually, stack_or_leave_out, unique};
 
 const PARTITIONS: i32 = 12;
 const KILLS: u32 = 20;
@@ -20,6 +20,7 @@ struct Service {
     group: String,
     batch: bool,
     selection: &'static [&'static str],
+    format: &'static [&'static str],
     folder: PathBuf,
 }
 
@@ -31,7 +32,7 @@ impl Service {
         let (topic, group) = (stack.topic("flights", PARTITIONS).await, unique("flights"));
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(&group);
         std::fs::create_dir_all(&folder).unwrap();
-        Self { database: stack.database().await, stack, topic, group, batch, selection, folder }
+        Self { database: stack.database().await, stack, topic, group, batch, selection, format: &[], folder }
     }
 
     fn command(&self, words: &[&str]) -> Command {
@@ -40,6 +41,7 @@ impl Service {
             .args(words)
             .env("KAFKA_BROKERS", &self.stack.brokers)
             .env("DATABASE_URL", &self.database.url)
+            .env("SCHEMA_REGISTRY_URL", &self.stack.registry_url)
             .env("FLIGHTS_TOPIC", &self.topic)
             .env("FLIGHTS_GROUP", &self.group)
             .env("ONCEWARD_KAFKA__SESSION_TIMEOUT_MS", "6000")
@@ -51,13 +53,14 @@ impl Service {
     }
 
     fn produce(&self, options: &[&str]) -> Running {
-        let words = [&["produce"], self.selection, options].concat();
+        let words = [&["produce"], self.selection, self.format, options].concat();
         Running::start(self.command(&words), &self.folder, "produce")
     }
 
     /// Starts the service; with an `instance` a restart takes its partitions over at once.
     fn serve(&self, instance: Option<&str>, log: &str) -> Running {
-        let mut command = self.command(if self.batch { &["serve", "--batch"] } else { &["serve"] });
+        let batch: &[&str] = if self.batch { &["--batch"] } else { &[] };
+        let mut command = self.command(&[&["serve"], self.format, batch].concat());
         command.envs(instance.map(|instance| ("ONCEWARD_INSTANCE_ID", instance)));
         Running::start(command, &self.folder, log)
     }
@@ -136,6 +139,41 @@ async fn clean(batch: bool) {
 #[tokio::test(flavor = "multi_thread")]
 async fn all_flights_of_a_year_come_out_as_the_truth() {
     clean(false).await;
+}
+
+/// The year in Avro, by three versions of its schema. In the middle the service starts anew, with
+/// nothing looked up, while the registry is away.
+async fn in_avro(batch: bool) {
+    const MIDDLE: &str = "150000";
+    let mut service = Service::new(stack_or_leave_out!(), batch, FIFTH).await;
+    let registry = OwnRegistry::start_new();
+    (service.format, service.stack.registry_url) = (&["--format", "avro"], registry.url());
+    service.produce(&["--to", MIDDLE]).succeeds().await;
+    let serving = service.serve(None, "serve");
+    service.stack.caught_up(&service.group, &service.topic, PARTITIONS).await;
+    assert!(serving.terminate().success(), "{}", service.log("serve"));
+    let before = service.done().await;
+    assert!(before > 10_000, "{before}");
+    service.produce(&["--from", MIDDLE]).succeeds().await;
+    registry.stop();
+    let serving = service.serve(None, "serve");
+    eventually("it waits", || ready(service.log("serve").contains("no attempt is counted"))).await;
+    // The time is what is tried.
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(service.done().await, before);
+    registry.start();
+    service.ends_with_the_truth(serving).await;
+    assert!(!service.log("serve").contains("dead-lettered"), "{}", service.log("serve"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_year_in_avro_comes_out_as_the_truth_and_the_registry_may_be_away() {
+    in_avro(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_year_in_avro_comes_out_as_the_truth_and_the_registry_may_be_away_in_batches() {
+    in_avro(true).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

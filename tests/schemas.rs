@@ -3,6 +3,10 @@
 
 #[path = "schemas/formats.rs"]
 mod formats;
+#[path = "schemas/encoding.rs"]
+mod encoding;
+#[path = "schemas/others.rs"]
+mod others;
 #[path = "schemas/outages.rs"]
 mod outages;
 #[path = "schemas/rejected.rs"]

@@ -124,6 +124,8 @@ pub use record::{Header, Headers, Record, TopicPartition};
 pub use route::{IntoRoute, Route};
 pub use router::{EventFunction, EventType, Unmatched};
 pub use run::Run;
+#[cfg(feature = "avro")]
+pub use schemas::{AvroEncoder, SubjectName};
 #[cfg(feature = "schemas")]
 pub use schemas::{SchemaFormat, SchemaId, SchemaRegistryConfig};
 pub use tokio_util::sync::CancellationToken;

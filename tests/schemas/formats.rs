@@ -6,9 +6,9 @@ use rdkafka::Message as _;
 use support::text;
 
 #[derive(Clone, PartialEq, prost::Message)]
-struct Counted {
+pub(crate) struct Counted {
     #[prost(int64, tag = "1")]
-    number: i64,
+    pub(crate) number: i64,
 }
 
 impl prost::Name for Counted {

@@ -64,6 +64,11 @@ impl Stub {
         self.state.lock().unwrap().asked.iter().filter(|asked| **asked == path).count()
     }
 
+    /// How often it was asked for anything.
+    pub(crate) fn asked(&self) -> usize {
+        self.state.lock().unwrap().asked.len()
+    }
+
     async fn serve(self, mut stream: TcpStream) {
         let mut request = Vec::new();
         while !request.ends_with(b"\r\n\r\n") {
@@ -74,6 +79,11 @@ impl Stub {
         }
         let request = String::from_utf8(request).unwrap();
         let path = request.split(' ').nth(1).unwrap().to_owned();
+        let length = request
+            .lines()
+            .find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
+        // What is not read would break the connection.
+        stream.read_exact(&mut vec![0; length.unwrap_or(0)]).await.unwrap_or_default();
         let answer = {
             let mut state = self.state.lock().unwrap();
             state.asked.push(path.clone());

@@ -5,14 +5,17 @@
 //! with `STACK_REQUIRED=1` it fails.
 
 mod breakable;
+mod own;
 mod postgres;
 mod program;
 mod proxy;
+mod registry;
 
 pub use breakable::Breakable;
 pub use postgres::OwnPostgres;
 pub use program::Program;
 pub use proxy::{Break, Proxy};
+pub use registry::OwnRegistry;
 
 use onceward::{App, CancellationToken};
 use rdkafka::ClientConfig;
@@ -59,6 +62,8 @@ pub struct Stack {
     pub brokers_limited: String,
     /// PostgreSQL, a database that tests make their own beside.
     pub database_url: String,
+    /// The schema registry.
+    pub registry_url: String,
 }
 
 impl Stack {
@@ -77,6 +82,7 @@ impl Stack {
                 brokers,
                 brokers_limited: variable("KAFKA_BROKERS_LIMITED").unwrap_or_default(),
                 database_url,
+                registry_url: variable("SCHEMA_REGISTRY_URL").unwrap_or_default(),
             });
         assert!(
             stack.is_some() || variable("STACK_REQUIRED").is_none(),

@@ -63,6 +63,15 @@ impl Args {
         self.options.get(option).map(String::as_str)
     }
 
+    /// Whether `--format` says Avro and not JSON.
+    pub(crate) fn is_avro(&self) -> Result<bool> {
+        match self.text("--format") {
+            None | Some("json") => Ok(false),
+            Some("avro") => Ok(true),
+            Some(other) => Err(format!("`--format {other}` is wrong: give `json` or `avro`")),
+        }
+    }
+
     /// The option's value, a whole number from `least` on.
     pub(crate) fn number<T>(&self, option: &str, least: T) -> Result<Option<T>>
     where

@@ -15,6 +15,8 @@ pub(crate) struct Flight {
     /// `None`: it was cancelled.
     pub(crate) dep_time: Option<i32>,
     pub(crate) dep_delay: Option<i32>,
+    /// In miles, as the newest of the Avro schemas calls it.
+    #[serde(alias = "miles")]
     pub(crate) distance: i32,
 }
 
@@ -36,7 +38,7 @@ pub(crate) struct Row<'r> {
     #[serde(skip_deserializing)]
     pub(crate) event_id: String,
     year: i32,
-    month: u8,
+    pub(crate) month: u8,
     day: u8,
     #[serde(deserialize_with = "number_or_na")]
     dep_time: Option<i32>,
@@ -53,7 +55,7 @@ pub(crate) struct Row<'r> {
     flight: i32,
     /// The key. `NA` stays: it is a key like any other.
     pub(crate) tailnum: &'r str,
-    origin: &'r str,
+    pub(crate) origin: &'r str,
     dest: &'r str,
     #[serde(deserialize_with = "number_or_na")]
     air_time: Option<i32>,

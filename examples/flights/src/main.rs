@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! make stack-up                  # Kafka and PostgreSQL
-//! source target/stack/env        # KAFKA_BROKERS and DATABASE_URL
+//! source target/stack/env        # KAFKA_BROKERS, DATABASE_URL, SCHEMA_REGISTRY_URL
 //! cargo run --release -p flights -- produce
 //! cargo run --release -p flights -- serve      # until Ctrl-C
 //! cargo run --release -p flights -- verify     # `keys differ: 0`
@@ -13,6 +13,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool prints")]
 
 mod args;
+mod avro;
 mod copies;
 mod flight;
 mod produce;
@@ -30,12 +31,14 @@ use std::process::ExitCode;
 pub(crate) type Result<T> = std::result::Result<T, String>;
 
 const USAGE: &str = "\
-flights produce [FILE] [SELECTION] [--duplicates PERCENT] [--rate N]
+flights produce [FILE] [SELECTION] [--format FORMAT] [--duplicates PERCENT] [--rate N]
     Produces one record a row of FILE, a CSV or CSV.xz (default: the bundled year).
+    --format FORMAT       json (default), or avro by schemas that it registers: a first version, then
+                          one with a field more, then one with a field renamed
     --duplicates PERCENT  that share of the events twice: every second copy within 50 records,
                           the others within 100,000; one in three on the other side of midnight
     --rate N              at most N records a second
-flights serve [--batch]
+flights serve [--format FORMAT] [--batch]
     Reads the topic and keeps flights_totals, until SIGTERM or Ctrl-C. --batch: a run at once.
 flights verify [TRUTH] [--data FILE] [--unordered] [SELECTION]
     Compares flights_totals with TRUTH (default: the bundled one), or with what comes out of FILE
@@ -50,7 +53,7 @@ SELECTION, the same for a topic and its truth:
     --seed S              which keys, and which duplicates (default 0)
 
 Environment: KAFKA_BROKERS, DATABASE_URL, FLIGHTS_TOPIC (flights), FLIGHTS_GROUP (flights),
-FLIGHTS_PARTITIONS (12, for a topic that does not exist yet).";
+FLIGHTS_PARTITIONS (12, for a topic that does not exist yet); for Avro SCHEMA_REGISTRY_URL.";
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -64,7 +67,7 @@ async fn run(args: Vec<String>) -> Result<ExitCode> {
     let Some((command, args)) = args.split_first() else { return Err(format!("no command\n\n{USAGE}")) };
     match command.as_str() {
         "produce" => produce::produce(&Args::parse(args, &produce::OPTIONS)?).await?,
-        "serve" => serve::serve(Args::parse(args, &serve::OPTIONS)?.has("--batch")).await?,
+        "serve" => serve::serve(&Args::parse(args, &serve::OPTIONS)?).await?,
         "verify" => return verify::verify(&Args::parse(args, &verify::OPTIONS)?).await,
         "truth" => totals::print(&Args::parse(args, &totals::OPTIONS)?)?,
         "help" | "--help" | "-h" => println!("{USAGE}"),

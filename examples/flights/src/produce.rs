@@ -2,6 +2,7 @@
 
 use crate::Result;
 use crate::args::{Args, Options};
+use crate::avro::Encoders;
 use crate::copies::Copies;
 use crate::flight::Row;
 use crate::selection::Selection;
@@ -21,7 +22,7 @@ use std::time::{Duration, Instant};
 pub(crate) const OPTIONS: Options = Options {
     operand: Some("FILE"),
     flags: &[],
-    values: &["--from", "--to", "--sample", "--seed", "--duplicates", "--rate"],
+    values: &["--from", "--to", "--sample", "--seed", "--duplicates", "--format", "--rate"],
 };
 
 const TICK: Duration = Duration::from_millis(10);
@@ -30,11 +31,16 @@ const TICK: Duration = Duration::from_millis(10);
 pub(crate) async fn produce(args: &Args) -> Result<()> {
     let (selection, mut copies) = (Selection::from_args(args)?, Copies::from_args(args)?);
     let rate = args.number("--rate", 1)?;
+    let avro = if args.is_avro()? { Some(Encoders::new()?) } else { None };
     let (brokers, topic) = (settings::brokers()?, settings::topic());
     create_topic(&brokers, &topic, settings::partitions()?).await?;
-    let mut sender = Sender::connect(&brokers, topic, rate)?;
+    let mut sender = Sender::connect(&brokers, topic.clone(), rate)?;
     selection.each(args.operand().unwrap_or(DATA), |row| {
-        let mut event = Event::of(row)?;
+        let payload = match &avro {
+            Some(encoders) => encoders.encode(&topic, &row)?,
+            None => as_json(&row)?,
+        };
+        let mut event = Event::of(row, payload);
         copies.plan(&mut event);
         sender.send(&event)?;
         while let Some(copy) = copies.due() {
@@ -46,6 +52,13 @@ pub(crate) async fn produce(args: &Args) -> Result<()> {
         sender.send(&copy)?;
     }
     sender.finish()
+}
+
+fn as_json(row: &Row<'_>) -> Result<Vec<u8>> {
+    let mut payload = Vec::with_capacity(512);
+    serde_json::to_writer(&mut payload, row)
+        .map_err(|error| format!("cannot write {} as JSON: {error}", row.event_id))?;
+    Ok(payload)
 }
 
 async fn create_topic(brokers: &str, topic: &str, partitions: i32) -> Result<()> {
@@ -75,11 +88,8 @@ pub(crate) struct Event {
 }
 
 impl Event {
-    fn of(row: Row<'_>) -> Result<Self> {
-        let mut payload = Vec::with_capacity(512);
-        serde_json::to_writer(&mut payload, &row)
-            .map_err(|error| format!("cannot write {} as JSON: {error}", row.event_id))?;
-        Ok(Self { key: row.tailnum.to_owned(), id: row.event_id, payload, timestamp: None })
+    fn of(row: Row<'_>, payload: Vec<u8>) -> Self {
+        Self { key: row.tailnum.to_owned(), id: row.event_id, payload, timestamp: None }
     }
 
     /// The same for each copy, the trace too.

@@ -1,6 +1,6 @@
 //! `flights serve`: keeps one row a plane.
 
-use crate::args::Options;
+use crate::args::{Args, Options};
 use crate::flight::Flight;
 use crate::totals::{Planes, Totals};
 use crate::{Result, settings, table};
@@ -10,7 +10,7 @@ use std::io::IsTerminal;
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
-pub(crate) const OPTIONS: Options = Options { operand: None, flags: &["--batch"], values: &[] };
+pub(crate) const OPTIONS: Options = Options { operand: None, flags: &["--batch"], values: &["--format"] };
 
 /// How long the topic may take to appear.
 const TOPIC_LIMIT: Duration = Duration::from_secs(300);
@@ -18,6 +18,16 @@ const TOPIC_LIMIT: Duration = Duration::from_secs(300);
 /// Adds a flight to its plane's totals.
 #[handler(topic = "flights", group = "flights")]
 async fn on_flight(Json(flight): Json<Flight>, tx: &mut Tx) -> HandlerResult {
+    add(&flight, tx).await
+}
+
+/// The same out of Avro.
+#[handler(topic = "flights", group = "flights", name = "on_flight")]
+async fn on_avro_flight(Avro(flight): Avro<Flight>, tx: &mut Tx) -> HandlerResult {
+    add(&flight, tx).await
+}
+
+async fn add(flight: &Flight, tx: &mut Tx) -> HandlerResult {
     sqlx::query(
         "insert into flights_totals as t (tailnum, flights, cancelled, dep_delay_sum, distance_sum, chain)
          values ($1, 1, $2, $3, $4, md5($5))
@@ -46,15 +56,25 @@ async fn on_flight(Json(flight): Json<Flight>, tx: &mut Tx) -> HandlerResult {
 /// deadlock.
 #[handler(topic = "flights", group = "flights", name = "on_flight")]
 async fn on_flights(flights: Batch<Json<Flight>>, tx: &mut Tx) -> HandlerResult {
+    add_all(flights.iter().map(|flight| &flight.0).collect(), tx).await
+}
+
+/// The same out of Avro.
+#[handler(topic = "flights", group = "flights", name = "on_flight")]
+async fn on_avro_flights(flights: Batch<Avro<Flight>>, tx: &mut Tx) -> HandlerResult {
+    add_all(flights.iter().map(|flight| &flight.0).collect(), tx).await
+}
+
+async fn add_all(flights: Vec<&Flight>, tx: &mut Tx) -> HandlerResult {
     let mut planes = lock(&flights, tx).await?;
-    for flight in flights.iter() {
+    for flight in flights {
         planes.add(flight);
     }
     upsert(&planes, tx).await?;
     Ok(())
 }
 
-async fn lock(flights: &[Json<Flight>], tx: &mut Tx) -> sqlx::Result<Planes> {
+async fn lock(flights: &[&Flight], tx: &mut Tx) -> sqlx::Result<Planes> {
     let keys: BTreeSet<&str> = flights.iter().map(|flight| flight.tailnum.as_str()).collect();
     let rows: Vec<Totals> =
         sqlx::query_as("select * from flights_totals where tailnum = any($1) order by tailnum for update")
@@ -89,7 +109,8 @@ async fn upsert(planes: &Planes, tx: &mut Tx) -> sqlx::Result<()> {
 }
 
 /// Makes the table and runs a handler until the process is told to stop.
-pub(crate) async fn serve(batch: bool) -> Result<()> {
+pub(crate) async fn serve(args: &Args) -> Result<()> {
+    let (batch, avro) = (args.has("--batch"), args.is_avro()?);
     // RUST_LOG says otherwise. sqlx's notices of tables that are there already are no news.
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn"));
     let stderr = std::io::stderr;
@@ -100,16 +121,17 @@ pub(crate) async fn serve(batch: bool) -> Result<()> {
         .init();
     table::migrate().await?;
     // Its Debug is one line with the reason.
-    run(batch).await.map_err(|error| format!("{error:?}"))
+    run(batch, avro).await.map_err(|error| format!("{error:?}"))
 }
 
-async fn run(batch: bool) -> std::result::Result<(), onceward::Error> {
+async fn run(batch: bool, avro: bool) -> std::result::Result<(), onceward::Error> {
     let app = App::from_env()?.migrate(true).wait_for_topics(TOPIC_LIMIT);
     let (topic, group) = (settings::topic(), settings::group());
-    let app = if batch {
-        app.handler(on_flights {}.route().topic(topic).group(group))
-    } else {
-        app.handler(on_flight {}.route().topic(topic).group(group))
+    let app = match (batch, avro) {
+        (false, false) => app.handler(on_flight {}.route().topic(topic).group(group)),
+        (false, true) => app.handler(on_avro_flight {}.route().topic(topic).group(group)),
+        (true, false) => app.handler(on_flights {}.route().topic(topic).group(group)),
+        (true, true) => app.handler(on_avro_flights {}.route().topic(topic).group(group)),
     };
     app.run().await
 }

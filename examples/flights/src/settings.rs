@@ -24,6 +24,14 @@ pub(crate) fn database_url() -> Result<String> {
     })
 }
 
+pub(crate) fn registry() -> Result<String> {
+    variable("SCHEMA_REGISTRY_URL").ok_or_else(|| {
+        "SCHEMA_REGISTRY_URL is not set: name the registry, as in SCHEMA_REGISTRY_URL=http://localhost:8081, \
+         or source target/stack/env"
+            .into()
+    })
+}
+
 pub(crate) fn topic() -> String {
     variable("FLIGHTS_TOPIC").unwrap_or_else(|| "flights".into())
 }

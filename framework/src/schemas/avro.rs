@@ -168,8 +168,8 @@ impl Inliner<'_> {
                     self.defined.insert(full);
                 }
                 if let Some(Value::Array(members)) = fields.get_mut("fields") {
-                    let types = members.iter_mut().filter_map(|field| field.get_mut("type"));
-                    types.map(|kind| self.inline(kind, &namespace, depth + 1)).collect::<Result<(), _>>()?;
+                    let mut types = members.iter_mut().filter_map(|field| field.get_mut("type"));
+                    types.try_for_each(|kind| self.inline(kind, &namespace, depth + 1))?;
                 }
                 for inner in ["items", "values", "type"] {
                     if let Some(inner) = fields.get_mut(inner) {

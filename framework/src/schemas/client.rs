@@ -9,6 +9,7 @@ use super::references::Referenced;
 use super::{Parsed, Schema, SchemaFormat, SchemaId};
 use crate::Error;
 use crate::error::BoxError;
+use crate::failure::capped;
 use reqwest_middleware::reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use reqwest_middleware::reqwest::{self, Body, Request, Response, StatusCode, redirect};
 use reqwest_middleware::{Middleware, Next};
@@ -32,11 +33,23 @@ pub(super) enum LookupError {
     Outage { source: BoxError, retry_after: Option<Duration> },
 }
 
+/// Why a schema has no id to write by.
+#[cfg(feature = "avro")]
+#[derive(Debug)]
+pub(super) enum WriteError {
+    /// The registry does not have it, or does not take it.
+    Refused(String),
+    /// The registry cannot be asked: no record's fault.
+    Outage(BoxError),
+}
+
 /// An answer that is not what was asked for.
 #[derive(Debug, thiserror::Error)]
 #[error("the schema registry answered {status}{}", note(*.status))]
 struct Answer {
     status: StatusCode,
+    /// What it says itself.
+    message: String,
     /// By the registry's own error code: a proxy's 404 has none.
     is_unknown: bool,
     retry_after: Option<Duration>,
@@ -120,6 +133,37 @@ impl Client {
         };
         let referenced = self.referenced(&registered.references).await?;
         Ok(parsed(id, registered, &referenced))
+    }
+
+    /// The id of an Avro schema under a subject, where it is registered if it may be.
+    #[cfg(feature = "avro")]
+    pub(super) async fn id_of(&self, subject: &str, schema: &str, register: bool) -> Result<u32, WriteError> {
+        use schema_registry_converter::async_impl::schema_registry::perform_sr_call;
+        use schema_registry_converter::schema_registry_common::SrCall;
+        let body = serde_json::json!({ "schema": schema, "schemaType": "AVRO" }).to_string();
+        let call =
+            if register { SrCall::PostNew(subject, &body) } else { SrCall::PostForVersion(subject, &body) };
+        let error = match perform_sr_call(&self.settings, call).await {
+            Ok(registered) => {
+                return registered
+                    .id
+                    .ok_or_else(|| WriteError::Outage("the schema registry gave no id".into()));
+            }
+            Err(error) => error,
+        };
+        Err(match causes(&error).find_map(answer_in) {
+            Some(answer) if answer.is_unknown && !register => WriteError::Refused(format!(
+                "the schema registry does not have this schema under subject `{subject}`; register it, or let \
+                 the encoder do so with `registering()`"
+            )),
+            Some(Answer {
+                status: StatusCode::CONFLICT | StatusCode::UNPROCESSABLE_ENTITY, message, ..
+            }) => WriteError::Refused(format!(
+                "the schema registry refuses this schema under subject `{subject}`: {message}"
+            )),
+            Some(answer) => WriteError::Outage(answer.to_string().into()),
+            None => WriteError::Outage(describe(&error).into()),
+        })
     }
 
     /// All schemas that these references lead to, each once.
@@ -223,8 +267,12 @@ impl Middleware for Answers {
             body.extend_from_slice(&chunk);
         }
         if !status.is_success() {
-            let is_unknown = status == StatusCode::NOT_FOUND && has_error_code(&body);
-            return Err(refused(Answer { status, is_unknown, retry_after }));
+            let problem: Option<Problem> = serde_json::from_slice(&body).ok();
+            // 40401 to 40403: the registry's own "no such subject, version or schema".
+            let code = problem.as_ref().map_or(0, |problem| problem.error_code);
+            let is_unknown = status == StatusCode::NOT_FOUND && (40400..40500).contains(&code);
+            let message = problem.map(|problem| capped(problem.message)).unwrap_or_default();
+            return Err(refused(Answer { status, message, is_unknown, retry_after }));
         }
         let mut whole = http::Response::builder().status(status);
         if let Some(kind) = response.headers().get(CONTENT_TYPE) {
@@ -243,13 +291,12 @@ fn refused(error: impl std::error::Error + Send + Sync + 'static) -> reqwest_mid
 #[error("the schema registry's answer is larger than 16 MiB")]
 struct TooLarge;
 
-/// 40401 to 40403: the registry's own "no such subject, version or schema".
-fn has_error_code(body: &[u8]) -> bool {
-    #[derive(serde::Deserialize)]
-    struct Problem {
-        error_code: u32,
-    }
-    serde_json::from_slice::<Problem>(body).is_ok_and(|problem| (40400..40500).contains(&problem.error_code))
+/// How a registry says what is wrong.
+#[derive(serde::Deserialize)]
+struct Problem {
+    error_code: u32,
+    #[serde(default)]
+    message: String,
 }
 
 impl From<SRCError> for LookupError {

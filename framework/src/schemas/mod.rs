@@ -7,6 +7,8 @@
 pub(crate) mod avro;
 mod client;
 mod config;
+#[cfg(feature = "avro")]
+mod encoder;
 #[cfg(feature = "json-schema")]
 pub(crate) mod json;
 #[cfg(feature = "protobuf")]
@@ -15,6 +17,8 @@ mod references;
 mod wire;
 
 pub use config::SchemaRegistryConfig;
+#[cfg(feature = "avro")]
+pub use encoder::{AvroEncoder, SubjectName};
 pub(crate) use wire::{Framed, Part, split};
 
 use crate::error::BoxError;

@@ -1,5 +1,8 @@
 //! Which messages a Protobuf schema has. The bytes themselves are the generated type's.
 
+use base64::Engine;
+use prost::Message as _;
+
 /// The names of a schema's messages, as a record's indexes lead to them.
 #[derive(Debug)]
 pub(crate) struct Messages(Vec<Message>);
@@ -43,9 +46,19 @@ const DEEPEST: usize = 32;
 
 /// Reads the names of a schema's messages.
 pub(crate) fn parse(text: &str) -> Result<Messages, String> {
-    let file = protox_parse::parse("schema.proto", text)
-        .map_err(|error| format!("its Protobuf schema cannot be used: {error}"))?;
+    let file = match serialized(text) {
+        Some(file) => file,
+        None => protox_parse::parse("schema.proto", text)
+            .map_err(|error| format!("its Protobuf schema cannot be used: {error}"))?,
+    };
     Ok(messages(&file.message_type, file.package(), 0))
+}
+
+/// Python's serializer registers the compiled file, in Base64, and not every registry makes
+/// a text of it.
+fn serialized(text: &str) -> Option<prost_types::FileDescriptorProto> {
+    let bytes = base64::engine::general_purpose::STANDARD.decode(text.trim()).ok()?;
+    prost_types::FileDescriptorProto::decode(&*bytes).ok()
 }
 
 fn messages(all: &[prost_types::DescriptorProto], around: &str, depth: usize) -> Messages {
@@ -80,5 +93,14 @@ mod tests {
         assert_eq!(name(&[2]), None);
         assert_eq!(name(&[1, 0]), None);
         assert!(parse("message {").is_err());
+    }
+
+    #[test]
+    fn a_compiled_schema_is_read_too() {
+        let text = "Cg1jb3VudGVkLnByb3RvEgR0ZXN0IgcKBU90aGVyIhkKB0NvdW50ZWQSDgoGbnVtYmVyGAEgASgDYgZwcm90bzM=";
+        let messages = parse(text).unwrap();
+        let mut walk = messages.walk();
+        assert!(walk.step(1));
+        assert_eq!(walk.name(), "test.Counted");
     }
 }

@@ -1,0 +1,71 @@
+//! Where `stack/ctl` keeps a server of one test.
+
+use crate::{Stack, unique};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+
+/// A folder with a server of one test.
+#[derive(Debug)]
+pub(crate) struct Own {
+    folder: PathBuf,
+}
+
+impl Own {
+    /// A folder in this one.
+    pub(crate) fn beneath(parent: &Path, name: &str) -> Self {
+        Self { folder: parent.join(unique(name)) }
+    }
+
+    /// A folder for a server that runs from what `stack/install` has put into the folder of all.
+    pub(crate) fn with_libs(server: &str) -> Self {
+        let target = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/tmp"));
+        let mut own = Self::beneath(target, server);
+        std::fs::create_dir_all(own.folder.join(server)).expect("a folder");
+        own.folder = own.folder.canonicalize().expect("it is there");
+        let libs = Path::new(server).join("libs");
+        let shared = std::env::var("STACK_DIR").expect("set where KAFKA_BROKERS is");
+        std::os::unix::fs::symlink(Path::new(&shared).join(&libs), own.folder.join(&libs)).expect("a link");
+        own
+    }
+
+    /// Starts a server for the first time.
+    pub(crate) fn start_new(&self, server: &str) {
+        // Two that look for free ports at once would find the same.
+        static STARTING: Mutex<()> = Mutex::new(());
+        let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+        self.ctl(&["start", server]);
+    }
+
+    /// Runs `stack/ctl` on it.
+    pub(crate) fn ctl(&self, words: &[&str]) {
+        let mut command = Stack::ctl_command(words);
+        command.env("STACK_DIR", &self.folder);
+        // Those are of the stack that all tests share.
+        for variable in ["ONCEWARD_STACK", "STACK_KAFKA_PORT", "STACK_POSTGRES_PORT", "STACK_REGISTRY_PORT"] {
+            command.env_remove(variable);
+        }
+        let status = command.status().expect("stack/ctl runs");
+        assert!(status.success(), "stack/ctl {words:?}: {status}");
+    }
+
+    /// What `target/stack/env` has for the stack of all.
+    pub(crate) fn variable(&self, name: &str) -> String {
+        let text = std::fs::read_to_string(self.folder.join("env")).expect("it was started");
+        let start = format!("export {name}=");
+        text.lines().find_map(|line| line.strip_prefix(&start)).expect("it is in the file").to_owned()
+    }
+
+    /// Sends the process whose id this variable has a signal.
+    pub(crate) fn signal(&self, pid: &str, signal: &str) {
+        let status = Command::new("kill").args([signal, &self.variable(pid)]).status();
+        assert!(status.expect("kill runs").success());
+    }
+
+    /// Stops it as these words say, and removes what is left.
+    pub(crate) fn remove(&self, words: &[&str]) {
+        self.ctl(words);
+        // What is left is among temporary files.
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
