@@ -27,6 +27,11 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
+/// How often this process has allocated.
+pub fn so_far() -> u64 {
+    COUNT.load(Ordering::Relaxed)
+}
+
 pub fn run(runtime: &Runtime, stack: &Stack) {
     let records = 1_000_000;
     let topic = topics::full(runtime, stack, 8, records, 100);

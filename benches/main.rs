@@ -1,9 +1,10 @@
 //! `make bench`, or `make bench CASES="engine effects"`.
 //!
 //! Cases: `engine` (no-op handler against plain loops and librdkafka's batch call),
-//! `order` (the same by key, and a handler that sleeps), `effects` and `failures` (PostgreSQL), `allocations`, `idle`, `memory`, `rebalance`. `ROUNDS=15` by default.
+//! `order` (the same by key, and a handler that sleeps), `effects` and `failures` (PostgreSQL), `decode` (JSON and Avro), `allocations`, `idle`, `memory`, `rebalance`. `ROUNDS=15` by default.
 
 mod allocations;
+mod decode;
 mod effects;
 mod engine;
 mod failures;
@@ -37,6 +38,9 @@ fn main() {
     }
     if wanted("failures") {
         results.extend(failures::run(&runtime, &stack, rounds));
+    }
+    if wanted("decode") {
+        results.extend(decode::run(&runtime, &stack, rounds));
     }
     if wanted("allocations") {
         allocations::run(&runtime, &stack);

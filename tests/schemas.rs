@@ -3,6 +3,8 @@
 
 #[path = "schemas/formats.rs"]
 mod formats;
+#[path = "schemas/compatibility.rs"]
+mod compatibility;
 #[path = "schemas/encoding.rs"]
 mod encoding;
 #[path = "schemas/others.rs"]

@@ -2,6 +2,8 @@
 
 use crate::assignment::Setup;
 use crate::binding::{Common, RouterParts, bind, routers};
+#[cfg(feature = "schemas")]
+use crate::checks::check_schemas;
 use crate::checks::{check_policy, check_routes, check_topics, topics_of};
 use crate::config::{Config, DeadLetterConfig, DedupeKind, HandlerConfig, Resolved, Start};
 use crate::dead_letter::DeadLetters;
@@ -64,6 +66,8 @@ pub struct App {
     stop: Steps,
     token: CancellationToken,
     health: Health,
+    /// What cannot be checked is an error then.
+    only_checks: bool,
 }
 
 impl App {
@@ -82,6 +86,7 @@ impl App {
             stop: Steps::default(),
             token: CancellationToken::new(),
             health: Health::default(),
+            only_checks: false,
         }
     }
 
@@ -286,7 +291,10 @@ impl App {
                 let config = self.given.over(self.code).resolve()?;
                 connect(&config).await.map(|_| ())
             }
-            Some("check") => self.prepare().await.map(|_| ()),
+            Some("check") => {
+                self.only_checks = true;
+                self.prepare().await.map(|_| ())
+            }
             Some(other) => {
                 Err(Error::config("command", format!("`{other}` is not `run`, `migrate` or `check`")))
             }
@@ -336,6 +344,14 @@ impl App {
         check_routes(&self.routes, &self.context, &config)?;
         check_policy("unmatched", self.unmatched.keys(), &self.routes)?;
         check_policy("event_type", self.event_types.keys(), &self.routes)?;
+        #[cfg(feature = "schemas")]
+        check_schemas(
+            &self.routes,
+            &self.context,
+            config.schema_registry.check.unwrap_or_default(),
+            self.only_checks,
+        )
+        .await?;
         let dedupe = connect(&config).await?;
         let spans = Spans::new(config.trace);
         let groups = group(self.routes);

@@ -8,6 +8,7 @@
 use crate::commit::{Committed, Committer, add, commit_last};
 use crate::config::{OutOfRange, Start};
 use crate::contact::{ANSWERS_WITHIN, Contact};
+use crate::dead_letter::Written;
 use crate::health::{Health, Oldest};
 use crate::inbox::Inbox;
 use crate::memo::Memo;
@@ -351,6 +352,9 @@ impl Assignment {
         let mut source = Source::new(TopicPartition::new(topic, partition), self.setup.group.clone());
         source.order = router.order;
         let (offset, memo) = committed.map_or((None, Memo::default()), |(offset, memo)| (Some(offset), memo));
+        if offset.is_some() {
+            source.written = Written::after_another();
+        }
         source.notes = Notes::starting_with(offset.map(|offset| (offset, memo.note)));
         let (records, bytes) = (self.setup.partition_records, self.setup.partition_bytes);
         let inbox = Inbox::new(records, bytes, self.wake.clone(), Keepalive::of(consumer));

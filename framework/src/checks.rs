@@ -10,6 +10,8 @@ use crate::middleware;
 use crate::order::{Guarantee, Order};
 use crate::route::AnyRoute;
 use crate::router::Unmatched;
+#[cfg(feature = "schemas")]
+use crate::schemas::{SchemaCheck, compatibility::Reader};
 use crate::topics::{self, matches};
 use regex::Regex;
 use std::collections::HashMap;
@@ -60,6 +62,37 @@ pub(crate) fn check_routes(
         check_guarantee(settings, route.takes_transaction())?;
         for other in &routes[..place] {
             check_pair(other.settings(), settings)?;
+        }
+    }
+    Ok(())
+}
+
+/// Tries handlers on what the schema registry has for their topics.
+#[cfg(feature = "schemas")]
+pub(crate) async fn check_schemas(
+    routes: &[Box<dyn AnyRoute>],
+    context: &Context,
+    policy: SchemaCheck,
+    must_answer: bool,
+) -> Result<(), Error> {
+    let Some(schemas) = context.schemas().filter(|_| policy != SchemaCheck::Off) else { return Ok(()) };
+    context.take_reads();
+    for route in routes {
+        let Settings { name, topics, .. } = route.settings();
+        route.check(context).map_err(|problem| Error::handler(name, problem))?;
+        for (part, reads) in context.take_reads() {
+            let reader = Reader { handler: name.clone(), topics: topics.clone(), part, reads };
+            match schemas.check(&reader).await {
+                // A record will wait for it, if it has to.
+                Err(error @ Error::Registry { .. }) if !must_answer => {
+                    tracing::warn!(?error, "handlers are not checked against the schema registry");
+                    return Ok(());
+                }
+                Err(error @ Error::Handler { .. }) if policy == SchemaCheck::Warn => {
+                    tracing::warn!("{error}")
+                }
+                checked => checked?,
+            }
         }
     }
     Ok(())

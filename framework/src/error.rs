@@ -2,7 +2,7 @@
 
 use crate::failure::{GivenUp, Outage, Reason};
 #[cfg(feature = "schemas")]
-use crate::schemas::SchemaId;
+use crate::schemas::{SchemaId, Wanted};
 use std::any::type_name;
 use std::borrow::Cow;
 use std::fmt;
@@ -59,6 +59,14 @@ pub enum Error {
         /// What was tried.
         action: String,
         /// What the database said.
+        source: BoxError,
+    },
+    /// The schema registry cannot be asked.
+    #[error("cannot {action} (setting `schema_registry`)")]
+    Registry {
+        /// What was tried.
+        action: String,
+        /// Why it failed.
         source: BoxError,
     },
     /// A record that no handler takes arrived, and the route's policy is to stop.
@@ -140,8 +148,9 @@ struct Inner {
     /// Why it is permanent, where it is not the handler that says so.
     reason: Option<Reason>,
     next: Option<Decision>,
+    /// The schema that it was to be decoded by.
     #[cfg(feature = "schemas")]
-    needs: Option<SchemaId>,
+    schema: Option<Wanted>,
     source: BoxError,
 }
 
@@ -191,22 +200,30 @@ impl HandlerError {
             reason: None,
             next: None,
             #[cfg(feature = "schemas")]
-            needs: None,
+            schema: None,
             source: source.into(),
         }))
     }
 
-    /// Not to be decoded before this schema is looked up.
+    /// The same, of a record that names this schema.
     #[cfg(feature = "schemas")]
-    pub(crate) fn needs_schema(reason: BoxError, id: SchemaId) -> Self {
-        let mut error = Self::new(reason);
-        error.0.needs = Some(id);
-        error
+    pub(crate) fn by_schema(mut self, wanted: Wanted) -> Self {
+        self.0.schema = Some(wanted);
+        self
     }
 
+    /// The schema without which nothing can be said of the record yet.
     #[cfg(feature = "schemas")]
     pub(crate) fn needed_schema(&self) -> Option<SchemaId> {
-        self.0.needs
+        self.0.schema.filter(|wanted| wanted.is_needed).map(|wanted| wanted.id)
+    }
+
+    /// The schema that the record names, where that is what it was rejected by.
+    pub(crate) fn schema(&self) -> Option<String> {
+        #[cfg(feature = "schemas")]
+        return self.0.schema.map(|wanted| wanted.id.to_string());
+        #[cfg(not(feature = "schemas"))]
+        None
     }
 
     /// Kafka cannot be reached or cannot work: no record's fault.

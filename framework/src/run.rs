@@ -90,6 +90,12 @@ impl<'a> Run<'a> {
         self.clock.drain.has_begun()
     }
 
+    /// Waits until the partition is being given away.
+    #[cfg(feature = "schemas")]
+    pub(crate) async fn is_to_drain(&self) {
+        self.clock.drain.begun().await;
+    }
+
     /// Whether other lanes of its partition are handled beside it.
     pub(crate) fn is_side_by_side(&self) -> bool {
         self.source.order != Order::Partition

@@ -2,7 +2,7 @@
 
 use super::*;
 use rdkafka::Message;
-use support::text;
+use support::{header, text};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_does_not_decode_is_dead_lettered_with_its_reason_and_its_bytes() {
@@ -46,6 +46,8 @@ async fn what_does_not_decode_is_dead_lettered_with_its_reason_and_its_bytes() {
         let said = text(letter, "onceward.dlq.message");
         assert!(said.starts_with(problem), "{said}");
         assert!(!said.contains("hunter"), "{said}");
+        let id = problem.strip_prefix("the value (schema id ").map(|rest| rest.split_once(')').unwrap().0);
+        assert_eq!(header(letter, "onceward.dlq.schema"), id.map(str::as_bytes), "{said}");
     }
 }
 

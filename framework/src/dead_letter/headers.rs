@@ -70,13 +70,15 @@ fn origin<'l>(letter: &Letter<'l>) -> Vec<Named<'l>> {
 }
 
 fn failure<'l>(letter: &Letter<'l>) -> Vec<Named<'l>> {
-    vec![
+    let mut headers = vec![
         ("onceward.dlq.reason", text(letter.reason.as_str())),
         ("onceward.dlq.attempts", text(letter.attempts)),
         ("onceward.dlq.first-failure", text(letter.first_failure)),
         ("onceward.dlq.class", text(letter.class)),
         ("onceward.dlq.message", text(&letter.message)),
-    ]
+    ];
+    headers.extend(letter.schema.as_ref().map(|schema| ("onceward.dlq.schema", text(schema))));
+    headers
 }
 
 /// As `org.springframework.kafka.support.KafkaHeaders` names and

@@ -34,6 +34,8 @@ pub(crate) struct Letter<'l> {
     pub(crate) reason: Reason,
     pub(crate) class: &'l str,
     pub(crate) message: String,
+    /// By which it does not decode.
+    pub(crate) schema: Option<String>,
     pub(crate) attempts: u32,
     /// Milliseconds since the epoch.
     pub(crate) first_failure: u128,
@@ -159,6 +161,7 @@ pub(crate) fn unmatched<'l>(record: Record<'l>, run: Run<'l>, event: &str) -> Le
         reason: Reason::Unmatched,
         class: "onceward::Unmatched",
         message: capped(format!("no handler takes event type {event}")),
+        schema: None,
         attempts: 0,
         first_failure: Trial::of(0).first_failure,
         identity: IdentitySource::default().of(record),

@@ -16,6 +16,7 @@ fn letter(record: Record<'_>) -> Letter<'_> {
         reason: Reason::Permanent,
         class: "c",
         message: "m".to_owned(),
+        schema: None,
         attempts: 1,
         first_failure: 0,
         identity: IdentitySource::default().of(record),

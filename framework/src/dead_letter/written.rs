@@ -7,6 +7,9 @@
 //! an owner reads the newest ones there: those of records that are not committed are
 //! among them. It reads them again after a copy that was not acknowledged, since the
 //! broker may have it.
+//!
+//! An owner that was cut off and does not know it yet may write meanwhile. So an owner of a
+//! partition that somebody has had before waits a little before its first letter.
 
 use super::Letter;
 use super::headers::{GROUP, HANDLER, OFFSET, PARTITION, TIMESTAMP, TOPIC};
@@ -31,7 +34,16 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// The dead letters of one assigned partition that are there already, a set for each
 /// topic that was looked into.
 #[derive(Debug, Default)]
-pub(crate) struct Written(Mutex<HashMap<String, HashSet<Original>>>);
+pub(crate) struct Written {
+    looked_into: Mutex<HashMap<String, HashSet<Original>>>,
+    /// Until then an owner before may still write.
+    settled: Option<Instant>,
+}
+
+/// An owner that was cut off may not know yet that it is none, for as long as a heartbeat
+/// takes, and what it writes then stands in its queue for up to
+/// [`COPIED_WITHIN`](super::COPIED_WITHIN). No fence stops a producer.
+const HEARTBEAT: Duration = Duration::from_secs(4);
 
 /// What tells one original from another: handler, offset and timestamp.
 type Original = (String, i64, Option<i64>);
@@ -47,6 +59,17 @@ pub(super) enum Found {
 }
 
 impl Written {
+    /// Of a partition that somebody has had before.
+    pub(crate) fn after_another() -> Self {
+        let settled = Some(Instant::now() + HEARTBEAT + super::COPIED_WITHIN);
+        Self { settled, ..Self::default() }
+    }
+
+    /// How long to wait before the first letter.
+    pub(crate) fn unsettled_for(&self) -> Option<Duration> {
+        self.settled?.checked_duration_since(Instant::now())
+    }
+
     /// Looks for a copy of this record, in what was there when the first was looked for
     /// and nothing was `under_way` any more.
     pub(super) async fn find(
@@ -56,7 +79,7 @@ impl Written {
         letter: &Letter<'_>,
         under_way: &RwLock<()>,
     ) -> Result<Found, KafkaError> {
-        let mut looked_into = self.0.lock().await;
+        let mut looked_into = self.looked_into.lock().await;
         if !looked_into.contains_key(topic) {
             // A partition that comes back soon may have left a copy in our own queue.
             drop(under_way.write().await);
@@ -72,7 +95,7 @@ impl Written {
 
     /// Has the next look read the topic again.
     pub(super) async fn forget(&self, topic: &str) {
-        self.0.lock().await.remove(topic);
+        self.looked_into.lock().await.remove(topic);
     }
 }
 

@@ -3,7 +3,7 @@
 use super::by_schema::{by_schema, none};
 use super::{Context, Rejection};
 use crate::Record;
-use crate::schemas::{self, Parsed, Part};
+use crate::schemas::{self, Parsed, Part, Schema, samples};
 use serde::Deserialize;
 
 /// The payload, decoded from Avro by the schema that it was written with, which the record
@@ -39,6 +39,13 @@ use serde::Deserialize;
 pub struct Avro<T>(pub T);
 
 by_schema!(Avro, Deserialize<'a>);
+
+fn reads<'a, T: Deserialize<'a>>(schema: &Schema) -> Result<(), String> {
+    match schema.parsed()? {
+        Parsed::Avro(avro) => samples::reads::<T>(avro),
+        _ => Err(schema.is_not("Avro")),
+    }
+}
 
 fn decode<'a, T: Deserialize<'a>>(
     part: Part,

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde::de::IntoDeserializer;
 
 /// An extractor of the payload, and inside `Key` of the key, by its function
-/// `decode(part, bytes, record, context)`.
+/// `decode(part, bytes, record, context)`, checked at startup by its function `reads(schema)`.
 macro_rules! by_schema {
     ($extractor:ident, $($bound:tt)*) => {
         impl<'a, T: $($bound)* + Send> super::FromRecord<'a> for $extractor<T> {
@@ -18,7 +18,8 @@ macro_rules! by_schema {
             }
 
             fn check(context: &super::Context) -> Result<(), String> {
-                context.needs_registry(concat!(stringify!($extractor), "<T>"))
+                let extractor = concat!(stringify!($extractor), "<T>");
+                context.needs_registry(extractor, crate::schemas::Part::Value, reads::<T>)
             }
         }
 
@@ -32,7 +33,8 @@ macro_rules! by_schema {
             }
 
             fn check(context: &super::Context) -> Result<(), String> {
-                context.needs_registry(concat!("Key<", stringify!($extractor), "<T>>"))
+                let extractor = concat!("Key<", stringify!($extractor), "<T>>");
+                context.needs_registry(extractor, crate::schemas::Part::Key, reads::<T>)
             }
         }
 

@@ -5,7 +5,7 @@ use super::json::not_json;
 use super::{Context, Rejection};
 use crate::Record;
 use crate::error::HandlerError;
-use crate::schemas::{Parsed, Part};
+use crate::schemas::{Parsed, Part, Schema};
 use serde::Deserialize;
 
 /// The payload, JSON that fits the JSON Schema that the record names and the
@@ -38,6 +38,15 @@ use serde::Deserialize;
 pub struct JsonSchema<T>(pub T);
 
 by_schema!(JsonSchema, Deserialize<'a>);
+
+/// What a JSON Schema allows is wider than what can be tried.
+#[expect(clippy::extra_unused_type_parameters, reason = "those of other formats need it")]
+fn reads<T>(schema: &Schema) -> Result<(), String> {
+    match schema.parsed()? {
+        Parsed::Json(_) => Ok(()),
+        _ => Err(schema.is_not("JSON Schema")),
+    }
+}
 
 fn decode<'a, T: Deserialize<'a>>(
     part: Part,

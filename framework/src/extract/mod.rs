@@ -60,15 +60,16 @@ pub use state::{Context, State};
 
 use crate::error::{BoxError, ErrorKind, HandlerError};
 #[cfg(feature = "schemas")]
-use crate::schemas::SchemaId;
+use crate::schemas::{SchemaId, Wanted};
 
 /// Why a record does not have what a handler asks for.
 #[derive(Debug)]
 pub struct Rejection {
     reason: BoxError,
-    /// Nothing is wrong with it yet: this is looked up, and then it is decoded again.
+    /// By which schema. Where it is needed nothing is wrong yet: it is looked up, and then the
+    /// record is decoded again.
     #[cfg(feature = "schemas")]
-    needs: Option<SchemaId>,
+    schema: Option<Wanted>,
 }
 
 impl Rejection {
@@ -77,21 +78,30 @@ impl Rejection {
         Self {
             reason: reason.into(),
             #[cfg(feature = "schemas")]
-            needs: None,
+            schema: None,
         }
     }
 
+    /// Where only this schema is missing.
     #[cfg(feature = "schemas")]
     pub(crate) fn needs(id: SchemaId) -> Self {
-        Self { reason: "its schema was not looked up yet".into(), needs: Some(id) }
+        let reason = "its schema was not looked up yet".into();
+        Self { reason, schema: Some(Wanted { id, is_needed: true }) }
+    }
+
+    /// The same, of what names this schema.
+    #[cfg(feature = "schemas")]
+    pub(crate) fn by_schema(self, id: SchemaId) -> Self {
+        Self { schema: Some(Wanted { id, is_needed: false }), ..self }
     }
 }
 
 impl From<Rejection> for HandlerError {
     fn from(rejection: Rejection) -> Self {
         #[cfg(feature = "schemas")]
-        if let Some(id) = rejection.needs {
-            return HandlerError::needs_schema(rejection.reason, id);
+        if let Some(wanted) = rejection.schema {
+            let kind = if wanted.is_needed { ErrorKind::Returned } else { ErrorKind::Rejected };
+            return HandlerError::of_kind(kind, rejection.reason).by_schema(wanted);
         }
         HandlerError::of_kind(ErrorKind::Rejected, rejection.reason)
     }

@@ -3,7 +3,7 @@
 use super::by_schema::{by_schema, is_null};
 use super::{Context, FromRecord, Rejection};
 use crate::Record;
-use crate::schemas::{Parsed, Part};
+use crate::schemas::{Parsed, Part, Schema};
 use prost::{Message, Name};
 
 /// The payload, a Protobuf message of the schema that the record names and the
@@ -47,6 +47,14 @@ impl<'a, T: Message + Name + Default> FromRecord<'a> for Option<Protobuf<T>> {
 
     fn check(context: &Context) -> Result<(), String> {
         Protobuf::<T>::check(context)
+    }
+}
+
+fn reads<T: Name>(schema: &Schema) -> Result<(), String> {
+    match schema.parsed()? {
+        Parsed::Protobuf(messages) if messages.have(&T::full_name()) => Ok(()),
+        Parsed::Protobuf(_) => Err(format!("it has no message `{}`", T::full_name())),
+        _ => Err(schema.is_not("Protobuf")),
     }
 }
 

@@ -6,12 +6,14 @@ use crate::Headers;
 use crate::Record;
 use crate::publish::Publishing;
 #[cfg(feature = "schemas")]
-use crate::schemas::{Absent, Framed, Part, Schema, SchemaId, Schemas, split};
+use crate::schemas::{Absent, Framed, Part, Schema, SchemaId, Schemas, compatibility::Reads, split};
 use std::any::{Any, TypeId, type_name};
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
+#[cfg(feature = "schemas")]
+use std::sync::{Mutex, PoisonError};
 
 /// A value that was given with [`App::state`](crate::App::state), shared by all
 /// handlers.
@@ -39,6 +41,9 @@ pub struct Context {
     publishing: Option<Arc<Publishing>>,
     #[cfg(feature = "schemas")]
     schemas: Option<Arc<Schemas>>,
+    /// What the extractors that were checked read by schemas.
+    #[cfg(feature = "schemas")]
+    reads: Arc<Mutex<Vec<(Part, Reads)>>>,
 }
 
 impl Context {
@@ -79,7 +84,9 @@ impl Context {
     ) -> Result<T, Rejection> {
         let (id, framed) = split(part, bytes, headers).map_err(Rejection::new)?;
         let schemas = self.schemas.as_ref().ok_or_else(|| Rejection::new(NO_REGISTRY))?;
-        let problem = |what: &str| Rejection::new(format!("the {} (schema id {id}): {what}", part.name()));
+        let problem = |what: &str| {
+            Rejection::new(format!("the {} (schema id {id}): {what}", part.name())).by_schema(id)
+        };
         match schemas.with(id, |schema| decode(schema, framed)) {
             Ok(decoded) => decoded.map_err(|what| problem(&what)),
             Err(Absent::Unknown(why)) => Err(problem(&why)),
@@ -87,11 +94,25 @@ impl Context {
         }
     }
 
-    /// Says at startup that an extractor needs a registry and there is none.
     #[cfg(feature = "schemas")]
-    pub(crate) fn needs_registry(&self, extractor: &str) -> Result<(), String> {
+    pub(crate) fn schemas(&self) -> Option<Arc<Schemas>> {
+        self.schemas.clone()
+    }
+
+    /// Says at startup that an extractor needs a registry and there is none, and notes what
+    /// it reads.
+    #[cfg(feature = "schemas")]
+    pub(crate) fn needs_registry(&self, extractor: &str, part: Part, reads: Reads) -> Result<(), String> {
         let missing = || format!("it takes `{extractor}`, but {NO_REGISTRY}");
-        self.schemas.as_ref().map(|_| ()).ok_or_else(missing)
+        self.schemas.as_ref().ok_or_else(missing)?;
+        self.reads.lock().unwrap_or_else(PoisonError::into_inner).push((part, reads));
+        Ok(())
+    }
+
+    /// What was noted since this was last asked.
+    #[cfg(feature = "schemas")]
+    pub(crate) fn take_reads(&self) -> Vec<(Part, Reads)> {
+        std::mem::take(&mut self.reads.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The state of this type, if one was given.

@@ -54,6 +54,7 @@ fn letter<'l>(record: Record<'l>, error: &'l HandlerError, bound: &'l Bound) -> 
         reason: given_up.reason,
         class: error.class(),
         message: capped(error),
+        schema: error.schema(),
         attempts: given_up.trial.attempts,
         first_failure: given_up.trial.first_failure,
         identity: bound.identity_of(record),
@@ -81,6 +82,12 @@ pub(crate) async fn give_up(run: Run<'_>, error: &HandlerError, bound: &Bound) -
 async fn put_away(run: Run<'_>, letter: Letter<'_>, letters: &RouteLetters, bound: &Bound) -> Outcome {
     if letter.reason != Reason::MaxStarts {
         run.assigned().notes.survived(letter.record.offset());
+    }
+    if let Some(time) = run.assigned().written.unsettled_for() {
+        run.wait(time).await;
+        if run.is_draining() {
+            return Outcome::NotReached;
+        }
     }
     let mut hold = Hold::new(letter.record);
     while let Err(error) = letters.put(&letter).await {

@@ -19,6 +19,26 @@ use std::io::Read;
 pub(crate) struct Fault {
     what: String,
     place: Place,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// A field, type or name that the one has and the other lacks.
+    Shape,
+    /// The bytes, or what the type makes of a value.
+    Value,
+}
+
+impl Fault {
+    fn new(what: impl Into<String>, place: Place, kind: Kind) -> Self {
+        Self { what: what.into(), place, kind }
+    }
+
+    /// Whether schema and type do not fit, whatever the values.
+    pub(crate) fn is_of_shape(&self) -> bool {
+        self.kind == Kind::Shape
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -44,7 +64,7 @@ pub(crate) fn decode<'de, T: Deserialize<'de>>(schema: &Schema, datum: &'de [u8]
     let mut state = state(schema, datum);
     match T::deserialize(state.deserializer()) {
         Ok(value) if is_at_end(state) => Ok(value),
-        Ok(_) => Err(Fault { what: "there are bytes behind its end".into(), place: Place(None) }),
+        Ok(_) => Err(Fault::new("there are bytes behind its end", Place(None), Kind::Value)),
         Err(_) => Err(fault::<T>(schema, datum)),
     }
 }
@@ -65,31 +85,34 @@ fn is_at_end(state: DeserializerState<'_, SliceRead<'_>>) -> bool {
 fn fault<'de, T: Deserialize<'de>>(schema: &Schema, datum: &'de [u8]) -> Fault {
     let mut state = state(schema, datum);
     match serde_path_to_error::deserialize::<_, T>(state.deserializer()) {
-        Ok(_) => Fault { what: "it decodes now, and did not before".into(), place: Place(None) },
+        Ok(_) => Fault::new("it decodes now, and did not before", Place(None), Kind::Value),
         Err(error) => {
-            Fault { what: without_values(&error.inner().to_string()), place: place(error.path(), schema) }
+            let (what, kind) = without_values(&error.inner().to_string());
+            Fault::new(what, place(error.path(), schema), kind)
         }
     }
 }
 
 /// The parts of serde's and the decoder's texts that hold nothing of the record.
-fn without_values(text: &str) -> String {
+fn without_values(text: &str) -> (String, Kind) {
     if text.starts_with("missing field `") || text.starts_with("duplicate field `") {
-        return text.to_owned();
+        return (text.to_owned(), Kind::Shape);
     }
-    if let Some((_, expected)) = text.rsplit_once(", expected ") {
-        return format!("it is not {expected}");
+    if let Some((found, expected)) = text.rsplit_once(", expected ") {
+        let is_of_shape = ["invalid type", "unknown"].iter().any(|start| found.starts_with(start));
+        let kind = if is_of_shape { Kind::Shape } else { Kind::Value };
+        return (format!("it is not {expected}"), kind);
     }
-    if text.starts_with("Unexpected end of slice") || text.contains("Reached EOF") {
-        return "its bytes end too early".to_owned();
-    }
-    if text.contains("max sequence size") {
-        return "it has a list that is longer than its bytes allow".to_owned();
-    }
-    if text.contains("recursivity limit") {
-        return format!("it is nested more than {DEEPEST} deep");
-    }
-    "its bytes are not what the schema says".to_owned()
+    let what = if text.starts_with("Unexpected end of slice") || text.contains("Reached EOF") {
+        "its bytes end too early".to_owned()
+    } else if text.contains("max sequence size") {
+        "it has a list that is longer than its bytes allow".to_owned()
+    } else if text.contains("recursivity limit") {
+        format!("it is nested more than {DEEPEST} deep")
+    } else {
+        "its bytes are not what the schema says".to_owned()
+    };
+    (what, Kind::Value)
 }
 
 /// A path of field names and indices. The keys of a map are data and stay out.
@@ -159,13 +182,9 @@ impl Inliner<'_> {
                 variants.iter_mut().try_for_each(|variant| self.inline(variant, namespace, depth + 1))
             }
             Value::Object(fields) => {
-                let own = fields.get("namespace").and_then(Value::as_str).map(str::to_owned);
-                let mut namespace = own.unwrap_or_else(|| namespace.to_owned());
+                let namespace = namespace_of(fields, namespace);
                 if let Some(name) = fields.get("name").and_then(Value::as_str) {
-                    let full = full_name(name, &namespace);
-                    namespace =
-                        full.rsplit_once('.').map_or(String::new(), |(namespace, _)| namespace.to_owned());
-                    self.defined.insert(full);
+                    self.defined.insert(full_name(name, &namespace));
                 }
                 if let Some(Value::Array(members)) = fields.get_mut("fields") {
                     let mut types = members.iter_mut().filter_map(|field| field.get_mut("type"));
@@ -183,7 +202,16 @@ impl Inliner<'_> {
     }
 }
 
-fn full_name(name: &str, namespace: &str) -> String {
+/// The namespace of a type's own names.
+pub(super) fn namespace_of(fields: &serde_json::Map<String, Value>, around: &str) -> String {
+    let text = |field| fields.get(field).and_then(Value::as_str);
+    match (text("name").and_then(|name| name.rsplit_once('.')), text("namespace")) {
+        (Some((namespace, _)), _) | (None, Some(namespace)) => namespace.to_owned(),
+        (None, None) => around.to_owned(),
+    }
+}
+
+pub(super) fn full_name(name: &str, namespace: &str) -> String {
     if name.contains('.') || namespace.is_empty() { name.to_owned() } else { format!("{namespace}.{name}") }
 }
 
@@ -310,6 +338,128 @@ mod tests {
         let deep = [vec![2; 100_000], vec![0]].concat();
         let fault = decode::<List>(&list, &deep).unwrap_err().to_string();
         assert!(fault.starts_with("it is nested more than 64 deep"), "{fault}");
+    }
+
+    /// All kinds of schemas, inside each other.
+    const ALL: &str = r#"{"type": "record", "name": "All", "fields": [
+        {"name": "n", "type": "null"}, {"name": "b", "type": "boolean"}, {"name": "i", "type": "int"},
+        {"name": "l", "type": "long"}, {"name": "f", "type": "float"}, {"name": "d", "type": "double"},
+        {"name": "by", "type": "bytes"}, {"name": "s", "type": "string"},
+        {"name": "fi", "type": {"type": "fixed", "name": "Four", "size": 4}},
+        {"name": "e", "type": {"type": "enum", "name": "Kind", "symbols": ["A", "B"]}},
+        {"name": "a", "type": {"type": "array", "items": {"type": "map", "values": ["null", "long", "All"]}}},
+        {"name": "de", "type": {"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2}},
+        {"name": "u", "type": {"type": "string", "logicalType": "uuid"}},
+        {"name": "t", "type": {"type": "long", "logicalType": "timestamp-micros"}}]}"#;
+
+    /// How many values there are in a value.
+    struct Parts(usize);
+
+    impl<'de> Deserialize<'de> for Parts {
+        fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            deserializer.deserialize_any(Counting)
+        }
+    }
+
+    struct Counting;
+
+    impl<'de> serde::de::Visitor<'de> for Counting {
+        type Value = Parts;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("anything")
+        }
+
+        fn visit_unit<E>(self) -> Result<Parts, E> {
+            Ok(Parts(1))
+        }
+
+        fn visit_bool<E>(self, _: bool) -> Result<Parts, E> {
+            Ok(Parts(1))
+        }
+
+        fn visit_i64<E>(self, _: i64) -> Result<Parts, E> {
+            Ok(Parts(1))
+        }
+
+        fn visit_f64<E>(self, _: f64) -> Result<Parts, E> {
+            Ok(Parts(1))
+        }
+
+        fn visit_str<E>(self, _: &str) -> Result<Parts, E> {
+            Ok(Parts(1))
+        }
+
+        fn visit_bytes<E>(self, _: &[u8]) -> Result<Parts, E> {
+            Ok(Parts(1))
+        }
+
+        fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut items: A) -> Result<Parts, A::Error> {
+            let mut parts = 1;
+            while let Some(item) = items.next_element::<Parts>()? {
+                parts += item.0;
+            }
+            Ok(Parts(parts))
+        }
+
+        fn visit_map<A: serde::de::MapAccess<'de>>(self, mut entries: A) -> Result<Parts, A::Error> {
+            let mut parts = 1;
+            while let Some((_, value)) = entries.next_entry::<String, Parts>()? {
+                parts += value.0;
+            }
+            Ok(Parts(parts))
+        }
+    }
+
+    /// n, b, i.. as above, with one map in the list, of one entry that is such a record again.
+    fn whole(depth: usize) -> Vec<u8> {
+        let mut datum = vec![1, 6, 8, 0, 0, 0xc0, 0x3f, 0, 0, 0, 0, 0, 0, 0xf8, 0x3f, 4, 1, 2, 4, b'h', b'i'];
+        datum.extend([9, 9, 9, 9, 2]);
+        match depth {
+            0 => datum.push(0),
+            _ => {
+                datum.extend([2, 2, 2, b'k', 4]);
+                datum.extend(whole(depth - 1));
+                datum.extend([0, 0]);
+            }
+        }
+        datum.extend([4, 0x30, 0x39, 2, b'u', 8]);
+        datum
+    }
+
+    #[test]
+    fn whatever_bytes_come_decoding_ends_without_a_panic() {
+        use serde::de::IgnoredAny;
+        let schemas =
+            [ALL, ORDER, r#"{"type": "array", "items": {"type": "array", "items": "null"}}"#].map(schema);
+        // 14 fields and the record itself; around each inner one a map, and the list.
+        assert_eq!(decode::<Parts>(&schemas[0], &whole(2)).unwrap().0, 3 * 15 + 2);
+        let mut random = fastrand::Rng::with_seed(6);
+        for round in 0..10_000 {
+            let mut datum = match round % 4 {
+                0 => (0..random.usize(..64)).map(|_| random.u8(..)).collect(),
+                1 => DATUM.to_vec(),
+                _ => whole(random.usize(..6)),
+            };
+            for _ in 0..random.usize(..4) {
+                if datum.is_empty() {
+                    break;
+                }
+                let place = random.usize(..datum.len());
+                match random.u8(..4) {
+                    0 => datum[place] = random.u8(..),
+                    1 => datum.truncate(place),
+                    // A length that lies.
+                    2 => drop(datum.splice(place..place, [0xff, 0xff, 0xff, 0xff, random.u8(..128)])),
+                    _ => datum.extend_from_within(place..),
+                }
+            }
+            for schema in &schemas {
+                // What it decodes to does not matter.
+                let _ = (decode::<Parts>(schema, &datum), decode::<IgnoredAny>(schema, &datum));
+                let _ = decode::<Renamed<'_>>(schema, &datum);
+            }
+        }
     }
 
     #[test]

@@ -14,7 +14,8 @@ use reqwest_middleware::reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use reqwest_middleware::reqwest::{self, Body, Request, Response, StatusCode, redirect};
 use reqwest_middleware::{Middleware, Next};
 use schema_registry_converter::async_impl::schema_registry::{
-    SrSettings, get_referenced_schema, get_schema_by_guid, get_schema_by_id,
+    SrSettings, get_all_versions, get_referenced_schema, get_schema_by_guid, get_schema_by_id,
+    get_schema_by_subject_and_version,
 };
 use schema_registry_converter::error::SRCError;
 use schema_registry_converter::schema_registry_common::{RegisteredReference, RegisteredSchema, SchemaType};
@@ -133,6 +134,31 @@ impl Client {
         };
         let referenced = self.referenced(&registered.references).await?;
         Ok(parsed(id, registered, &referenced))
+    }
+
+    /// The newest versions of a subject, with their schemas; none where it has none.
+    pub(super) async fn versions(&self, subject: &str, most: usize) -> Result<Vec<(u32, Schema)>, BoxError> {
+        let outage = |error: LookupError| match error {
+            LookupError::Unknown(why) => why.into(),
+            LookupError::Outage { source, .. } => source,
+        };
+        let versions = match get_all_versions(&self.settings, subject.to_owned()).await {
+            Ok(versions) => versions,
+            Err(error) => {
+                return match LookupError::from(error) {
+                    LookupError::Unknown(_) => Ok(Vec::new()),
+                    error => Err(outage(error)),
+                };
+            }
+        };
+        let mut found = Vec::new();
+        for version in versions.iter().rev().take(most).rev() {
+            let registered = get_schema_by_subject_and_version(&self.settings, subject, Some(*version)).await;
+            let registered = registered.map_err(|error| outage(error.into()))?;
+            let referenced = self.referenced(&registered.references).await.map_err(outage)?;
+            found.push((*version, parsed(SchemaId::Number(registered.id), registered, &referenced)));
+        }
+        Ok(found)
     }
 
     /// The id of an Avro schema under a subject, where it is registered if it may be.

@@ -31,9 +31,26 @@ pub struct SchemaRegistryConfig {
     pub ca: Option<PathBuf>,
     /// A file with our own certificate and its key (PEM), for mutual TLS.
     pub identity: Option<PathBuf>,
+    /// What happens at the start where a handler's type cannot read what stands in the
+    /// registry for its topics; it is refused by default.
+    pub check: Option<SchemaCheck>,
     /// How long an answer may take, 5 s by default.
     #[serde(default, deserialize_with = "crate::config::duration")]
     pub timeout: Option<Duration>,
+}
+
+/// Whether handlers are checked against the registry at the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum SchemaCheck {
+    /// A handler that does not fit is refused, with the field named.
+    #[default]
+    Refuse,
+    /// It is logged.
+    Warn,
+    /// Nothing is looked at.
+    Off,
 }
 
 impl SchemaRegistryConfig {
@@ -50,6 +67,7 @@ impl SchemaRegistryConfig {
             token: self.token.or(weaker.token),
             ca: self.ca.or(weaker.ca),
             identity: self.identity.or(weaker.identity),
+            check: self.check.or(weaker.check),
             timeout: self.timeout.or(weaker.timeout),
         }
     }

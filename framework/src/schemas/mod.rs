@@ -6,6 +6,7 @@
 #[cfg(feature = "avro")]
 pub(crate) mod avro;
 mod client;
+pub(crate) mod compatibility;
 mod config;
 #[cfg(feature = "avro")]
 mod encoder;
@@ -14,9 +15,11 @@ pub(crate) mod json;
 #[cfg(feature = "protobuf")]
 pub(crate) mod protobuf;
 mod references;
+#[cfg(feature = "avro")]
+pub(crate) mod samples;
 mod wire;
 
-pub use config::SchemaRegistryConfig;
+pub use config::{SchemaCheck, SchemaRegistryConfig};
 #[cfg(feature = "avro")]
 pub use encoder::{AvroEncoder, SubjectName};
 pub(crate) use wire::{Framed, Part, split};
@@ -52,6 +55,14 @@ impl fmt::Display for SchemaId {
             }
         }
     }
+}
+
+/// The schema by which something was to be decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) id: SchemaId,
+    /// It was not looked up yet.
+    pub(crate) is_needed: bool,
 }
 
 /// The language of a schema.

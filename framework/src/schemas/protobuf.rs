@@ -15,6 +15,11 @@ struct Message {
 }
 
 impl Messages {
+    /// Whether one of them has this full name.
+    pub(crate) fn have(&self, name: &str) -> bool {
+        self.0.iter().any(|message| message.name == name || message.nested.have(name))
+    }
+
     /// Follows indexes from message to message; gives the last one's name.
     pub(crate) fn walk(&self) -> Walk<'_> {
         Walk { inside: self, name: None }

@@ -4,9 +4,13 @@
 //! it is not.
 
 mod broker;
+mod extraction;
 mod record;
 mod run_until;
 
 pub use broker::TestBroker;
+pub use extraction::InMemoryRecord;
+#[cfg(feature = "schemas")]
+pub use extraction::context_with_registry;
 pub use record::TestRecord;
 pub use run_until::run_until;

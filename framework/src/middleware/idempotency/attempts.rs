@@ -160,6 +160,9 @@ impl Pause {
     }
 
     async fn until_it_may_work(&mut self, run: Run<'_>, error: &StoreError) {
+        if run.is_draining() {
+            return;
+        }
         let first_time = self.backoff.is_none();
         let backoff = self
             .backoff

@@ -35,7 +35,11 @@ impl<'r, S: Stack, H: Handler> Calls<'r, S, H> {
             let decoded = self.decode_at_once(part);
             let needed = decoded.as_ref().err().and_then(|rejected| rejected.error.needed_schema());
             let Some(id) = needed else { return Ok(decoded) };
-            self.parts.bound.context.look_up(id).await.map_err(StoreError::Outage)?;
+            let looked_up = tokio::select! {
+                looked_up = self.parts.bound.context.look_up(id) => looked_up,
+                () = part.is_to_drain() => Err("the partition is given away".into()),
+            };
+            looked_up.map_err(StoreError::Outage)?;
         }
         #[cfg(not(feature = "schemas"))]
         Ok(self.decode_at_once(part))

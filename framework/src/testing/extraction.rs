@@ -1,0 +1,94 @@
+//! Extractors, tried on records that are nowhere.
+
+use super::TestRecord;
+use crate::extract::{Context, FromRecord};
+use crate::record::{Message, OwnedMessage, Record, TopicPartition};
+use crate::run::Source;
+use crate::{HandlerError, HandlerResult};
+use rdkafka::message::Headers;
+use std::fmt;
+
+/// A record in memory, to try an extractor or a type on without any Kafka.
+///
+/// ```
+/// use onceward::extract::{Context, Json};
+/// use onceward::testing::{InMemoryRecord, TestRecord};
+/// use serde::Deserialize;
+///
+/// #[derive(Deserialize)]
+/// struct Flight {
+///     distance: i64,
+/// }
+///
+/// # async fn run() {
+/// let record = InMemoryRecord::from(TestRecord::new(r#"{"distance": 1400}"#));
+/// let context = Context::default();
+/// let Json(flight) = record.extract::<Json<Flight>>(&context).await.unwrap();
+/// assert_eq!(flight.distance, 1400);
+/// # }
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(run());
+/// ```
+pub struct InMemoryRecord {
+    message: Message,
+    source: Source,
+}
+
+impl InMemoryRecord {
+    /// The record, as a handler gets it.
+    pub fn record(&self) -> Record<'_> {
+        Record::new(&self.message, &self.source, 1)
+    }
+
+    /// What this extractor makes of it. A schema that it needs is looked up.
+    ///
+    /// # Errors
+    /// Why it is rejected, or the registry's trouble.
+    pub async fn extract<'a, E: FromRecord<'a>>(&'a self, context: &'a Context) -> HandlerResult<E> {
+        loop {
+            let error = match E::from_record(self.record(), context) {
+                Ok(extracted) => return Ok(extracted),
+                Err(rejection) => HandlerError::from(rejection),
+            };
+            #[cfg(feature = "schemas")]
+            if let Some(id) = error.needed_schema() {
+                context.look_up(id).await?;
+                continue;
+            }
+            return Err(error);
+        }
+    }
+}
+
+impl From<TestRecord> for InMemoryRecord {
+    fn from(record: TestRecord) -> Self {
+        let produced = record.to("in-memory");
+        let headers = produced.headers.iter().flat_map(Headers::iter);
+        let message = OwnedMessage {
+            key: produced.key.map(<[u8]>::to_vec),
+            payload: produced.payload.map(<[u8]>::to_vec),
+            headers: headers
+                .map(|header| (header.key.as_bytes().to_vec(), header.value.map(<[u8]>::to_vec)))
+                .collect(),
+            ..OwnedMessage::default()
+        };
+        let source = Source::new(TopicPartition::new("in-memory", 0), "in-memory".into());
+        Self { message: Message::Owned(Box::new(message)), source }
+    }
+}
+
+impl fmt::Debug for InMemoryRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("InMemoryRecord")
+    }
+}
+
+/// What extractors may use beside the record, with a schema registry.
+///
+/// # Errors
+/// Where a setting of the registry is wrong.
+#[cfg(feature = "schemas")]
+pub fn context_with_registry(registry: &crate::SchemaRegistryConfig) -> Result<Context, crate::Error> {
+    let mut context = Context::default();
+    context.set_schemas(crate::schemas::Schemas::new(registry)?);
+    Ok(context)
+}
