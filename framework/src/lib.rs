@@ -127,7 +127,7 @@ pub use run::Run;
 #[cfg(feature = "avro")]
 pub use schemas::{AvroEncoder, SubjectName};
 #[cfg(feature = "schemas")]
-pub use schemas::{SchemaCheck, SchemaFormat, SchemaId, SchemaRegistryConfig};
+pub use schemas::{SchemaCheck, SchemaRegistryConfig};
 pub use tokio_util::sync::CancellationToken;
 pub use trace::TraceMode;
 pub use tx::Tx;

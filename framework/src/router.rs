@@ -216,6 +216,9 @@ impl Router {
     /// Copies each record, and finishes those whose copy all in-sync replicas have.
     async fn put_away<'r>(&self, stretch: Run<'r>, letter: impl Fn(Record<'r>) -> Letter<'r>) -> Outcomes {
         let mut outcomes = Vec::with_capacity(stretch.len());
+        if !dead_letter::is_settled(stretch).await {
+            return Outcomes::new(outcomes).fit(stretch.len());
+        }
         for record in stretch.iter() {
             match self.letters.put(&letter(record)).await {
                 Ok(()) => outcomes.push(Outcome::DeadLettered(Reason::Unmatched)),

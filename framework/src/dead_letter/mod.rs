@@ -147,6 +147,14 @@ impl RouteLetters {
     }
 }
 
+/// Waits until no owner before writes any letters of the partition; `false` where it is given
+/// away first.
+pub(crate) async fn is_settled(run: Run<'_>) -> bool {
+    let Some(time) = run.assigned().written.unsettled_for() else { return true };
+    run.wait(time).await;
+    !run.is_draining()
+}
+
 /// The dead-letter topic of a topic, unless another is set.
 pub(crate) fn topic_of(topic: &str) -> String {
     format!("{topic}.dlq")

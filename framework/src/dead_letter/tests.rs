@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::Config;
+use crate::drain::Drain;
 use crate::record::{Message, OwnedMessage, TopicPartition};
-use crate::run::Source;
+use crate::run::{RunClock, Source};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::mocking::MockCluster;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
@@ -53,4 +54,18 @@ async fn a_copy_in_our_own_queue_is_waited_for_before_another_is_written() {
     let client: BaseConsumer = config.client().create().unwrap();
     let (_, end) = client.fetch_watermarks("t.dlq", 0, crate::topics::REQUEST).unwrap();
     assert_eq!(end, 1);
+}
+
+#[tokio::test]
+async fn who_takes_a_partition_over_waits_before_the_first_letter_unless_it_is_given_away() {
+    let drain: Arc<Drain> = Arc::default();
+    let clock = RunClock::start(Duration::from_secs(60), drain.clone());
+    let fresh = Source::new(TopicPartition::new("t", 0), "g".into());
+    assert!(is_settled(Run::new(&[], &fresh, &clock)).await, "nobody had it before");
+    let mut source = Source::new(TopicPartition::new("t", 0), "g".into());
+    source.written = Written::after_another();
+    let mut settling = std::pin::pin!(is_settled(Run::new(&[], &source, &clock)));
+    assert!(tokio::time::timeout(Duration::from_millis(50), &mut settling).await.is_err());
+    drain.begin();
+    assert!(!settling.await);
 }

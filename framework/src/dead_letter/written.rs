@@ -66,7 +66,7 @@ impl Written {
     }
 
     /// How long to wait before the first letter.
-    pub(crate) fn unsettled_for(&self) -> Option<Duration> {
+    pub(super) fn unsettled_for(&self) -> Option<Duration> {
         self.settled?.checked_duration_since(Instant::now())
     }
 

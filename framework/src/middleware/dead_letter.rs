@@ -2,7 +2,7 @@
 
 use super::Stack;
 use crate::backoff::Backoff;
-use crate::dead_letter::{Letter, RouteLetters};
+use crate::dead_letter::{Letter, RouteLetters, is_settled};
 use crate::dedupe::{Claim, State};
 use crate::error::Decision;
 use crate::failure::{GivenUp, Reason, capped};
@@ -83,11 +83,8 @@ async fn put_away(run: Run<'_>, letter: Letter<'_>, letters: &RouteLetters, boun
     if letter.reason != Reason::MaxStarts {
         run.assigned().notes.survived(letter.record.offset());
     }
-    if let Some(time) = run.assigned().written.unsettled_for() {
-        run.wait(time).await;
-        if run.is_draining() {
-            return Outcome::NotReached;
-        }
+    if !is_settled(run).await {
+        return Outcome::NotReached;
     }
     let mut hold = Hold::new(letter.record);
     while let Err(error) = letters.put(&letter).await {

@@ -34,8 +34,7 @@ use std::time::{Duration, Instant};
 
 /// By what a record names its schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum SchemaId {
+pub(crate) enum SchemaId {
     /// The registry's number for it.
     Number(u32),
     /// Its globally unique id (registries from version 8 on).
@@ -67,8 +66,7 @@ pub(crate) struct Wanted {
 
 /// The language of a schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum SchemaFormat {
+pub(crate) enum SchemaFormat {
     /// Apache Avro.
     Avro,
     /// Protocol Buffers.
@@ -209,7 +207,8 @@ impl Schemas {
     async fn ask(&self, id: SchemaId) -> Result<(), BoxError> {
         self.is_left_alone()?;
         let mut answer = self.client.schema(id).await;
-        let are_few = lock(&self.unknown).len() < FEW;
+        let now = Instant::now();
+        let are_few = lock(&self.unknown).values().filter(|unknown| unknown.until > now).count() < FEW;
         if are_few && matches!(answer, Err(LookupError::Unknown(_))) {
             tokio::time::sleep(ASKED_AGAIN_AFTER).await;
             answer = self.client.schema(id).await;
