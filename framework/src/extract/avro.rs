@@ -1,9 +1,8 @@
 //! The payload, or the key, as Avro.
 
-use super::by_schema::{by_schema, none};
-use super::{Context, Rejection};
-use crate::Record;
-use crate::schemas::{self, Parsed, Part, Schema, samples};
+use super::decode::deref;
+use super::{Context, Decode, Encoded, Part, Rejection};
+use crate::schemas::{self, Parsed, Schema, samples};
 use serde::Deserialize;
 
 /// The payload, decoded from Avro by the schema that it was written with, which the record
@@ -38,24 +37,29 @@ use serde::Deserialize;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Avro<T>(pub T);
 
-by_schema!(Avro, Deserialize<'a>);
+deref!(Avro);
+
+impl<'a, T: Deserialize<'a> + Send> Decode<'a> for Avro<T> {
+    fn decode(encoded: Encoded<'a>, context: &'a Context) -> Result<Self, Rejection> {
+        if encoded.bytes().is_none() {
+            return encoded.none("Avro").map(Avro);
+        }
+        context.decode_by_schema(encoded, |schema, framed| match schema.parsed()? {
+            Parsed::Avro(avro) => {
+                schemas::avro::decode(avro, framed.datum()?).map(Avro).map_err(|fault| fault.to_string())
+            }
+            _ => Err(schema.is_not("Avro")),
+        })
+    }
+
+    fn check(part: Part, context: &Context) -> Result<(), String> {
+        context.needs_registry("Avro<T>", part, reads::<T>)
+    }
+}
 
 fn reads<'a, T: Deserialize<'a>>(schema: &Schema) -> Result<(), String> {
     match schema.parsed()? {
         Parsed::Avro(avro) => samples::reads::<T>(avro),
         _ => Err(schema.is_not("Avro")),
     }
-}
-
-fn decode<'a, T: Deserialize<'a>>(
-    part: Part,
-    bytes: Option<&'a [u8]>,
-    record: Record<'a>,
-    context: &Context,
-) -> Result<T, Rejection> {
-    let Some(bytes) = bytes else { return none(part, "Avro") };
-    context.decode_by_schema(part, bytes, record.headers(), |schema, framed| match schema.parsed()? {
-        Parsed::Avro(avro) => schemas::avro::decode(avro, framed.datum()?).map_err(|fault| fault.to_string()),
-        _ => Err(schema.is_not("Avro")),
-    })
 }

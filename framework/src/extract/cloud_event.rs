@@ -1,6 +1,5 @@
 //! A CloudEvent.
 
-use super::json::not_json;
 use super::{Context, FromRecord, Rejection};
 use crate::Record;
 use crate::cloud_event::Mode;
@@ -67,6 +66,10 @@ impl<'a, T: Deserialize<'a> + Send> FromRecord<'a> for CloudEvent<T> {
             )),
         }
     }
+}
+
+fn not_json(error: serde_json::Error) -> Rejection {
+    Rejection::new(super::json::not_json("the value", &error))
 }
 
 fn binary<'a, T: Deserialize<'a>>(record: Record<'a>) -> Result<CloudEvent<T>, Rejection> {

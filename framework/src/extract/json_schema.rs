@@ -1,11 +1,9 @@
 //! The payload, or the key, as JSON that a schema describes.
 
-use super::by_schema::{by_schema, none};
+use super::decode::deref;
 use super::json::not_json;
-use super::{Context, Rejection};
-use crate::Record;
-use crate::error::HandlerError;
-use crate::schemas::{Parsed, Part, Schema};
+use super::{Context, Decode, Encoded, Part, Rejection};
+use crate::schemas::{Parsed, Schema};
 use serde::Deserialize;
 
 /// The payload, JSON that fits the JSON Schema that the record names and the
@@ -37,29 +35,27 @@ use serde::Deserialize;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct JsonSchema<T>(pub T);
 
-by_schema!(JsonSchema, Deserialize<'a>);
+deref!(JsonSchema);
 
-/// What a JSON Schema allows is wider than what can be tried.
-#[expect(clippy::extra_unused_type_parameters, reason = "those of other formats need it")]
-fn reads<T>(schema: &Schema) -> Result<(), String> {
-    match schema.parsed()? {
-        Parsed::Json(_) => Ok(()),
-        _ => Err(schema.is_not("JSON Schema")),
+impl<'a, T: Deserialize<'a> + Send> Decode<'a> for JsonSchema<T> {
+    fn decode(encoded: Encoded<'a>, context: &'a Context) -> Result<Self, Rejection> {
+        if encoded.bytes().is_none() {
+            return encoded.none("JsonSchema").map(JsonSchema);
+        }
+        context.decode_by_schema(encoded, |schema, framed| {
+            let Parsed::Json(json) = schema.parsed()? else { return Err(schema.is_not("JSON Schema")) };
+            let datum = framed.datum()?;
+            let text = |error| not_json("it", &error);
+            json.check(&serde_json::from_slice(datum).map_err(text)?)?;
+            serde_json::from_slice(datum).map(JsonSchema).map_err(text)
+        })
     }
-}
 
-fn decode<'a, T: Deserialize<'a>>(
-    part: Part,
-    bytes: Option<&'a [u8]>,
-    record: Record<'a>,
-    context: &Context,
-) -> Result<T, Rejection> {
-    let Some(bytes) = bytes else { return none(part, "JsonSchema") };
-    context.decode_by_schema(part, bytes, record.headers(), |schema, framed| {
-        let Parsed::Json(json) = schema.parsed()? else { return Err(schema.is_not("JSON Schema")) };
-        let datum = framed.datum()?;
-        let text = |error| HandlerError::from(not_json(error)).to_string();
-        json.check(&serde_json::from_slice(datum).map_err(text)?)?;
-        serde_json::from_slice(datum).map_err(text)
-    })
+    /// What a JSON Schema allows is wider than what can be tried.
+    fn check(part: Part, context: &Context) -> Result<(), String> {
+        context.needs_registry("JsonSchema<T>", part, |schema: &Schema| match schema.parsed()? {
+            Parsed::Json(_) => Ok(()),
+            _ => Err(schema.is_not("JSON Schema")),
+        })
+    }
 }

@@ -7,56 +7,75 @@ use crate::Record;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key<T>(pub T);
 
-/// What a key can be read as.
+/// What a key can be read as: text, bytes, a number in text, and whatever
+/// [`Decode`](super::Decode) reads; an `Option` of these where there may be none.
 pub trait FromKey<'a>: Sized + Send {
     /// Reads it.
     ///
     /// # Errors
     /// Says what the key is not.
-    fn from_key(key: Option<&'a [u8]>) -> Result<Self, Rejection>;
+    fn from_key(record: Record<'a>, context: &'a Context) -> Result<Self, Rejection>;
+
+    /// Says at startup what is missing for it.
+    ///
+    /// # Errors
+    /// One sentence with the fix.
+    fn check(context: &Context) -> Result<(), String> {
+        let _ = context;
+        Ok(())
+    }
 }
 
 impl<'a, T: FromKey<'a>> FromRecord<'a> for Key<T> {
-    fn from_record(record: Record<'a>, _: &'a Context) -> Result<Self, Rejection> {
-        T::from_key(record.key()).map(Key)
+    fn from_record(record: Record<'a>, context: &'a Context) -> Result<Self, Rejection> {
+        T::from_key(record, context).map(Key)
+    }
+
+    fn check(context: &Context) -> Result<(), String> {
+        T::check(context)
     }
 }
 
 impl<'a> FromKey<'a> for &'a [u8] {
-    fn from_key(key: Option<&'a [u8]>) -> Result<Self, Rejection> {
-        key.ok_or_else(|| Rejection::new("the record has no key; take `Key<Option<..>>`"))
+    fn from_key(record: Record<'a>, _: &'a Context) -> Result<Self, Rejection> {
+        record.key().ok_or_else(|| Rejection::new("the record has no key; take `Key<Option<..>>`"))
     }
 }
 
 impl<'a> FromKey<'a> for &'a str {
-    fn from_key(key: Option<&'a [u8]>) -> Result<Self, Rejection> {
-        std::str::from_utf8(<&[u8]>::from_key(key)?).map_err(|_| Rejection::new("the key is not UTF-8"))
+    fn from_key(record: Record<'a>, context: &'a Context) -> Result<Self, Rejection> {
+        let key = <&[u8]>::from_key(record, context)?;
+        std::str::from_utf8(key).map_err(|_| Rejection::new("the key is not UTF-8"))
     }
 }
 
 impl<'a> FromKey<'a> for Vec<u8> {
-    fn from_key(key: Option<&'a [u8]>) -> Result<Self, Rejection> {
-        <&[u8]>::from_key(key).map(<[u8]>::to_vec)
+    fn from_key(record: Record<'a>, context: &'a Context) -> Result<Self, Rejection> {
+        <&[u8]>::from_key(record, context).map(<[u8]>::to_vec)
     }
 }
 
 impl<'a> FromKey<'a> for String {
-    fn from_key(key: Option<&'a [u8]>) -> Result<Self, Rejection> {
-        <&str>::from_key(key).map(str::to_owned)
+    fn from_key(record: Record<'a>, context: &'a Context) -> Result<Self, Rejection> {
+        <&str>::from_key(record, context).map(str::to_owned)
     }
 }
 
 impl<'a, T: FromKey<'a>> FromKey<'a> for Option<T> {
-    fn from_key(key: Option<&'a [u8]>) -> Result<Self, Rejection> {
-        key.map(|key| T::from_key(Some(key))).transpose()
+    fn from_key(record: Record<'a>, context: &'a Context) -> Result<Self, Rejection> {
+        record.key().map(|_| T::from_key(record, context)).transpose()
+    }
+
+    fn check(context: &Context) -> Result<(), String> {
+        T::check(context)
     }
 }
 
 macro_rules! integers {
     ($($integer:ty)*) => {$(
         impl<'a> FromKey<'a> for $integer {
-            fn from_key(key: Option<&'a [u8]>) -> Result<Self, Rejection> {
-                <&str>::from_key(key)?
+            fn from_key(record: Record<'a>, context: &'a Context) -> Result<Self, Rejection> {
+                <&str>::from_key(record, context)?
                     .parse()
                     .map_err(|_| Rejection::new(concat!("the key is not the text of a number that fits ", stringify!($integer))))
             }

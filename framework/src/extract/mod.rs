@@ -9,7 +9,8 @@
 //! | [`CloudEvent<T>`](CloudEvent) | a CloudEvent's attributes, and its data, decoded | an attribute is missing; the data is not JSON of a `T`; there is none, unless `T` is an `Option` |
 //! | [`Bytes`] | the payload, copied | null, unless `Option<Bytes>` |
 //! | `&[u8]` | the payload, borrowed | null, unless `Option<&[u8]>` |
-//! | [`Key<T>`](Key) | the key as `String`, `&str`, `Vec<u8>`, `&[u8]`, an integer in text, or an `Option` of these | it is missing or not a `T` |
+//! | any other [`Decode`] | the payload in a format of your own | it says so; null, unless in an `Option` |
+//! | [`Key<T>`](Key) | the key as `String`, `&str`, `Vec<u8>`, `&[u8]`, an integer in text, one of the formats above, or an `Option` of these | it is missing or not a `T` |
 //! | [`Headers`] | all headers | never |
 //! | [`Record`] | the record itself | never |
 //! | [`Position`] | topic, partition, offset, timestamp | never |
@@ -25,10 +26,9 @@
 #[cfg(feature = "avro")]
 mod avro;
 mod batch;
-#[cfg(any(feature = "avro", feature = "json-schema", feature = "protobuf"))]
-mod by_schema;
 #[cfg(feature = "json")]
 mod cloud_event;
+mod decode;
 #[cfg(feature = "json")]
 mod json;
 #[cfg(feature = "json-schema")]
@@ -48,6 +48,7 @@ pub use batch::Batch;
 pub use bytes::Bytes;
 #[cfg(feature = "json")]
 pub use cloud_event::CloudEvent;
+pub use decode::{Decode, Encoded, Part};
 #[cfg(feature = "json")]
 pub use json::Json;
 #[cfg(feature = "json-schema")]

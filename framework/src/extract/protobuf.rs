@@ -1,9 +1,8 @@
 //! The payload, or the key, as a Protobuf message.
 
-use super::by_schema::{by_schema, is_null};
-use super::{Context, FromRecord, Rejection};
-use crate::Record;
-use crate::schemas::{Parsed, Part, Schema};
+use super::decode::deref;
+use super::{Context, Decode, Encoded, Part, Rejection};
+use crate::schemas::{Parsed, Schema};
 use prost::{Message, Name};
 
 /// The payload, a Protobuf message of the schema that the record names and the
@@ -38,45 +37,31 @@ use prost::{Message, Name};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Protobuf<T>(pub T);
 
-by_schema!(Protobuf, Message + Name + Default);
+deref!(Protobuf);
 
-impl<'a, T: Message + Name + Default> FromRecord<'a> for Option<Protobuf<T>> {
-    fn from_record(record: Record<'a>, context: &'a Context) -> Result<Self, Rejection> {
-        record.payload().map(|_| Protobuf::from_record(record, context)).transpose()
+impl<'a, T: Message + Name + Default> Decode<'a> for Protobuf<T> {
+    fn decode(encoded: Encoded<'a>, context: &'a Context) -> Result<Self, Rejection> {
+        context.decode_by_schema(encoded, |schema, framed| {
+            let Parsed::Protobuf(messages) = schema.parsed()? else { return Err(schema.is_not("Protobuf")) };
+            let mut walk = messages.walk();
+            let datum = framed.datum_of_message(|index| walk.step(index))?;
+            if walk.name() != T::full_name() {
+                return Err(format!(
+                    "it is a message `{}`, and the handler takes `{}`",
+                    walk.name(),
+                    T::full_name()
+                ));
+            }
+            // Its text names the message and field, and no value.
+            T::decode(datum).map(Protobuf).map_err(|error| error.to_string())
+        })
     }
 
-    fn check(context: &Context) -> Result<(), String> {
-        Protobuf::<T>::check(context)
+    fn check(part: Part, context: &Context) -> Result<(), String> {
+        context.needs_registry("Protobuf<T>", part, |schema: &Schema| match schema.parsed()? {
+            Parsed::Protobuf(messages) if messages.have(&T::full_name()) => Ok(()),
+            Parsed::Protobuf(_) => Err(format!("it has no message `{}`", T::full_name())),
+            _ => Err(schema.is_not("Protobuf")),
+        })
     }
-}
-
-fn reads<T: Name>(schema: &Schema) -> Result<(), String> {
-    match schema.parsed()? {
-        Parsed::Protobuf(messages) if messages.have(&T::full_name()) => Ok(()),
-        Parsed::Protobuf(_) => Err(format!("it has no message `{}`", T::full_name())),
-        _ => Err(schema.is_not("Protobuf")),
-    }
-}
-
-fn decode<T: Message + Name + Default>(
-    part: Part,
-    bytes: Option<&[u8]>,
-    record: Record<'_>,
-    context: &Context,
-) -> Result<T, Rejection> {
-    let Some(bytes) = bytes else { return Err(is_null(part, "Option<Protobuf<T>>")) };
-    context.decode_by_schema(part, bytes, record.headers(), |schema, framed| {
-        let Parsed::Protobuf(messages) = schema.parsed()? else { return Err(schema.is_not("Protobuf")) };
-        let mut walk = messages.walk();
-        let datum = framed.datum_of_message(|index| walk.step(index))?;
-        if walk.name() != T::full_name() {
-            return Err(format!(
-                "it is a message `{}`, and the handler takes `{}`",
-                walk.name(),
-                T::full_name()
-            ));
-        }
-        // Its text names the message and field, and no value.
-        T::decode(datum).map_err(|error| error.to_string())
-    })
 }

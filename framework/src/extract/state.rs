@@ -1,12 +1,12 @@
 //! What the application shares with its handlers.
 
-use super::{FromRecord, Rejection};
 #[cfg(feature = "schemas")]
-use crate::Headers;
+use super::{Encoded, Part};
+use super::{FromRecord, Rejection};
 use crate::Record;
 use crate::publish::Publishing;
 #[cfg(feature = "schemas")]
-use crate::schemas::{Absent, Framed, Part, Schema, SchemaId, Schemas, compatibility::Reads, split};
+use crate::schemas::{Absent, Framed, Schema, SchemaId, Schemas, compatibility::Reads, split};
 use std::any::{Any, TypeId, type_name};
 use std::collections::HashMap;
 use std::fmt;
@@ -77,12 +77,11 @@ impl Context {
     #[cfg(feature = "schemas")]
     pub(crate) fn decode_by_schema<'b, T>(
         &self,
-        part: Part,
-        bytes: &'b [u8],
-        headers: Headers<'b>,
+        encoded: Encoded<'b>,
         decode: impl FnOnce(&Schema, Framed<'b>) -> Result<T, String>,
     ) -> Result<T, Rejection> {
-        let (id, framed) = split(part, bytes, headers).map_err(Rejection::new)?;
+        let (part, headers) = (encoded.part(), encoded.record().headers());
+        let (id, framed) = split(part, encoded.required()?, headers).map_err(Rejection::new)?;
         let schemas = self.schemas.as_ref().ok_or_else(|| Rejection::new(NO_REGISTRY))?;
         let problem = |what: &str| {
             Rejection::new(format!("the {} (schema id {id}): {what}", part.name())).by_schema(id)

@@ -1,9 +1,9 @@
 //! Whether handlers can read what stands in the registry, found out before anything is
 //! consumed.
 
-use super::wire::Part;
 use super::{Schema, Schemas};
 use crate::Error;
+use crate::extract::Part;
 
 /// What a handler's type makes of records that were written by a schema.
 pub(crate) type Reads = fn(&Schema) -> Result<(), String>;

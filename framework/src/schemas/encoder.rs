@@ -3,8 +3,8 @@
 use super::client::{Client, WriteError};
 use super::config::SchemaRegistryConfig;
 use super::references::Referenced;
-use super::wire::Part;
 use crate::error::{Error, HandlerError, HandlerResult, ResultExt};
+use crate::extract::Part;
 use serde::Serialize;
 use serde_avro_fast::ser::SerializerConfig;
 use std::collections::HashMap;

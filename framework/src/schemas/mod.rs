@@ -22,7 +22,7 @@ mod wire;
 pub use config::{SchemaCheck, SchemaRegistryConfig};
 #[cfg(feature = "avro")]
 pub use encoder::{AvroEncoder, SubjectName};
-pub(crate) use wire::{Framed, Part, split};
+pub(crate) use wire::{Framed, split};
 
 use crate::error::BoxError;
 use arc_swap::ArcSwap;

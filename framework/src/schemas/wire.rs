@@ -2,28 +2,13 @@
 
 use super::SchemaId;
 use crate::Headers;
+use crate::extract::Part;
 
-/// The part of a record that a schema is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Part {
-    Key,
-    Value,
-}
-
-impl Part {
-    /// The header that carries the id (Confluent Platform 8).
-    fn header(self) -> &'static str {
-        match self {
-            Self::Key => "__key_schema_id",
-            Self::Value => "__value_schema_id",
-        }
-    }
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Key => "key",
-            Self::Value => "value",
-        }
+/// The header that carries the id (Confluent Platform 8).
+fn header_of(part: Part) -> &'static str {
+    match part {
+        Part::Key => "__key_schema_id",
+        Part::Value => "__value_schema_id",
     }
 }
 
@@ -62,9 +47,9 @@ pub(crate) fn split<'a>(
     headers: Headers<'a>,
 ) -> Result<(SchemaId, Framed<'a>), WireError> {
     if !headers.is_empty()
-        && let Some(value) = headers.get(part.header())
+        && let Some(value) = headers.get(header_of(part))
     {
-        let (id, beside_id) = id_of(value).ok_or(WireError::Header(part.header()))?;
+        let (id, beside_id) = id_of(value).ok_or(WireError::Header(header_of(part)))?;
         return Ok((id, Framed { bytes, beside_id: Some(beside_id) }));
     }
     match bytes {

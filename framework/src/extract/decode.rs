@@ -1,0 +1,169 @@
+//! What a format makes of a record's payload or key.
+
+use super::{Context, FromKey, FromRecord, Rejection};
+use crate::Record;
+use serde::Deserialize;
+use serde::de::IntoDeserializer;
+
+/// The part of a record that is decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// Its key.
+    Key,
+    /// Its payload.
+    Value,
+}
+
+impl Part {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Key => "key",
+            Self::Value => "value",
+        }
+    }
+}
+
+/// A payload or key that is to be decoded, with its record.
+#[derive(Debug, Clone, Copy)]
+pub struct Encoded<'a> {
+    part: Part,
+    record: Record<'a>,
+}
+
+impl<'a> Encoded<'a> {
+    pub(crate) fn new(part: Part, record: Record<'a>) -> Self {
+        Self { part, record }
+    }
+
+    /// Which part it is.
+    pub fn part(self) -> Part {
+        self.part
+    }
+
+    /// The record with everything else.
+    pub fn record(self) -> Record<'a> {
+        self.record
+    }
+
+    /// Its bytes; none of a tombstone, or where the record has no key.
+    pub fn bytes(self) -> Option<&'a [u8]> {
+        match self.part {
+            Part::Key => self.record.key(),
+            Part::Value => self.record.payload(),
+        }
+    }
+
+    /// Its bytes, where the format has no null.
+    ///
+    /// # Errors
+    /// Says that there are none, and how to take such records.
+    pub fn required(self) -> Result<&'a [u8], Rejection> {
+        self.bytes().ok_or_else(|| self.is_null("an `Option`"))
+    }
+
+    /// What is null: `None`, where `T` is an `Option`.
+    pub(super) fn none<T: Deserialize<'a>>(self, extractor: &str) -> Result<T, Rejection> {
+        // `()` decodes to `None` and to nothing else that a record holds.
+        let unit: serde::de::value::UnitDeserializer<serde::de::value::Error> = ().into_deserializer();
+        T::deserialize(unit).map_err(|_| self.is_null(&format!("`{extractor}<Option<T>>`")))
+    }
+
+    fn is_null(self, instead: &str) -> Rejection {
+        Rejection::new(match self.part {
+            Part::Key => format!("the record has no key; take {instead} of it"),
+            Part::Value => format!(
+                "the value is null (a tombstone); take {instead}, or set `tombstones = \"skip\"` of the handler"
+            ),
+        })
+    }
+}
+
+/// A format: an extractor of the payload, and inside [`Key`](super::Key) of the key.
+///
+/// [`Json`](super::Json) is one. With this trait any other becomes one; an `Option` around it
+/// takes tombstones, and records without a key.
+///
+/// ```
+/// use onceward::extract::{Context, Decode, Encoded, Rejection};
+/// use onceward::prelude::*;
+///
+/// /// Fields with semicolons between.
+/// struct Fields<'a>(Vec<&'a str>);
+///
+/// impl<'a> Decode<'a> for Fields<'a> {
+///     fn decode(encoded: Encoded<'a>, _: &'a Context) -> Result<Self, Rejection> {
+///         let text = std::str::from_utf8(encoded.required()?).map_err(Rejection::new)?;
+///         Ok(Fields(text.split(';').collect()))
+///     }
+/// }
+///
+/// #[handler(topic = "flights", group = "log")]
+/// async fn on_flight(Fields(fields): Fields<'_>, Key(key): Key<Option<Fields<'_>>>) -> HandlerResult {
+///     println!("{} fields", fields.len());
+///     Ok(())
+/// }
+/// ```
+pub trait Decode<'a>: Sized + Send {
+    /// Decodes it.
+    ///
+    /// # Errors
+    /// Says what it is not. That counts as a permanent failure, and its text goes into logs and
+    /// dead letters: it should not quote the record.
+    fn decode(encoded: Encoded<'a>, context: &'a Context) -> Result<Self, Rejection>;
+
+    /// Says at startup what is missing for it.
+    ///
+    /// # Errors
+    /// One sentence with the fix.
+    fn check(part: Part, context: &Context) -> Result<(), String> {
+        let _ = (part, context);
+        Ok(())
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl<'a, D: Decode<'a>> FromRecord<'a> for D {
+    fn from_record(record: Record<'a>, context: &'a Context) -> Result<Self, Rejection> {
+        D::decode(Encoded::new(Part::Value, record), context)
+    }
+
+    fn check(context: &Context) -> Result<(), String> {
+        D::check(Part::Value, context)
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl<'a, D: Decode<'a>> FromRecord<'a> for Option<D> {
+    fn from_record(record: Record<'a>, context: &'a Context) -> Result<Self, Rejection> {
+        record.payload().map(|_| D::from_record(record, context)).transpose()
+    }
+
+    fn check(context: &Context) -> Result<(), String> {
+        D::check(Part::Value, context)
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl<'a, D: Decode<'a>> FromKey<'a> for D {
+    fn from_key(record: Record<'a>, context: &'a Context) -> Result<Self, Rejection> {
+        D::decode(Encoded::new(Part::Key, record), context)
+    }
+
+    fn check(context: &Context) -> Result<(), String> {
+        D::check(Part::Key, context)
+    }
+}
+
+/// A wrapper gives what is in it.
+macro_rules! deref {
+    ($wrapper:ident) => {
+        impl<T> std::ops::Deref for $wrapper<T> {
+            type Target = T;
+
+            fn deref(&self) -> &T {
+                &self.0
+            }
+        }
+    };
+}
+pub(super) use deref;
