@@ -1,6 +1,8 @@
 //! Records that name their schema: what they decode to, what is rejected, and what is nobody's fault.
 #![allow(clippy::unwrap_used)] // In tests a panic is the report.
 
+#[path = "schemas/events.rs"]
+mod events;
 #[path = "schemas/formats.rs"]
 mod formats;
 #[path = "schemas/compatibility.rs"]

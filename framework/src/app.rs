@@ -8,6 +8,7 @@ use crate::checks::{check_policy, check_routes, check_topics, topics_of};
 use crate::config::{Config, DeadLetterConfig, DedupeKind, HandlerConfig, Resolved, Start};
 use crate::dead_letter::DeadLetters;
 use crate::dedupe::{Dedupe, Memory};
+use crate::event_type::{EventType, SchemaNames};
 use crate::extract::Context;
 use crate::handler::Settings;
 use crate::health::Health;
@@ -16,7 +17,7 @@ use crate::partition::Limits;
 use crate::poll::Poller;
 use crate::publish::Publishing;
 use crate::route::{AnyRoute, IntoRoute};
-use crate::router::{EventType, Unmatched};
+use crate::router::Unmatched;
 #[cfg(feature = "schemas")]
 use crate::schemas::{SchemaRegistryConfig, Schemas};
 use crate::shutdown::{self, Shutdown};
@@ -348,6 +349,7 @@ impl App {
         check_schemas(
             &self.routes,
             &self.context,
+            &self.event_types,
             config.schema_registry.check.unwrap_or_default(),
             self.only_checks,
         )
@@ -383,6 +385,7 @@ impl App {
                 group: group.clone(),
                 bound,
                 event_types: self.event_types.clone(),
+                schema_names: SchemaNames(common.context.clone()),
                 unmatched: self.unmatched.clone(),
                 letters: common.letters.to(None, None),
                 stop: sender.clone(),

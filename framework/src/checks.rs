@@ -4,7 +4,11 @@ use crate::Error;
 use crate::app::Routes;
 use crate::config::{DedupeKind, Resolved};
 use crate::dead_letter;
+#[cfg(feature = "schemas")]
+use crate::event_type::EventType;
 use crate::extract::Context;
+#[cfg(feature = "schemas")]
+use crate::extract::{NO_REGISTRY, Part};
 use crate::handler::Settings;
 use crate::middleware;
 use crate::order::{Guarantee, Order};
@@ -72,16 +76,31 @@ pub(crate) fn check_routes(
 pub(crate) async fn check_schemas(
     routes: &[Box<dyn AnyRoute>],
     context: &Context,
+    event_types: &HashMap<String, EventType>,
     policy: SchemaCheck,
     must_answer: bool,
 ) -> Result<(), Error> {
+    for (topic, _) in event_types.iter().filter(|(_, kind)| matches!(kind, EventType::Schema)) {
+        if context.schemas().is_none() {
+            let problem = format!("is `EventType::Schema` for topic `{topic}`, but {NO_REGISTRY}");
+            return Err(Error::config("event_type", problem));
+        }
+    }
     let Some(schemas) = context.schemas().filter(|_| policy != SchemaCheck::Off) else { return Ok(()) };
     context.take_reads();
     for route in routes {
-        let Settings { name, topics, .. } = route.settings();
+        let Settings { name, topics, event, .. } = route.settings();
         route.check(context).map_err(|problem| Error::handler(name, problem))?;
         for (part, reads) in context.take_reads() {
-            let reader = Reader { handler: name.clone(), topics: topics.clone(), part, reads };
+            let subjects = |topic: &String| match (event_types.get(topic), event) {
+                (Some(EventType::Schema), Some(event)) if part == Part::Value => {
+                    vec![(topic.clone(), format!("{topic}-{event}")), (topic.clone(), event.clone())]
+                }
+                _ => vec![(topic.clone(), format!("{topic}-{}", part.name()))],
+            };
+            let of_one = topics.iter().filter(|topic| !topic.starts_with('^'));
+            let reader =
+                Reader { handler: name.clone(), subjects: of_one.flat_map(subjects).collect(), part, reads };
             match schemas.check(&reader).await {
                 // A record will wait for it, if it has to.
                 Err(error @ Error::Registry { .. }) if !must_answer => {

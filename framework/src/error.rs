@@ -2,7 +2,7 @@
 
 use crate::failure::{GivenUp, Outage, Reason};
 #[cfg(feature = "schemas")]
-use crate::schemas::{SchemaId, Wanted};
+use crate::schemas::{Lookup, Wanted};
 use std::any::type_name;
 use std::borrow::Cow;
 use std::fmt;
@@ -212,17 +212,22 @@ impl HandlerError {
         self
     }
 
-    /// The schema without which nothing can be said of the record yet.
+    /// What has to be looked up before anything can be said of the record.
     #[cfg(feature = "schemas")]
-    pub(crate) fn needed_schema(&self) -> Option<SchemaId> {
-        self.0.schema.filter(|wanted| wanted.is_needed).map(|wanted| wanted.id)
+    pub(crate) fn needed_lookup(&self) -> Option<&Lookup> {
+        match self.0.schema.as_ref()? {
+            Wanted::Lookup(lookup) => Some(lookup),
+            Wanted::By { .. } => None,
+        }
     }
 
-    /// The schema that the record names, where that is what it was rejected by.
-    pub(crate) fn schema(&self) -> Option<String> {
+    /// The schema that the record names, where that is what it was rejected by, and its subject
+    /// if that is known.
+    pub(crate) fn schema(&self) -> Option<(String, Option<std::sync::Arc<str>>)> {
         #[cfg(feature = "schemas")]
-        return self.0.schema.map(|wanted| wanted.id.to_string());
-        #[cfg(not(feature = "schemas"))]
+        if let Some(Wanted::By { id, subject }) = &self.0.schema {
+            return Some((id.to_string(), subject.clone()));
+        }
         None
     }
 

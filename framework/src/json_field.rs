@@ -1,13 +1,24 @@
 //! Text fields of a JSON object, without decoding the rest.
 
-use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use std::borrow::Cow;
 use std::fmt;
+use std::marker::PhantomData;
 
 /// The text under `name` at the top level; `None` where there is none.
 pub(crate) fn text<'a>(json: &'a [u8], name: &str) -> Option<Cow<'a, str>> {
     let [text] = texts(json, [name])?;
     text
+}
+
+/// The text or whole number under `name` at the top level, as text; `None` where there is none.
+pub(crate) fn text_or_number<'a>(json: &'a [u8], name: &str) -> Option<Cow<'a, str>> {
+    let [value] = values(json, [name])?;
+    Some(match value? {
+        TextOrNumber::Text(text) => text,
+        TextOrNumber::Number(number) => number.to_string().into(),
+    })
 }
 
 /// The texts under these names at the top level, in one reading; `None` where it is
@@ -16,13 +27,21 @@ pub(crate) fn texts<'a, const N: usize>(
     json: &'a [u8],
     names: [&str; N],
 ) -> Option<[Option<Cow<'a, str>>; N]> {
-    serde_json::Deserializer::from_slice(json).deserialize_map(Fields(names)).ok()
+    let texts: [Option<Text<'a>>; N] = values(json, names)?;
+    Some(texts.map(|text| text.map(|text| text.0)))
 }
 
-struct Fields<'n, const N: usize>([&'n str; N]);
+fn values<'a, V: Deserialize<'a>, const N: usize>(
+    json: &'a [u8],
+    names: [&str; N],
+) -> Option<[Option<V>; N]> {
+    serde_json::Deserializer::from_slice(json).deserialize_map(Fields(names, PhantomData)).ok()
+}
 
-impl<'de, const N: usize> Visitor<'de> for Fields<'_, N> {
-    type Value = [Option<Cow<'de, str>>; N];
+struct Fields<'n, V, const N: usize>([&'n str; N], PhantomData<V>);
+
+impl<'de, V: Deserialize<'de>, const N: usize> Visitor<'de> for Fields<'_, V, N> {
+    type Value = [Option<V>; N];
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
@@ -33,7 +52,7 @@ impl<'de, const N: usize> Visitor<'de> for Fields<'_, N> {
         while let Some(key) = map.next_key::<Text<'de>>()? {
             let place = self.0.iter().position(|name| key.0 == *name);
             match place.filter(|&place| found[place].is_none()) {
-                Some(place) => found[place] = Some(map.next_value::<Text<'de>>()?.0),
+                Some(place) => found[place] = Some(map.next_value()?),
                 None => {
                     map.next_value::<IgnoredAny>()?;
                 }
@@ -44,28 +63,14 @@ impl<'de, const N: usize> Visitor<'de> for Fields<'_, N> {
 }
 
 /// Text, borrowed where it has no escapes.
-struct Text<'de>(Cow<'de, str>);
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
-impl<'de> serde::Deserialize<'de> for Text<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Borrowing;
-        impl<'de> Visitor<'de> for Borrowing {
-            type Value = Text<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("text")
-            }
-
-            fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Self::Value, E> {
-                Ok(Text(Cow::Borrowed(text)))
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(Text(Cow::Owned(text.to_owned())))
-            }
-        }
-        deserializer.deserialize_str(Borrowing)
-    }
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum TextOrNumber<'a> {
+    Text(#[serde(borrow)] Cow<'a, str>),
+    Number(u64),
 }
 
 #[cfg(test)]

@@ -76,6 +76,7 @@ mod dead_letter;
 mod dedupe;
 mod drain;
 mod error;
+mod event_type;
 mod failure;
 mod fault;
 mod health;
@@ -109,6 +110,7 @@ pub use config::{
 #[cfg(feature = "postgres")]
 pub use dedupe::migrate::migrate;
 pub use error::{BoxError, Error, ErrorKind, HandlerError, HandlerResult, ResultExt};
+pub use event_type::{EventFunction, EventType};
 pub use failure::{ErrorPolicy, Reason, RetryPolicy};
 pub use handler::{Handled, Handler, IntoHandled, Rejected, Settings, Tombstones};
 pub use health::{Health, Unfinished};
@@ -122,7 +124,7 @@ pub use outcome::{Outcome, Outcomes};
 pub use publish::{HOPS_HEADER, ProducerRecord, Published, Publisher};
 pub use record::{Header, Headers, Record, TopicPartition};
 pub use route::{IntoRoute, Route};
-pub use router::{EventFunction, EventType, Unmatched};
+pub use router::Unmatched;
 pub use run::Run;
 #[cfg(feature = "avro")]
 pub use schemas::{AvroEncoder, SubjectName};
@@ -140,7 +142,9 @@ pub mod prelude {
     pub use crate::extract::JsonSchema;
     #[cfg(feature = "protobuf")]
     pub use crate::extract::Protobuf;
-    pub use crate::extract::{Attempt, Batch, Bytes, Headers, Key, Position, Publisher, Record, State};
+    pub use crate::extract::{
+        Attempt, Batch, Bytes, Headers, Key, Position, Publisher, Record, State, Upcast,
+    };
     #[cfg(feature = "json")]
     pub use crate::extract::{CloudEvent, Json};
     #[cfg(feature = "macros")]

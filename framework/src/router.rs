@@ -1,79 +1,20 @@
 //! Gets a run, gives each stretch of it to the handler that takes it.
 
-use crate::cloud_event;
 use crate::dead_letter::{self, Letter, RouteLetters};
+#[cfg(feature = "schemas")]
+use crate::dedupe::StoreError;
 use crate::error::Error;
+use crate::event_type::{EventType, SchemaNames};
 use crate::failure::Reason;
 use crate::handler::Tombstones;
+#[cfg(feature = "schemas")]
+use crate::middleware::idempotency::Pause;
 use crate::order::{Guarantee, Order, Sharing, Turns};
 use crate::route::Handle;
 use crate::{HandlerError, Outcome, Outcomes, Record, Run};
-use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedSender;
-
-/// What says which event a record is, where a topic carries several types.
-#[derive(Clone, Default)]
-#[non_exhaustive]
-pub enum EventType {
-    /// The CloudEvents attribute `type`: the header `ce_type`, or the field of a
-    /// structured event.
-    #[default]
-    CloudEvents,
-    /// The value of a header.
-    Header(Cow<'static, str>),
-    /// A text field at the top level of a JSON payload.
-    #[cfg(feature = "json")]
-    Field(Cow<'static, str>),
-    /// Whatever this function makes of the record.
-    Function(EventFunction),
-}
-
-/// A function from a record to its event type.
-pub type EventFunction = Arc<dyn for<'a> Fn(Record<'a>) -> Option<Cow<'a, str>> + Send + Sync>;
-
-impl EventType {
-    /// The value of a header.
-    pub fn header(name: impl Into<Cow<'static, str>>) -> Self {
-        Self::Header(name.into())
-    }
-
-    /// A text field at the top level of a JSON payload.
-    #[cfg(feature = "json")]
-    pub fn field(name: impl Into<Cow<'static, str>>) -> Self {
-        Self::Field(name.into())
-    }
-
-    /// What a function makes of the record.
-    pub fn function(
-        function: impl for<'a> Fn(Record<'a>) -> Option<Cow<'a, str>> + Send + Sync + 'static,
-    ) -> Self {
-        Self::Function(Arc::new(function))
-    }
-
-    fn of<'a>(&self, record: Record<'a>) -> Option<Cow<'a, str>> {
-        match self {
-            Self::CloudEvents => cloud_event::event_type(record),
-            Self::Header(name) => record.headers().get_str(name).map(Cow::Borrowed),
-            #[cfg(feature = "json")]
-            Self::Field(name) => crate::json_field::text(record.payload()?, name),
-            Self::Function(function) => function(record),
-        }
-    }
-}
-
-impl fmt::Debug for EventType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::CloudEvents => f.write_str("CloudEvents' type"),
-            Self::Header(name) => write!(f, "header `{name}`"),
-            #[cfg(feature = "json")]
-            Self::Field(name) => write!(f, "field `{name}`"),
-            Self::Function(_) => f.write_str("a function"),
-        }
-    }
-}
 
 /// What happens to a record that no handler of its topic takes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -101,6 +42,7 @@ pub(crate) struct Router {
     pub(crate) max_run_records: Option<usize>,
     pub(crate) max_starts: u32,
     pub(crate) event_type: EventType,
+    pub(crate) schema_names: SchemaNames,
     pub(crate) unmatched: Unmatched,
     pub(crate) letters: RouteLetters,
     /// Where a reason to stop the application goes.
@@ -129,6 +71,9 @@ impl Router {
         if let Some(only) = self.only() {
             return only.handle(run).await;
         }
+        if !self.know_events(run).await {
+            return Outcomes::not_reached(run);
+        }
         let targets: Vec<Target> = run.iter().map(|record| self.target(record)).collect();
         let mut outcomes = Outcomes::new(Vec::with_capacity(run.len()));
         while outcomes.len() < run.len() {
@@ -155,6 +100,9 @@ impl Router {
 
     /// Gives up a record at which the process ended so many times.
     pub(crate) async fn condemn(&self, run: Run<'_>, starts: u32) -> Outcomes {
+        if !self.know_events(run).await {
+            return Outcomes::not_reached(run);
+        }
         match self.target(run.records()[0]) {
             Target::Route(index) => self.routes[index].route.condemn(run, starts).await,
             Target::Tombstone | Target::Nobody => self.handle(run).await,
@@ -163,6 +111,9 @@ impl Router {
 
     /// Puts away a record that was given up in a run of others.
     pub(crate) async fn give_up(&self, run: Run<'_>, error: &HandlerError) -> Outcomes {
+        if !self.know_events(run).await {
+            return Outcomes::not_reached(run);
+        }
         match self.target(run.records()[0]) {
             Target::Route(index) => self.routes[index].route.give_up(run, error).await,
             Target::Tombstone | Target::Nobody => self.handle(run).await,
@@ -196,8 +147,27 @@ impl Router {
         }
     }
 
+    /// Looks up what event types need; `false` where the partition is given away meanwhile.
+    async fn know_events(&self, run: Run<'_>) -> bool {
+        #[cfg(feature = "schemas")]
+        for record in run.iter() {
+            let mut pause = Pause::default();
+            while let Some(lookup) = self.schema_names.needed(&self.event_type, record) {
+                let looked_up = tokio::select! {
+                    looked_up = self.schema_names.0.look_up(&lookup) => looked_up,
+                    () = run.is_to_drain() => return false,
+                };
+                if let Err(outage) = looked_up {
+                    pause.until_it_may_work(run, &StoreError::Outage(outage)).await;
+                }
+            }
+        }
+        let _ = run;
+        true
+    }
+
     fn target(&self, record: Record<'_>) -> Target {
-        let event = self.event_type.of(record);
+        let event = self.event_type.of(record, &self.schema_names);
         let takes = |route: &EventRoute| match &route.event {
             None => true,
             Some(takes) => event.as_deref() == Some(takes),
@@ -232,7 +202,9 @@ impl Router {
     }
 
     async fn unmatched(&self, stretch: Run<'_>) -> Outcomes {
-        let event = |record: Record<'_>| self.event_type.of(record).unwrap_or("none".into()).into_owned();
+        let event = |record: Record<'_>| {
+            self.event_type.of(record, &self.schema_names).unwrap_or("none".into()).into_owned()
+        };
         match self.unmatched {
             Unmatched::Skip => skip_all(stretch, "no handler takes it"),
             Unmatched::DeadLetter => {

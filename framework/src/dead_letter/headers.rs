@@ -77,7 +77,10 @@ fn failure<'l>(letter: &Letter<'l>) -> Vec<Named<'l>> {
         ("onceward.dlq.class", text(letter.class)),
         ("onceward.dlq.message", text(&letter.message)),
     ];
-    headers.extend(letter.schema.as_ref().map(|schema| ("onceward.dlq.schema", text(schema))));
+    if let Some((id, subject)) = &letter.schema {
+        headers.push(("onceward.dlq.schema", text(id)));
+        headers.extend(subject.as_ref().map(|subject| ("onceward.dlq.schema-subject", text(subject))));
+    }
     headers
 }
 

@@ -35,7 +35,7 @@ pub(crate) struct Letter<'l> {
     pub(crate) class: &'l str,
     pub(crate) message: String,
     /// By which it does not decode.
-    pub(crate) schema: Option<String>,
+    pub(crate) schema: Option<(String, Option<Arc<str>>)>,
     pub(crate) attempts: u32,
     /// Milliseconds since the epoch.
     pub(crate) first_failure: u128,

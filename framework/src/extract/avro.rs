@@ -1,6 +1,6 @@
 //! The payload, or the key, as Avro.
 
-use super::decode::deref;
+use super::decode::format_of;
 use super::{Context, Decode, Encoded, Part, Rejection};
 use crate::schemas::{self, Parsed, Schema, samples};
 use serde::Deserialize;
@@ -37,7 +37,7 @@ use serde::Deserialize;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Avro<T>(pub T);
 
-deref!(Avro);
+format_of!(Avro, HAS_SCHEMA);
 
 impl<'a, T: Deserialize<'a> + Send> Decode<'a> for Avro<T> {
     fn decode(encoded: Encoded<'a>, context: &'a Context) -> Result<Self, Rejection> {

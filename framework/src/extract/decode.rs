@@ -2,8 +2,6 @@
 
 use super::{Context, FromKey, FromRecord, Rejection};
 use crate::Record;
-use serde::Deserialize;
-use serde::de::IntoDeserializer;
 
 /// The part of a record that is decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -15,6 +13,7 @@ pub enum Part {
 }
 
 impl Part {
+    #[cfg(any(feature = "json", feature = "schemas"))]
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Key => "key",
@@ -62,7 +61,9 @@ impl<'a> Encoded<'a> {
     }
 
     /// What is null: `None`, where `T` is an `Option`.
-    pub(super) fn none<T: Deserialize<'a>>(self, extractor: &str) -> Result<T, Rejection> {
+    #[cfg(any(feature = "avro", feature = "json"))]
+    pub(super) fn none<T: serde::Deserialize<'a>>(self, extractor: &str) -> Result<T, Rejection> {
+        use serde::de::IntoDeserializer;
         // `()` decodes to `None` and to nothing else that a record holds.
         let unit: serde::de::value::UnitDeserializer<serde::de::value::Error> = ().into_deserializer();
         T::deserialize(unit).map_err(|_| self.is_null(&format!("`{extractor}<Option<T>>`")))
@@ -154,10 +155,26 @@ impl<'a, D: Decode<'a>> FromKey<'a> for D {
     }
 }
 
-/// A wrapper gives what is in it.
-macro_rules! deref {
-    ($wrapper:ident) => {
-        impl<T> std::ops::Deref for $wrapper<T> {
+/// What all formats that are a wrapper around a type have, and what of
+/// [`Format`](super::Format) is true of it.
+#[cfg(any(feature = "json", feature = "schemas"))]
+macro_rules! format_of {
+    ($format:ident $(, $is_so:ident)*) => {
+        impl<T> super::Format for $format<T> {
+            type Value = T;
+            type Of<U> = $format<U>;
+            $(const $is_so: bool = true;)*
+
+            fn new(value: T) -> Self {
+                Self(value)
+            }
+
+            fn into_value(self) -> T {
+                self.0
+            }
+        }
+
+        impl<T> std::ops::Deref for $format<T> {
             type Target = T;
 
             fn deref(&self) -> &T {
@@ -166,4 +183,5 @@ macro_rules! deref {
         }
     };
 }
-pub(super) use deref;
+#[cfg(any(feature = "json", feature = "schemas"))]
+pub(super) use format_of;

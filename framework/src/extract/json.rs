@@ -1,6 +1,6 @@
 //! The payload, or the key, as JSON.
 
-use super::decode::deref;
+use super::decode::format_of;
 use super::{Context, Decode, Encoded, Rejection};
 use serde::Deserialize;
 
@@ -11,7 +11,7 @@ use serde::Deserialize;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Json<T>(pub T);
 
-deref!(Json);
+format_of!(Json, IS_JSON);
 
 impl<'a, T: Deserialize<'a> + Send> Decode<'a> for Json<T> {
     fn decode(encoded: Encoded<'a>, _: &'a Context) -> Result<Self, Rejection> {

@@ -1,6 +1,6 @@
 //! The payload, or the key, as JSON that a schema describes.
 
-use super::decode::deref;
+use super::decode::format_of;
 use super::json::not_json;
 use super::{Context, Decode, Encoded, Part, Rejection};
 use crate::schemas::{Parsed, Schema};
@@ -35,7 +35,7 @@ use serde::Deserialize;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct JsonSchema<T>(pub T);
 
-deref!(JsonSchema);
+format_of!(JsonSchema, IS_JSON, HAS_SCHEMA);
 
 impl<'a, T: Deserialize<'a> + Send> Decode<'a> for JsonSchema<T> {
     fn decode(encoded: Encoded<'a>, context: &'a Context) -> Result<Self, Rejection> {

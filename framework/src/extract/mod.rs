@@ -9,6 +9,7 @@
 //! | [`CloudEvent<T>`](CloudEvent) | a CloudEvent's attributes, and its data, decoded | an attribute is missing; the data is not JSON of a `T`; there is none, unless `T` is an `Option` |
 //! | [`Bytes`] | the payload, copied | null, unless `Option<Bytes>` |
 //! | `&[u8]` | the payload, borrowed | null, unless `Option<&[u8]>` |
+//! | [`Upcast<F>`](Upcast) | the payload in a format `F` of these, old versions turned into today's | as `F`; its version is missing or unknown |
 //! | any other [`Decode`] | the payload in a format of your own | it says so; null, unless in an `Option` |
 //! | [`Key<T>`](Key) | the key as `String`, `&str`, `Vec<u8>`, `&[u8]`, an integer in text, one of the formats above, or an `Option` of these | it is missing or not a `T` |
 //! | [`Headers`] | all headers | never |
@@ -39,6 +40,7 @@ mod position;
 #[cfg(feature = "protobuf")]
 mod protobuf;
 mod state;
+mod upcast;
 
 pub use crate::publish::Publisher;
 pub use crate::record::{Headers, Record};
@@ -57,18 +59,22 @@ pub use key::{FromKey, Key};
 pub use position::{Attempt, Position};
 #[cfg(feature = "protobuf")]
 pub use protobuf::Protobuf;
+#[cfg(feature = "schemas")]
+pub(crate) use state::NO_REGISTRY;
 pub use state::{Context, State};
+pub use upcast::{Chain, Format, IntoVersion, Upcast, Version, VersionSource, Versioned};
 
 use crate::error::{BoxError, ErrorKind, HandlerError};
 #[cfg(feature = "schemas")]
-use crate::schemas::{SchemaId, Wanted};
+use crate::schemas::{Lookup, SchemaId, Wanted};
+#[cfg(feature = "schemas")]
+use std::sync::Arc;
 
 /// Why a record does not have what a handler asks for.
 #[derive(Debug)]
 pub struct Rejection {
     reason: BoxError,
-    /// By which schema. Where it is needed nothing is wrong yet: it is looked up, and then the
-    /// record is decoded again.
+    /// By which schema.
     #[cfg(feature = "schemas")]
     schema: Option<Wanted>,
 }
@@ -83,17 +89,16 @@ impl Rejection {
         }
     }
 
-    /// Where only this schema is missing.
+    /// Where nothing is wrong yet: this is looked up, and then the record is decoded again.
     #[cfg(feature = "schemas")]
-    pub(crate) fn needs(id: SchemaId) -> Self {
-        let reason = "its schema was not looked up yet".into();
-        Self { reason, schema: Some(Wanted { id, is_needed: true }) }
+    pub(crate) fn needs(lookup: Lookup) -> Self {
+        Self { reason: "its schema was not looked up yet".into(), schema: Some(Wanted::Lookup(lookup)) }
     }
 
-    /// The same, of what names this schema.
+    /// The same, of what names this schema, which stands under this subject if it is known.
     #[cfg(feature = "schemas")]
-    pub(crate) fn by_schema(self, id: SchemaId) -> Self {
-        Self { schema: Some(Wanted { id, is_needed: false }), ..self }
+    pub(crate) fn by_schema(self, id: SchemaId, subject: Option<Arc<str>>) -> Self {
+        Self { schema: Some(Wanted::By { id, subject }), ..self }
     }
 }
 
@@ -101,7 +106,8 @@ impl From<Rejection> for HandlerError {
     fn from(rejection: Rejection) -> Self {
         #[cfg(feature = "schemas")]
         if let Some(wanted) = rejection.schema {
-            let kind = if wanted.is_needed { ErrorKind::Returned } else { ErrorKind::Rejected };
+            let is_missing = matches!(wanted, Wanted::Lookup(_));
+            let kind = if is_missing { ErrorKind::Returned } else { ErrorKind::Rejected };
             return HandlerError::of_kind(kind, rejection.reason).by_schema(wanted);
         }
         HandlerError::of_kind(ErrorKind::Rejected, rejection.reason)

@@ -1,6 +1,6 @@
 //! The payload, or the key, as a Protobuf message.
 
-use super::decode::deref;
+use super::decode::format_of;
 use super::{Context, Decode, Encoded, Part, Rejection};
 use crate::schemas::{Parsed, Schema};
 use prost::{Message, Name};
@@ -37,7 +37,7 @@ use prost::{Message, Name};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Protobuf<T>(pub T);
 
-deref!(Protobuf);
+format_of!(Protobuf, HAS_SCHEMA);
 
 impl<'a, T: Message + Name + Default> Decode<'a> for Protobuf<T> {
     fn decode(encoded: Encoded<'a>, context: &'a Context) -> Result<Self, Rejection> {

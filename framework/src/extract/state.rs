@@ -6,7 +6,9 @@ use super::{FromRecord, Rejection};
 use crate::Record;
 use crate::publish::Publishing;
 #[cfg(feature = "schemas")]
-use crate::schemas::{Absent, Framed, Schema, SchemaId, Schemas, compatibility::Reads, split};
+use crate::schemas::compatibility::{self, Reads};
+#[cfg(feature = "schemas")]
+use crate::schemas::{Absent, Framed, Lookup, Schema, SchemaId, Schemas, split};
 use std::any::{Any, TypeId, type_name};
 use std::collections::HashMap;
 use std::fmt;
@@ -66,9 +68,9 @@ impl Context {
 
     /// What [`Rejection`] says is missing, looked up.
     #[cfg(feature = "schemas")]
-    pub(crate) async fn look_up(&self, id: SchemaId) -> Result<(), crate::BoxError> {
+    pub(crate) async fn look_up(&self, lookup: &Lookup) -> Result<(), crate::BoxError> {
         match &self.schemas {
-            Some(schemas) => schemas.look_up(id).await,
+            Some(schemas) => schemas.look_up(lookup).await,
             None => Err(NO_REGISTRY.into()),
         }
     }
@@ -80,17 +82,54 @@ impl Context {
         encoded: Encoded<'b>,
         decode: impl FnOnce(&Schema, Framed<'b>) -> Result<T, String>,
     ) -> Result<T, Rejection> {
-        let (part, headers) = (encoded.part(), encoded.record().headers());
-        let (id, framed) = split(part, encoded.required()?, headers).map_err(Rejection::new)?;
-        let schemas = self.schemas.as_ref().ok_or_else(|| Rejection::new(NO_REGISTRY))?;
-        let problem = |what: &str| {
-            Rejection::new(format!("the {} (schema id {id}): {what}", part.name())).by_schema(id)
-        };
+        let (schemas, id, framed) = self.framed(encoded)?;
         match schemas.with(id, |schema| decode(schema, framed)) {
-            Ok(decoded) => decoded.map_err(|what| problem(&what)),
-            Err(Absent::Unknown(why)) => Err(problem(&why)),
-            Err(Absent::NotLookedUp) => Err(Rejection::needs(id)),
+            Ok(decoded) => decoded.map_err(|what| self.problem(encoded, id, &what)),
+            Err(Absent::Unknown(why)) => Err(self.problem(encoded, id, &why)),
+            Err(Absent::NotLookedUp) => Err(Rejection::needs(Lookup::Schema(id))),
         }
+    }
+
+    /// Which version of its topic's subject the schema is that it names.
+    #[cfg(feature = "schemas")]
+    pub(crate) fn version_by_schema(&self, encoded: Encoded<'_>) -> Result<u32, Rejection> {
+        let (schemas, id, _) = self.framed(encoded)?;
+        let (part, topic) = (encoded.part(), encoded.record().topic());
+        schemas.version(id, part, topic).map_err(|absent| match absent {
+            Absent::Unknown(why) => self.problem(encoded, id, &why),
+            Absent::NotLookedUp => Rejection::needs(Lookup::Version { id, part, topic: topic.into() }),
+        })
+    }
+
+    /// The full name of what its schema describes, if it has one.
+    ///
+    /// # Errors
+    /// What has to be looked up first.
+    #[cfg(feature = "schemas")]
+    pub(crate) fn name_of_schema(&self, encoded: Encoded<'_>) -> Result<Option<String>, Lookup> {
+        let Ok((schemas, id, framed)) = self.framed(encoded) else { return Ok(None) };
+        match schemas.with(id, |schema| schema.name_of(framed)) {
+            Ok(name) => Ok(name),
+            Err(Absent::Unknown(_)) => Ok(None),
+            Err(Absent::NotLookedUp) => Err(Lookup::Schema(id)),
+        }
+    }
+
+    #[cfg(feature = "schemas")]
+    fn framed<'b>(&self, encoded: Encoded<'b>) -> Result<(&Schemas, SchemaId, Framed<'b>), Rejection> {
+        let headers = encoded.record().headers();
+        let (id, framed) = split(encoded.part(), encoded.required()?, headers).map_err(Rejection::new)?;
+        let schemas = self.schemas.as_ref().ok_or_else(|| Rejection::new(NO_REGISTRY))?;
+        Ok((schemas, id, framed))
+    }
+
+    #[cfg(feature = "schemas")]
+    fn problem(&self, encoded: Encoded<'_>, id: SchemaId, what: &str) -> Rejection {
+        let part = encoded.part();
+        let found =
+            self.schemas.as_ref().and_then(|schemas| schemas.subject(id, part, encoded.record().topic()));
+        let what = format!("the {} (schema id {id}): {what}", part.name());
+        Rejection::new(what).by_schema(id, found.map(|found| found.subject))
     }
 
     #[cfg(feature = "schemas")]
@@ -101,11 +140,37 @@ impl Context {
     /// Says at startup that an extractor needs a registry and there is none, and notes what
     /// it reads.
     #[cfg(feature = "schemas")]
-    pub(crate) fn needs_registry(&self, extractor: &str, part: Part, reads: Reads) -> Result<(), String> {
+    pub(crate) fn needs_registry(
+        &self,
+        extractor: &str,
+        part: Part,
+        reads: fn(&Schema) -> Result<(), String>,
+    ) -> Result<(), String> {
         let missing = || format!("it takes `{extractor}`, but {NO_REGISTRY}");
         self.schemas.as_ref().ok_or_else(missing)?;
+        let reads = Arc::new(move |schema: &Schema, _| reads(schema));
         self.reads.lock().unwrap_or_else(PoisonError::into_inner).push((part, reads));
         Ok(())
+    }
+
+    /// The same, of an event's versions, which `check` notes one by one, the oldest first.
+    #[cfg(feature = "schemas")]
+    pub(crate) fn note_versions(
+        &self,
+        numbers: Vec<u32>,
+        are_by_schema: bool,
+        check: impl FnOnce() -> Result<(), String>,
+    ) -> Result<(), String> {
+        let before = self.take_reads();
+        let checked = check();
+        let (parts, each): (Vec<_>, Vec<_>) = self.take_reads().into_iter().unzip();
+        let mut reads = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
+        *reads = before;
+        if let Some(part) = parts.first() {
+            let versions = numbers.into_iter().zip(each).collect();
+            reads.push((*part, compatibility::joined(versions, are_by_schema)));
+        }
+        checked
     }
 
     /// What was noted since this was last asked.
@@ -122,7 +187,7 @@ impl Context {
 }
 
 #[cfg(feature = "schemas")]
-const NO_REGISTRY: &str =
+pub(crate) const NO_REGISTRY: &str =
     "no schema registry is set; give `SCHEMA_REGISTRY_URL` or `App::schema_registry(..)`";
 
 impl fmt::Debug for Context {

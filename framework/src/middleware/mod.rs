@@ -32,7 +32,7 @@
 
 mod catch_panic;
 mod dead_letter;
-mod idempotency;
+pub(crate) mod idempotency;
 mod retry;
 mod stack;
 mod timeout;

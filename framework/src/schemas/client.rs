@@ -6,19 +6,22 @@
 
 use super::config::SchemaRegistryConfig;
 use super::references::Referenced;
-use super::{Parsed, Schema, SchemaFormat, SchemaId};
+use super::{Parsed, Schema, SchemaFormat, SchemaId, SubjectVersion};
 use crate::Error;
 use crate::error::BoxError;
+use crate::extract::Part;
 use crate::failure::capped;
 use reqwest_middleware::reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use reqwest_middleware::reqwest::{self, Body, Request, Response, StatusCode, redirect};
 use reqwest_middleware::{Middleware, Next};
 use schema_registry_converter::async_impl::schema_registry::{
     SrSettings, get_all_versions, get_referenced_schema, get_schema_by_guid, get_schema_by_id,
-    get_schema_by_subject_and_version,
+    get_schema_by_subject_and_version, perform_sr_call,
 };
 use schema_registry_converter::error::SRCError;
-use schema_registry_converter::schema_registry_common::{RegisteredReference, RegisteredSchema, SchemaType};
+use schema_registry_converter::schema_registry_common::{
+    RegisteredReference, RegisteredSchema, SchemaType, SrCall,
+};
 use std::time::Duration;
 
 pub(super) struct Client {
@@ -124,16 +127,60 @@ impl Client {
     }
 
     pub(super) async fn schema(&self, id: SchemaId) -> Result<Schema, LookupError> {
-        let registered = match id {
+        let registered = self.registered(id).await?;
+        let referenced = self.referenced(&registered.references).await?;
+        Ok(parsed(id, registered, &referenced))
+    }
+
+    async fn registered(&self, id: SchemaId) -> Result<RegisteredSchema, LookupError> {
+        Ok(match id {
             // It is a signed number there.
             SchemaId::Number(number) if i32::try_from(number).is_err() => {
                 return Err(LookupError::Unknown(format!("{number} is no schema id")));
             }
             SchemaId::Number(number) => get_schema_by_id(number, &self.settings).await?,
             SchemaId::Guid(_) => get_schema_by_guid(&id.to_string(), &self.settings).await?,
-        };
-        let referenced = self.referenced(&registered.references).await?;
-        Ok(parsed(id, registered, &referenced))
+        })
+    }
+
+    /// Which version of a subject of the topic a schema is. The subject is the topic's, or that of
+    /// the schema's name, as serializers are set to.
+    pub(super) async fn version(
+        &self,
+        id: SchemaId,
+        part: Part,
+        topic: &str,
+    ) -> Result<SubjectVersion, LookupError> {
+        let registered = self.registered(id).await?;
+        let mut subjects = vec![format!("{topic}-{}", part.name())];
+        if let Some(name) = super::name_of(&registered.schema) {
+            subjects.extend([format!("{topic}-{name}"), name]);
+        }
+        let body = serde_json::json!({
+            "schema": registered.schema,
+            "schemaType": match &registered.schema_type {
+                SchemaType::Protobuf => "PROTOBUF",
+                SchemaType::Json => "JSON",
+                SchemaType::Other(name) => name,
+                _ => "AVRO",
+            },
+            "references": registered.references,
+        });
+        for subject in &subjects {
+            let call = SrCall::PostForVersion(subject, &body.to_string());
+            match perform_sr_call(&self.settings, call).await.map_err(LookupError::from) {
+                Ok(found) => {
+                    let version = found.version.ok_or_else(|| LookupError::Outage {
+                        source: "the schema registry gave no version".into(),
+                        retry_after: None,
+                    })?;
+                    return Ok(SubjectVersion { subject: subject.as_str().into(), version });
+                }
+                Err(LookupError::Unknown(_)) => {}
+                Err(outage) => return Err(outage),
+            }
+        }
+        Err(LookupError::Unknown(format!("it is no version of subject `{}`", subjects.join("` or `"))))
     }
 
     /// The newest versions of a subject, with their schemas; none where it has none.
@@ -164,8 +211,6 @@ impl Client {
     /// The id of an Avro schema under a subject, where it is registered if it may be.
     #[cfg(feature = "avro")]
     pub(super) async fn id_of(&self, subject: &str, schema: &str, register: bool) -> Result<u32, WriteError> {
-        use schema_registry_converter::async_impl::schema_registry::perform_sr_call;
-        use schema_registry_converter::schema_registry_common::SrCall;
         let body = serde_json::json!({ "schema": schema, "schemaType": "AVRO" }).to_string();
         let call =
             if register { SrCall::PostNew(subject, &body) } else { SrCall::PostForVersion(subject, &body) };
@@ -267,7 +312,7 @@ fn parsed(id: SchemaId, registered: RegisteredSchema, referenced: &Referenced) -
         _ => Ok(Parsed::Not),
     };
     let _ = referenced;
-    Schema { id, format, parsed }
+    Schema { id, format, names: super::names_of(&registered.schema), parsed }
 }
 
 /// Refuses every answer but the one that was asked for, and says what it means.

@@ -1,18 +1,20 @@
 //! Whether handlers can read what stands in the registry, found out before anything is
 //! consumed.
 
-use super::{Schema, Schemas};
+use super::{Schema, Schemas, SubjectVersion};
 use crate::Error;
 use crate::extract::Part;
+use std::sync::Arc;
 
-/// What a handler's type makes of records that were written by a schema.
-pub(crate) type Reads = fn(&Schema) -> Result<(), String>;
+/// What a handler's type makes of records that were written by a schema, which is this version of
+/// its subject.
+pub(crate) type Reads = Arc<dyn Fn(&Schema, u32) -> Result<(), String> + Send + Sync>;
 
 /// A type that a handler reads by schemas.
-#[derive(Debug, Clone)]
 pub(crate) struct Reader {
     pub(crate) handler: String,
-    pub(crate) topics: Vec<String>,
+    /// Each with its topic.
+    pub(crate) subjects: Vec<(String, String)>,
     pub(crate) part: Part,
     pub(crate) reads: Reads,
 }
@@ -28,13 +30,14 @@ impl Schemas {
     /// Names the handler, the version and the field that does not fit; or the registry cannot
     /// be asked.
     pub(crate) async fn check(&self, reader: &Reader) -> Result<(), Error> {
-        for topic in reader.topics.iter().filter(|topic| !topic.starts_with('^')) {
-            let subject = format!("{topic}-{}", reader.part.name());
-            let versions = self.client.versions(&subject, MOST_VERSIONS).await.map_err(|source| {
+        for (topic, subject) in &reader.subjects {
+            let versions = self.client.versions(subject, MOST_VERSIONS).await.map_err(|source| {
                 Error::Registry { action: format!("read subject `{subject}` of the schema registry"), source }
             })?;
             for (version, schema) in versions {
-                let read = (reader.reads)(&schema);
+                let read = (reader.reads)(&schema, version);
+                let found = SubjectVersion { subject: subject.as_str().into(), version };
+                self.keep_version(schema.id, reader.part, topic.as_str().into(), found);
                 self.keep(schema);
                 read.map_err(|problem| {
                     let problem = format!(
@@ -47,4 +50,23 @@ impl Schemas {
         }
         Ok(())
     }
+}
+
+/// What the versions of an event, the oldest first, read together.
+pub(crate) fn joined(versions: Vec<(u32, Reads)>, are_by_schema: bool) -> Reads {
+    Arc::new(move |schema, version| {
+        if are_by_schema {
+            let reads = versions.iter().rev().find(|(first, _)| *first <= version);
+            let (_, reads) = reads.ok_or("it is older than all versions that the type has")?;
+            return reads(schema, version);
+        }
+        let newest_first = versions.iter().rev().map(|(_, reads)| reads(schema, version));
+        let problems: Vec<String> = newest_first.map_while(Result::err).collect();
+        match problems.into_iter().next() {
+            Some(problem) if versions.iter().all(|(_, reads)| reads(schema, version).is_err()) => {
+                Err(problem)
+            }
+            _ => Ok(()),
+        }
+    })
 }

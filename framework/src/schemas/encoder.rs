@@ -81,7 +81,7 @@ impl AvroEncoder {
             client,
             text: schema.to_owned(),
             schema: parsed.map_err(|problem| Error::config("schema", problem))?,
-            name: name_of(schema),
+            name: super::name_of(schema).unwrap_or_else(|| schema.trim().trim_matches('"').to_owned()),
             subject: SubjectName::default(),
             registers: false,
             ids: Mutex::default(),
@@ -168,22 +168,6 @@ impl fmt::Debug for AvroEncoder {
     }
 }
 
-/// The full name of a named type, or the type itself.
-fn name_of(schema: &str) -> String {
-    #[derive(serde::Deserialize)]
-    struct Named {
-        name: String,
-        namespace: Option<String>,
-    }
-    match serde_json::from_str::<Named>(schema) {
-        Ok(Named { name, namespace: Some(namespace) }) if !name.contains('.') && !namespace.is_empty() => {
-            format!("{namespace}.{name}")
-        }
-        Ok(Named { name, .. }) => name,
-        Err(_) => schema.trim().trim_matches('"').to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,7 +182,5 @@ mod tests {
         assert_eq!(subject(SubjectName::Topic, Part::Key), "t-key");
         assert_eq!(subject(SubjectName::Record, Part::Value), "airport.Delay");
         assert_eq!(subject(SubjectName::TopicRecord, Part::Value), "t-airport.Delay");
-        assert_eq!(name_of("\"string\""), "string");
-        assert_eq!(name_of(r#"{"type": "record", "name": "a.B", "namespace": "c", "fields": []}"#), "a.B");
     }
 }

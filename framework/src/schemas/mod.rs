@@ -25,8 +25,10 @@ pub use encoder::{AvroEncoder, SubjectName};
 pub(crate) use wire::{Framed, split};
 
 use crate::error::BoxError;
+use crate::extract::Part;
 use arc_swap::ArcSwap;
 use client::{Client, LookupError};
+use serde_json::Value;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -56,12 +58,29 @@ impl fmt::Display for SchemaId {
     }
 }
 
+/// What is asked of the registry.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Lookup {
+    /// A schema.
+    Schema(SchemaId),
+    /// Which version of a subject of this topic a schema is.
+    Version { id: SchemaId, part: Part, topic: Arc<str> },
+}
+
 /// The schema by which something was to be decoded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Wanted {
-    pub(crate) id: SchemaId,
-    /// It was not looked up yet.
-    pub(crate) is_needed: bool,
+#[derive(Debug, Clone)]
+pub(crate) enum Wanted {
+    /// This has to be looked up first.
+    Lookup(Lookup),
+    /// It is at hand.
+    By { id: SchemaId, subject: Option<Arc<str>> },
+}
+
+/// A schema as a version of a subject.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SubjectVersion {
+    pub(crate) subject: Arc<str>,
+    pub(crate) version: u32,
 }
 
 /// The language of a schema.
@@ -93,6 +112,8 @@ impl fmt::Display for SchemaFormat {
 pub(crate) struct Schema {
     pub(crate) id: SchemaId,
     pub(crate) format: SchemaFormat,
+    /// What it describes: one type, or of an Avro union all of its branches.
+    pub(crate) names: Vec<Option<String>>,
     /// What decodes by it, or why nothing can.
     pub(crate) parsed: Result<Parsed, String>,
 }
@@ -101,6 +122,25 @@ impl Schema {
     /// What decodes by it.
     pub(crate) fn parsed(&self) -> Result<&Parsed, String> {
         self.parsed.as_ref().map_err(Clone::clone)
+    }
+
+    /// The full name of what was written.
+    pub(crate) fn name_of(&self, framed: Framed<'_>) -> Option<String> {
+        let _ = framed;
+        match self.parsed.as_ref().ok()? {
+            #[cfg(feature = "protobuf")]
+            Parsed::Protobuf(messages) => {
+                let mut walk = messages.walk();
+                framed.datum_of_message(|index| walk.step(index)).ok()?;
+                Some(walk.name().to_owned())
+            }
+            #[cfg(feature = "avro")]
+            Parsed::Avro(_) if self.names.len() > 1 => {
+                let branch = wire::zigzag(framed.datum().ok()?)?;
+                self.names.get(branch)?.clone()
+            }
+            _ => self.names.first()?.clone(),
+        }
     }
 
     /// That the handler takes another format.
@@ -137,8 +177,10 @@ pub(crate) enum Absent {
 pub(crate) struct Schemas {
     client: Client,
     known: ArcSwap<HashMap<SchemaId, Arc<Schema>, foldhash::fast::RandomState>>,
-    unknown: Mutex<HashMap<SchemaId, Unknown>>,
-    under_way: Mutex<HashMap<SchemaId, Arc<tokio::sync::Mutex<()>>>>,
+    /// For each part and topic.
+    versions: ArcSwap<HashMap<SchemaId, Vec<(Part, Arc<str>, SubjectVersion)>, foldhash::fast::RandomState>>,
+    unknown: Mutex<HashMap<Lookup, Unknown>>,
+    under_way: Mutex<HashMap<Lookup, Arc<tokio::sync::Mutex<()>>>>,
     outage: Mutex<Option<Outage>>,
 }
 
@@ -173,6 +215,7 @@ impl Schemas {
         Ok(Client::new(config)?.map(|client| Self {
             client,
             known: ArcSwap::default(),
+            versions: ArcSwap::default(),
             unknown: Mutex::default(),
             under_way: Mutex::default(),
             outage: Mutex::default(),
@@ -184,38 +227,57 @@ impl Schemas {
         if let Some(schema) = self.known.load().get(&id) {
             return Ok(use_it(schema));
         }
-        let unknown = lock(&self.unknown);
-        Err(match unknown.get(&id).filter(|unknown| unknown.until > Instant::now()) {
-            Some(unknown) => Absent::Unknown(unknown.why.clone()),
-            None => Absent::NotLookedUp,
-        })
+        Err(self.absent(&Lookup::Schema(id)))
     }
 
-    /// Looks a schema up, unless somebody did meanwhile. Then it is known, or known to be
+    /// Which version of a subject of the topic this schema is.
+    pub(crate) fn version(&self, id: SchemaId, part: Part, topic: &str) -> Result<u32, Absent> {
+        match self.subject(id, part, topic) {
+            Some(found) => Ok(found.version),
+            None => Err(self.absent(&Lookup::Version { id, part, topic: topic.into() })),
+        }
+    }
+
+    /// The subject of the topic that has this schema, as far as it was asked for.
+    pub(crate) fn subject(&self, id: SchemaId, part: Part, topic: &str) -> Option<SubjectVersion> {
+        let versions = self.versions.load();
+        let is_it = |(of, in_topic, _): &&(Part, Arc<str>, _)| *of == part && **in_topic == *topic;
+        versions.get(&id)?.iter().find(is_it).map(|(.., found)| found.clone())
+    }
+
+    fn absent(&self, lookup: &Lookup) -> Absent {
+        let unknown = lock(&self.unknown);
+        match unknown.get(lookup).filter(|unknown| unknown.until > Instant::now()) {
+            Some(unknown) => Absent::Unknown(unknown.why.clone()),
+            None => Absent::NotLookedUp,
+        }
+    }
+
+    /// Looks something up, unless somebody did meanwhile. Then it is known, or known to be
     /// unknown.
     ///
     /// # Errors
     /// Where the registry cannot be asked.
-    pub(crate) async fn look_up(&self, id: SchemaId) -> Result<(), BoxError> {
-        let turn = lock(&self.under_way).entry(id).or_default().clone();
+    pub(crate) async fn look_up(&self, lookup: &Lookup) -> Result<(), BoxError> {
+        let turn = lock(&self.under_way).entry(lookup.clone()).or_default().clone();
         let _mine = turn.lock().await;
-        let found = if self.is_settled(id) { Ok(()) } else { self.ask(id).await };
-        lock(&self.under_way).remove(&id);
+        let found = if self.is_settled(lookup) { Ok(()) } else { self.ask(lookup).await };
+        lock(&self.under_way).remove(lookup);
         found
     }
 
-    async fn ask(&self, id: SchemaId) -> Result<(), BoxError> {
+    async fn ask(&self, lookup: &Lookup) -> Result<(), BoxError> {
         self.is_left_alone()?;
-        let mut answer = self.client.schema(id).await;
+        let mut answer = self.find(lookup).await;
         let now = Instant::now();
         let are_few = lock(&self.unknown).values().filter(|unknown| unknown.until > now).count() < FEW;
         if are_few && matches!(answer, Err(LookupError::Unknown(_))) {
             tokio::time::sleep(ASKED_AGAIN_AFTER).await;
-            answer = self.client.schema(id).await;
+            answer = self.find(lookup).await;
         }
         match answer {
-            Ok(schema) => self.keep(schema),
-            Err(LookupError::Unknown(why)) => self.keep_unknown(id, why),
+            Ok(()) => {}
+            Err(LookupError::Unknown(why)) => self.keep_unknown(lookup.clone(), why),
             Err(LookupError::Outage { source, retry_after }) => {
                 let time = retry_after.unwrap_or(LEFT_ALONE_FOR).min(LEFT_ALONE_AT_MOST);
                 let why = describe(&*source);
@@ -227,8 +289,24 @@ impl Schemas {
         Ok(())
     }
 
-    fn is_settled(&self, id: SchemaId) -> bool {
-        !matches!(self.with(id, |_| ()), Err(Absent::NotLookedUp))
+    /// Asks once, and keeps what is found.
+    async fn find(&self, lookup: &Lookup) -> Result<(), LookupError> {
+        match lookup {
+            Lookup::Schema(id) => self.keep(self.client.schema(*id).await?),
+            Lookup::Version { id, part, topic } => {
+                let found = self.client.version(*id, *part, topic).await?;
+                self.keep_version(*id, *part, topic.clone(), found);
+            }
+        }
+        Ok(())
+    }
+
+    fn is_settled(&self, lookup: &Lookup) -> bool {
+        let absent = match lookup {
+            Lookup::Schema(id) => self.with(*id, |_| ()).err(),
+            Lookup::Version { id, part, topic } => self.version(*id, *part, topic).err(),
+        };
+        !matches!(absent, Some(Absent::NotLookedUp))
     }
 
     fn is_left_alone(&self) -> Result<(), BoxError> {
@@ -247,7 +325,15 @@ impl Schemas {
         });
     }
 
-    fn keep_unknown(&self, id: SchemaId, why: String) {
+    fn keep_version(&self, id: SchemaId, part: Part, topic: Arc<str>, found: SubjectVersion) {
+        self.versions.rcu(|known| {
+            let mut known = if known.len() < MOST_KNOWN { (**known).clone() } else { HashMap::default() };
+            known.entry(id).or_default().push((part, topic.clone(), found.clone()));
+            known
+        });
+    }
+
+    fn keep_unknown(&self, lookup: Lookup, why: String) {
         let now = Instant::now();
         let mut unknown = lock(&self.unknown);
         unknown.retain(|_, unknown| unknown.until > now);
@@ -256,7 +342,7 @@ impl Schemas {
         }
         // They come in bursts, and shall not be asked for in bursts again.
         let until = now + UNKNOWN_FOR + UNKNOWN_FOR.mul_f32(fastrand::f32() / 5.0);
-        unknown.insert(id, Unknown { why: why.into(), until });
+        unknown.insert(lookup, Unknown { why: why.into(), until });
     }
 }
 
@@ -264,6 +350,33 @@ impl fmt::Debug for Schemas {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Schemas({} known)", self.known.load().len())
     }
+}
+
+/// The full name of what an Avro schema or, as its title, a JSON Schema describes.
+fn name_of(schema: &str) -> Option<String> {
+    named(&serde_json::from_str(schema).ok()?)
+}
+
+/// The same; of an Avro union that of each branch.
+fn names_of(schema: &str) -> Vec<Option<String>> {
+    match serde_json::from_str(schema) {
+        Ok(Value::Array(branches)) => branches.iter().map(named).collect(),
+        Ok(one) => vec![named(&one)],
+        Err(_) => Vec::new(),
+    }
+}
+
+fn named(schema: &Value) -> Option<String> {
+    // In a union that is a reference.
+    if let Value::String(name) = schema {
+        return name.contains('.').then(|| name.clone());
+    }
+    let text = |field: &str| schema.get(field).and_then(Value::as_str);
+    let name = text("name").or_else(|| text("title"))?;
+    Some(match text("namespace") {
+        Some(namespace) if !name.contains('.') && !namespace.is_empty() => format!("{namespace}.{name}"),
+        _ => name.to_owned(),
+    })
 }
 
 /// An error with its causes, in one line.
@@ -274,4 +387,18 @@ fn describe(error: &(dyn std::error::Error + 'static)) -> String {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::name_of;
+
+    #[test]
+    fn a_schema_has_a_full_name() {
+        let name = |text| name_of(text).unwrap_or_default();
+        assert_eq!(name(r#"{"type": "record", "name": "B", "namespace": "c", "fields": []}"#), "c.B");
+        assert_eq!(name(r#"{"type": "record", "name": "a.B", "namespace": "c", "fields": []}"#), "a.B");
+        assert_eq!(name(r#"{"title": "Order", "type": "object"}"#), "Order");
+        assert_eq!(name_of("\"string\""), None);
+    }
 }

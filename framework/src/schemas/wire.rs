@@ -95,8 +95,7 @@ impl<'a> Framed<'a> {
         let mut number = || {
             let (number, after) = varint(rest)?;
             rest = after;
-            // Zigzag; a place is never negative.
-            if number & 1 == 0 { usize::try_from(number / 2).ok() } else { None }
+            place(number)
         };
         let count = number().ok_or(PROBLEM)?;
         // 0 stands for one index, the first.
@@ -114,7 +113,19 @@ impl<'a> Framed<'a> {
     }
 }
 
-#[cfg(feature = "protobuf")]
+/// The branch of a union that a datum begins with.
+#[cfg(feature = "avro")]
+pub(super) fn zigzag(datum: &[u8]) -> Option<usize> {
+    place(varint(datum)?.0)
+}
+
+/// Zigzag; a place is never negative.
+#[cfg(any(feature = "avro", feature = "protobuf"))]
+fn place(number: u64) -> Option<usize> {
+    if number & 1 == 0 { usize::try_from(number / 2).ok() } else { None }
+}
+
+#[cfg(any(feature = "avro", feature = "protobuf"))]
 fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let mut number = 0;
     for (place, byte) in bytes.iter().take(9).enumerate() {

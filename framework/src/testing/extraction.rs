@@ -50,8 +50,8 @@ impl InMemoryRecord {
                 Err(rejection) => HandlerError::from(rejection),
             };
             #[cfg(feature = "schemas")]
-            if let Some(id) = error.needed_schema() {
-                context.look_up(id).await?;
+            if let Some(lookup) = error.needed_lookup() {
+                context.look_up(lookup).await?;
                 continue;
             }
             return Err(error);

@@ -148,7 +148,7 @@ impl Plan {
 
 /// The pauses between attempts at which nobody is to blame.
 #[derive(Debug, Default)]
-struct Pause {
+pub(crate) struct Pause {
     conflicts: u32,
     backoff: Option<Backoff>,
 }
@@ -159,7 +159,8 @@ impl Pause {
         run.wait(Backoff::new(Duration::from_millis(5), Duration::from_millis(100)).delay()).await;
     }
 
-    async fn until_it_may_work(&mut self, run: Run<'_>, error: &StoreError) {
+    /// Waits longer each time, and says why once.
+    pub(crate) async fn until_it_may_work(&mut self, run: Run<'_>, error: &StoreError) {
         if run.is_draining() {
             return;
         }

@@ -33,10 +33,10 @@ impl<'r, S: Stack, H: Handler> Calls<'r, S, H> {
         #[cfg(feature = "schemas")]
         loop {
             let decoded = self.decode_at_once(part);
-            let needed = decoded.as_ref().err().and_then(|rejected| rejected.error.needed_schema());
-            let Some(id) = needed else { return Ok(decoded) };
+            let needed = decoded.as_ref().err().and_then(|rejected| rejected.error.needed_lookup());
+            let Some(lookup) = needed else { return Ok(decoded) };
             let looked_up = tokio::select! {
-                looked_up = self.parts.bound.context.look_up(id) => looked_up,
+                looked_up = self.parts.bound.context.look_up(lookup) => looked_up,
                 () = part.is_to_drain() => Err("the partition is given away".into()),
             };
             looked_up.map_err(StoreError::Outage)?;

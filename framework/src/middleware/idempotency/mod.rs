@@ -12,6 +12,8 @@ use super::Stack;
 use crate::dedupe::Dedupe;
 use crate::route::Parts;
 use crate::{Handler, Outcomes, Run};
+#[cfg(feature = "schemas")]
+pub(crate) use attempts::Pause;
 use calls::Calls;
 
 #[cfg(feature = "postgres")]
