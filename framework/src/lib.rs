@@ -116,6 +116,9 @@ pub use handler::{Handled, Handler, IntoHandled, Rejected, Settings, Tombstones}
 pub use health::{Health, Unfinished};
 pub use identity::{IDENTITY_HEADER, IdentityFunction, IdentitySource, REDRIVEN_HEADER};
 pub use middleware::{Delivery, Middleware, Next, NextRun, RecordMiddleware};
+#[cfg(all(feature = "macros", feature = "avro"))]
+#[doc = include_str!("docs/reads_avro.md")]
+pub use onceward_macros::ReadsAvro;
 #[cfg(feature = "macros")]
 #[doc = include_str!("docs/handler.md")]
 pub use onceward_macros::handler;

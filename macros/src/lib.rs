@@ -1,7 +1,7 @@
-//! `#[handler]` of Onceward. Use it through the crate `onceward`, where it is
+//! `#[handler]` and `#[derive(ReadsAvro)]` of Onceward. Use them through the crate `onceward`, where they are
 //! documented.
 //!
-//! An expansion is four small steps, in four files: the attribute's arguments
+//! A handler's expansion is four small steps, in four files: the attribute's arguments
 //! (`args`), the function and its checks (`model`), the generated code (`expand`),
 //! and what was wrong (`errors`).
 
@@ -9,6 +9,7 @@ mod args;
 mod errors;
 mod expand;
 mod model;
+mod reads_avro;
 
 use proc_macro::TokenStream;
 
@@ -17,4 +18,10 @@ use proc_macro::TokenStream;
 #[proc_macro_attribute]
 pub fn handler(attribute: TokenStream, item: TokenStream) -> TokenStream {
     expand::handler(attribute.into(), item.into()).into()
+}
+
+#[allow(missing_docs)]
+#[proc_macro_derive(ReadsAvro, attributes(avro_schema))]
+pub fn reads_avro(input: TokenStream) -> TokenStream {
+    reads_avro::derive(input.into()).into()
 }

@@ -3,12 +3,16 @@
 use crate::Result;
 use csv::StringRecord;
 use liblzma::read::XzDecoder;
+use onceward::ReadsAvro;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::fs::File;
 use std::io::{BufReader, Read};
 
-/// What the handlers need of an event. The rest of its JSON is not decoded.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+/// What the handlers need of an event. The rest of it is not decoded.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, ReadsAvro)]
+#[avro_schema("schemas/flight.v1.avsc")]
+#[avro_schema("schemas/flight.v2.avsc")]
+#[avro_schema("schemas/flight.v3.avsc")]
 pub(crate) struct Flight {
     pub(crate) event_id: String,
     pub(crate) tailnum: String,

@@ -16,6 +16,8 @@ use serde::Deserialize;
 ///
 /// A registry that cannot be asked costs no attempt: the record waits. A schema id that the
 /// registry does not know, and bytes that do not fit their schema or `T`, are rejected.
+/// `T` is checked against the registry's versions at the start, and against files of the crate
+/// at compile time with [`ReadsAvro`](crate::ReadsAvro).
 ///
 /// ```
 /// use onceward::prelude::*;
