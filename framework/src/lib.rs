@@ -129,8 +129,14 @@ pub use record::{Header, Headers, Record, TopicPartition};
 pub use route::{IntoRoute, Route};
 pub use router::Unmatched;
 pub use run::Run;
+#[cfg(any(feature = "avro", feature = "json-schema", feature = "protobuf"))]
+pub use schemas::SubjectName;
 #[cfg(feature = "avro")]
-pub use schemas::{AvroEncoder, SubjectName};
+pub use schemas::encoders::AvroEncoder;
+#[cfg(feature = "json-schema")]
+pub use schemas::encoders::JsonSchemaEncoder;
+#[cfg(feature = "protobuf")]
+pub use schemas::encoders::ProtobufEncoder;
 #[cfg(feature = "schemas")]
 pub use schemas::{SchemaCheck, SchemaRegistryConfig};
 pub use tokio_util::sync::CancellationToken;

@@ -557,9 +557,7 @@ mod tests {
                 format!(
                     "`{FILE}` has no such field, and there is no `#[serde(default)]`; it has `id`, `lines`, `note`"
                 ),
-                format!(
-                    "field `lines` of `{FILE}` is a record, which this type does not read"
-                ),
+                format!("field `lines` of `{FILE}` is a record, which this type does not read"),
             ]
         );
     }

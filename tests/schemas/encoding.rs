@@ -1,7 +1,8 @@
 //! Writing by a schema of the registry, here the real one.
 
 use super::*;
-use onceward::{AvroEncoder, SubjectName};
+use formats::Counted;
+use onceward::{AvroEncoder, JsonSchemaEncoder, ProtobufEncoder, SubjectName};
 use stub::Trouble;
 
 fn registry(stack: &Stack) -> SchemaRegistryConfig {
@@ -35,6 +36,49 @@ async fn what_is_written_by_any_subject_is_read_again() {
     world.caught_up().await;
     running.stop().await.unwrap();
     assert_eq!(seen.numbers(), [1, 2, 3]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_written_as_protobuf_is_read_again() {
+    let stack = stack_or_leave_out!();
+    let world = World::new(stack.clone(), 1).await;
+    let schema = "syntax = \"proto3\"; package test; message Other {} message Counted { int64 number = 1; }";
+    for (number, subject) in [(1, SubjectName::Topic), (3, SubjectName::TopicRecord)] {
+        let encoder = ProtobufEncoder::new(&registry(&stack), schema).unwrap();
+        let encoder = encoder.subject(subject).registering();
+        let key = encoder.key(&world.topic, &Counted { number }).await.unwrap();
+        let value = encoder.value(&world.topic, &Counted { number: number + 1 }).await.unwrap();
+        world.send_keyed(&key, Some(&value)).await;
+    }
+    let seen = Seen::default();
+    let app = world.app(world.route(formats::protobuf {}), &seen).schema_registry(registry(&stack));
+    let running = Running::start(app);
+    world.caught_up().await;
+    running.stop().await.unwrap();
+    assert_eq!(seen.numbers(), [1, 2, 3, 4]);
+    let other = schema.replace("Counted", "Else");
+    let encoder = ProtobufEncoder::new(&registry(&stack), &other).unwrap();
+    let error = encoder.value(&world.topic, &Counted { number: 1 }).await.unwrap_err();
+    assert!(error.is_permanent() && error.to_string().contains("no message `test.Counted`"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_written_as_json_by_a_schema_is_read_again() {
+    let stack = stack_or_leave_out!();
+    let world = World::new(stack.clone(), 1).await;
+    let schema = r#"{"title": "Numbered", "type": "object", "properties": {"number": {"type": "integer", "maximum": 9}}}"#;
+    let encoder = JsonSchemaEncoder::new(&registry(&stack), schema).unwrap().registering();
+    let encoder = encoder.subject(SubjectName::TopicRecord);
+    let value = encoder.value(&world.topic, &Numbered { number: 5 }).await.unwrap();
+    world.send(0, &value).await;
+    let seen = Seen::default();
+    let app = world.app(world.route(formats::json_schema {}), &seen).schema_registry(registry(&stack));
+    let running = Running::start(app);
+    world.caught_up().await;
+    running.stop().await.unwrap();
+    assert_eq!(seen.numbers(), [5]);
+    let error = encoder.value(&world.topic, &Numbered { number: 10 }).await.unwrap_err();
+    assert!(error.is_permanent() && error.to_string().contains("/properties/number/maximum"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

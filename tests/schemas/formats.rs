@@ -17,7 +17,7 @@ impl prost::Name for Counted {
 }
 
 #[handler(topic = "overridden")]
-async fn protobuf(
+pub(crate) async fn protobuf(
     Key(Protobuf(key)): Key<Protobuf<Counted>>,
     value: Option<Protobuf<Counted>>,
     seen: State<Seen>,
@@ -28,7 +28,7 @@ async fn protobuf(
 }
 
 impl World {
-    async fn send_keyed(&self, key: &[u8], value: Option<&[u8]>) {
+    pub(crate) async fn send_keyed(&self, key: &[u8], value: Option<&[u8]>) {
         let mut record = FutureRecord::<[u8], [u8]>::to(&self.topic).partition(0).key(key);
         record.payload = value;
         self.stack.producer().send(record, Duration::from_secs(10)).await.unwrap();
@@ -87,7 +87,7 @@ async fn protobuf_is_decoded_by_the_message_that_the_record_names() {
 }
 
 #[handler(topic = "overridden")]
-async fn json_schema(value: JsonSchema<Option<Numbered>>, seen: State<Seen>) -> HandlerResult {
+pub(crate) async fn json_schema(value: JsonSchema<Option<Numbered>>, seen: State<Seen>) -> HandlerResult {
     seen.note(value.0.map_or(-1, |value| value.number), 1);
     Ok(())
 }
@@ -118,8 +118,8 @@ async fn json_is_checked_against_the_schema_that_the_record_names() {
     let problems = world.problems_of(&bad).await;
     let starts = [
         "the value (schema id 7): it does not fit its schema at ",
-        "the value (schema id 7): the value is JSON that ends too early (line 1, column 6)",
-        "the value (schema id 7): the value is JSON, but not of the handler's type: missing field `number`",
+        "the value (schema id 7): it is JSON that ends too early (line 1, column 6)",
+        "the value (schema id 7): it is JSON, but not of the handler's type: missing field `number`",
     ];
     for (problem, start) in problems.iter().zip(starts) {
         assert!(problem.starts_with(start), "{problem}");

@@ -1,6 +1,7 @@
 //! A registry that cannot be asked is no record's fault.
 
 use super::*;
+use rdkafka::message::{Header, OwnedHeaders};
 use stub::Trouble;
 
 const TROUBLES: [Trouble; 9] = [
@@ -103,4 +104,45 @@ async fn drains(trouble: Trouble) {
     world.caught_up().await;
     running.stop().await.unwrap();
     assert_eq!(seen.numbers(), [1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_registry_is_told_who_asks() {
+    let stack = stack_or_leave_out!();
+    // "me:secret" in Base64.
+    for (as_whom, user) in [("Basic bWU6c2VjcmV0", true), ("Bearer secret", false)] {
+        let world = World::new(stack.clone(), 1).await;
+        world.registry.has(7, NUMBER);
+        world.send(0, &framed(7, &datum(1))).await;
+        let mut registry = SchemaRegistryConfig::at(&world.registry.url);
+        if user {
+            (registry.username, registry.password) = (Some("me".into()), Some("secret".into()));
+        } else {
+            registry.token = Some("secret".into());
+        }
+        let seen = Seen::default();
+        let running = Running::start(world.app(world.route(one {}), &seen).schema_registry(registry));
+        world.caught_up().await;
+        running.stop().await.unwrap();
+        assert_eq!(seen.numbers(), [1]);
+        assert_eq!(world.registry.asked_by().as_deref(), Some(as_whom));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schema_that_a_header_names_by_guid_is_looked_up() {
+    let world = World::new(stack_or_leave_out!(), 1).await;
+    let guid: Vec<u8> = (0..16).collect();
+    let body = serde_json::json!({ "schema": NUMBER }).to_string();
+    world.registry.answers("/schemas/guids/00010203-0405-0607-0809-0a0b0c0d0e0f?deleted=true", body);
+    let id = [&[1], &guid[..]].concat();
+    let headers = OwnedHeaders::new().insert(Header { key: "__value_schema_id", value: Some(&id) });
+    let value = datum(5);
+    let record = FutureRecord::<[u8], [u8]>::to(&world.topic).partition(0).payload(&value).headers(headers);
+    world.stack.producer().send(record, Duration::from_secs(10)).await.unwrap();
+    let seen = Seen::default();
+    let running = Running::start(world.app(world.route(one {}), &seen));
+    world.caught_up().await;
+    running.stop().await.unwrap();
+    assert_eq!(seen.numbers(), [5]);
 }

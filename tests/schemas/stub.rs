@@ -18,6 +18,8 @@ struct State {
     /// In place of any.
     trouble: Option<Trouble>,
     asked: Vec<String>,
+    /// The `authorization` of each question.
+    askers: Vec<String>,
 }
 
 /// What is wrong with it.
@@ -69,6 +71,11 @@ impl Stub {
         self.state.lock().unwrap().asked.len()
     }
 
+    /// As whom it was asked last.
+    pub(crate) fn asked_by(&self) -> Option<String> {
+        self.state.lock().unwrap().askers.last().cloned()
+    }
+
     async fn serve(self, mut stream: TcpStream) {
         let mut request = Vec::new();
         while !request.ends_with(b"\r\n\r\n") {
@@ -87,6 +94,11 @@ impl Stub {
         let answer = {
             let mut state = self.state.lock().unwrap();
             state.asked.push(path.clone());
+            let header = |line: &str| {
+                let (name, value) = line.split_once(": ")?;
+                name.eq_ignore_ascii_case("authorization").then(|| value.to_owned())
+            };
+            state.askers.push(request.lines().find_map(header).unwrap_or_default());
             match (state.trouble, state.answers.get(&path)) {
                 (Some(Trouble::Says(answer)), _) => Some(answer.to_owned()),
                 (Some(Trouble::IsSilent), _) => None,

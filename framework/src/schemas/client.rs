@@ -38,7 +38,7 @@ pub(super) enum LookupError {
 }
 
 /// Why a schema has no id to write by.
-#[cfg(feature = "avro")]
+#[cfg(any(feature = "avro", feature = "json-schema", feature = "protobuf"))]
 #[derive(Debug)]
 pub(super) enum WriteError {
     /// The registry does not have it, or does not take it.
@@ -208,10 +208,16 @@ impl Client {
         Ok(found)
     }
 
-    /// The id of an Avro schema under a subject, where it is registered if it may be.
-    #[cfg(feature = "avro")]
-    pub(super) async fn id_of(&self, subject: &str, schema: &str, register: bool) -> Result<u32, WriteError> {
-        let body = serde_json::json!({ "schema": schema, "schemaType": "AVRO" }).to_string();
+    /// The id of a schema under a subject, where it is registered if it may be.
+    #[cfg(any(feature = "avro", feature = "json-schema", feature = "protobuf"))]
+    pub(super) async fn id_of(
+        &self,
+        subject: &str,
+        kind: &str,
+        schema: &str,
+        register: bool,
+    ) -> Result<u32, WriteError> {
+        let body = serde_json::json!({ "schema": schema, "schemaType": kind }).to_string();
         let call =
             if register { SrCall::PostNew(subject, &body) } else { SrCall::PostForVersion(subject, &body) };
         let error = match perform_sr_call(&self.settings, call).await {

@@ -8,20 +8,22 @@ pub(crate) mod avro;
 mod client;
 pub(crate) mod compatibility;
 mod config;
-#[cfg(feature = "avro")]
-mod encoder;
+#[cfg(any(feature = "avro", feature = "json-schema", feature = "protobuf"))]
+pub(crate) mod encoders;
 #[cfg(feature = "json-schema")]
 pub(crate) mod json;
 #[cfg(feature = "protobuf")]
 pub(crate) mod protobuf;
 mod references;
+#[cfg(any(feature = "avro", feature = "json-schema", feature = "protobuf"))]
+mod registration;
 #[cfg(feature = "avro")]
 pub(crate) mod samples;
 mod wire;
 
 pub use config::{SchemaCheck, SchemaRegistryConfig};
-#[cfg(feature = "avro")]
-pub use encoder::{AvroEncoder, SubjectName};
+#[cfg(any(feature = "avro", feature = "json-schema", feature = "protobuf"))]
+pub use registration::SubjectName;
 pub(crate) use wire::{Framed, split};
 
 use crate::error::BoxError;

@@ -20,6 +20,14 @@ impl Messages {
         self.0.iter().any(|message| message.name == name || message.nested.have(name))
     }
 
+    /// The indexes that lead to the message of this full name.
+    pub(crate) fn way_to(&self, name: &str) -> Option<Vec<usize>> {
+        self.0.iter().enumerate().find_map(|(index, message)| {
+            let rest = if message.name == name { Some(Vec::new()) } else { message.nested.way_to(name) };
+            rest.map(|rest| std::iter::once(index).chain(rest).collect())
+        })
+    }
+
     /// Follows indexes from message to message; gives the last one's name.
     pub(crate) fn walk(&self) -> Walk<'_> {
         Walk { inside: self, name: None }
@@ -95,6 +103,10 @@ mod tests {
         assert_eq!(name(&[1]).as_deref(), Some("shop.Bill"));
         assert_eq!(name(&[0, 1]).as_deref(), Some("shop.Order.Note"));
         assert_eq!(name(&[0, 0, 0]).as_deref(), Some("shop.Order.Line.Part"));
+        for way in [&[0][..], &[1], &[0, 1], &[0, 0, 0]] {
+            assert_eq!(messages.way_to(&name(way).unwrap()).as_deref(), Some(way));
+        }
+        assert_eq!(messages.way_to("Order"), None);
         assert_eq!(name(&[2]), None);
         assert_eq!(name(&[1, 0]), None);
         assert!(parse("message {").is_err());

@@ -113,6 +113,23 @@ impl<'a> Framed<'a> {
     }
 }
 
+/// Writes the indexes that lead to a Protobuf message.
+#[cfg(feature = "protobuf")]
+pub(super) fn write_way(way: &[usize], bytes: &mut Vec<u8>) {
+    // 0 stands for one index, the first.
+    if way == [0] {
+        return bytes.push(0);
+    }
+    for number in std::iter::once(way.len()).chain(way.iter().copied()) {
+        let mut left = number * 2;
+        while left >= 0x80 {
+            bytes.push((left & 0x7f) as u8 | 0x80);
+            left >>= 7;
+        }
+        bytes.push(left as u8);
+    }
+}
+
 /// The branch of a union that a datum begins with.
 #[cfg(feature = "avro")]
 pub(super) fn zigzag(datum: &[u8]) -> Option<usize> {
@@ -193,6 +210,13 @@ mod tests {
         assert_eq!(prefixed(&[0, 9]), Ok((vec![0], vec![9])));
         assert_eq!(prefixed(&[2, 0, 9]), Ok((vec![0], vec![9])));
         assert_eq!(prefixed(&[4, 2, 0x80, 1, 9]), Ok((vec![1, 64], vec![9])));
+        for way in [vec![0], vec![1], vec![0, 0], vec![1, 64, 9000]] {
+            let mut bytes = Vec::new();
+            write_way(&way, &mut bytes);
+            assert!(bytes.len() > 1 || way == [0]);
+            bytes.push(9);
+            assert_eq!(prefixed(&bytes), Ok((way, vec![9])));
+        }
         let in_header = |beside_id| indexes(Framed { bytes: &[9], beside_id: Some(beside_id) });
         assert_eq!(in_header(&[4, 2, 4]), Ok((vec![1, 2], vec![9])));
         assert!(in_header(&[4, 2, 4, 1]).is_err());

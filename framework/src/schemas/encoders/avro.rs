@@ -1,0 +1,101 @@
+//! Writes Avro by a schema of the registry.
+
+use crate::error::{Error, HandlerResult, ResultExt};
+use crate::extract::Part;
+use crate::schemas::config::SchemaRegistryConfig;
+use crate::schemas::references::Referenced;
+use crate::schemas::registration::{Registration, settings};
+use serde::Serialize;
+use serde_avro_fast::ser::SerializerConfig;
+use std::fmt;
+
+/// Encodes values as Avro in Confluent's wire format, by one schema.
+///
+/// The schema's id is asked for at the first value and kept. A schema that the registry does
+/// not have is an error, unless [`registering`](Self::registering) is set.
+///
+/// ```no_run
+/// use onceward::prelude::*;
+/// use onceward::{AvroEncoder, SchemaRegistryConfig};
+/// use serde::Serialize;
+///
+/// #[derive(Serialize)]
+/// struct Delay {
+///     tailnum: String,
+///     minutes: i64,
+/// }
+///
+/// const DELAY: &str = r#"{"type": "record", "name": "Delay", "namespace": "airport", "fields": [
+///     {"name": "tailnum", "type": "string"}, {"name": "minutes", "type": "long"}]}"#;
+///
+/// #[handler(topic = "flights", group = "delays")]
+/// async fn on_flight(record: Bytes, delays: State<AvroEncoder>) -> HandlerResult<ProducerRecord> {
+///     let delay = Delay { tailnum: "N14228".into(), minutes: 2 };
+///     Ok(ProducerRecord::to("delays").payload(delays.value("delays", &delay).await?))
+/// }
+///
+/// # async fn run() -> Result<(), onceward::Error> {
+/// let registry = SchemaRegistryConfig::at("http://127.0.0.1:8081");
+/// let delays = AvroEncoder::new(&registry, DELAY)?.registering();
+/// App::from_env()?.state(delays).handler(on_flight {}).run().await
+/// # }
+/// ```
+pub struct AvroEncoder {
+    registration: Registration,
+    schema: serde_avro_fast::Schema,
+    /// The full name of its record type.
+    name: String,
+}
+
+settings!(AvroEncoder);
+
+impl AvroEncoder {
+    /// Makes an encoder; nothing is asked for yet.
+    ///
+    /// # Errors
+    /// Where no registry is set, a setting of it is wrong, or the schema is none.
+    pub fn new(registry: &SchemaRegistryConfig, schema: &str) -> Result<Self, Error> {
+        let registration = Registration::new(registry, "AVRO", schema)?;
+        let parsed = crate::schemas::avro::parse(schema, &Referenced::default());
+        let name = crate::schemas::name_of(schema);
+        Ok(Self {
+            registration,
+            schema: parsed.map_err(|problem| Error::config("schema", problem))?,
+            name: name.unwrap_or_else(|| schema.trim().trim_matches('"').to_owned()),
+        })
+    }
+
+    /// The payload of a record for this topic.
+    ///
+    /// # Errors
+    /// A value that the schema has no place for, and a schema that the registry does not take
+    /// or have, are permanent. A registry that cannot be asked is an outage: out of a
+    /// handler without a transaction it costs no attempt.
+    pub async fn value<T: Serialize + ?Sized>(&self, topic: &str, value: &T) -> HandlerResult<Vec<u8>> {
+        self.encode(Part::Value, topic, value).await
+    }
+
+    /// The key of a record for this topic.
+    ///
+    /// # Errors
+    /// As [`value`](Self::value).
+    pub async fn key<T: Serialize + ?Sized>(&self, topic: &str, key: &T) -> HandlerResult<Vec<u8>> {
+        self.encode(Part::Key, topic, key).await
+    }
+
+    async fn encode<T: Serialize + ?Sized>(
+        &self,
+        part: Part,
+        topic: &str,
+        value: &T,
+    ) -> HandlerResult<Vec<u8>> {
+        let bytes = self.registration.prefix(part, topic, &self.name).await?;
+        serde_avro_fast::to_datum(value, bytes, &mut SerializerConfig::new(&self.schema)).permanent()
+    }
+}
+
+impl fmt::Debug for AvroEncoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AvroEncoder({}, {:?})", self.name, self.registration)
+    }
+}

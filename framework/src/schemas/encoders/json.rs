@@ -1,0 +1,72 @@
+//! Writes JSON by a schema of the registry.
+
+use crate::error::{Error, HandlerError, HandlerResult, ResultExt};
+use crate::extract::Part;
+use crate::schemas::config::SchemaRegistryConfig;
+use crate::schemas::references::Referenced;
+use crate::schemas::registration::{Registration, settings};
+use crate::schemas::{json, name_of};
+use serde::Serialize;
+use std::fmt;
+
+/// Encodes values as JSON in Confluent's wire format, by one JSON Schema, which each is checked
+/// against. Its `title` is the name of the record type.
+///
+/// What stands in the registry and what not is as with `AvroEncoder`.
+pub struct JsonSchemaEncoder {
+    registration: Registration,
+    schema: json::Schema,
+    name: String,
+}
+
+settings!(JsonSchemaEncoder);
+
+impl JsonSchemaEncoder {
+    /// Makes an encoder; nothing is asked for yet.
+    ///
+    /// # Errors
+    /// Where no registry is set, a setting of it is wrong, or the schema is none.
+    pub fn new(registry: &SchemaRegistryConfig, schema: &str) -> Result<Self, Error> {
+        let registration = Registration::new(registry, "JSON", schema)?;
+        let parsed = json::parse(schema, &Referenced::default());
+        let schema_of = parsed.map_err(|problem| Error::config("schema", problem))?;
+        Ok(Self { registration, schema: schema_of, name: name_of(schema).unwrap_or_default() })
+    }
+
+    /// The payload of a record for this topic.
+    ///
+    /// # Errors
+    /// A value that the schema has no place for, and a schema that the registry does not take
+    /// or have, are permanent. A registry that cannot be asked is an outage: out of a
+    /// handler without a transaction it costs no attempt.
+    pub async fn value<T: Serialize + ?Sized>(&self, topic: &str, value: &T) -> HandlerResult<Vec<u8>> {
+        self.encode(Part::Value, topic, value).await
+    }
+
+    /// The key of a record for this topic.
+    ///
+    /// # Errors
+    /// As [`value`](Self::value).
+    pub async fn key<T: Serialize + ?Sized>(&self, topic: &str, key: &T) -> HandlerResult<Vec<u8>> {
+        self.encode(Part::Key, topic, key).await
+    }
+
+    async fn encode<T: Serialize + ?Sized>(
+        &self,
+        part: Part,
+        topic: &str,
+        value: &T,
+    ) -> HandlerResult<Vec<u8>> {
+        let value = serde_json::to_value(value).permanent()?;
+        self.schema.check(&value).map_err(|problem| HandlerError::new(problem).permanent())?;
+        let mut bytes = self.registration.prefix(part, topic, &self.name).await?;
+        serde_json::to_writer(&mut bytes, &value).permanent()?;
+        Ok(bytes)
+    }
+}
+
+impl fmt::Debug for JsonSchemaEncoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "JsonSchemaEncoder({}, {:?})", self.name, self.registration)
+    }
+}
