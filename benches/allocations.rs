@@ -1,12 +1,13 @@
-//! How often the engine allocates a record.
+//! How often the engine allocates a record. What librdkafka allocates in C is not counted.
 
-use crate::{engine, topics};
-use onceward::CancellationToken;
+use crate::application::{Count, noop, while_running};
+use crate::bench::Bench;
+use crate::topics::full;
+use harness::Report;
+use onceward::prelude::*;
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use support::Stack;
-use tokio::runtime::Runtime;
+use support::unique;
 
 /// The system's allocator, with a count of what Rust code allocates.
 pub struct Counting;
@@ -32,22 +33,22 @@ pub fn so_far() -> u64 {
     COUNT.load(Ordering::Relaxed)
 }
 
-pub fn run(runtime: &Runtime, stack: &Stack) {
-    let records = 1_000_000;
-    let topic = topics::full(runtime, stack, 8, records, 100);
-    let (end, stop) = (CancellationToken::new(), CancellationToken::new());
-    let count = engine::Count { handled: Arc::default(), until: records, done: end.clone() };
-    let app = engine::noop_app(stack, &topic, count).shutdown_on(stop.clone());
-    let before = COUNT.load(Ordering::Relaxed);
-    runtime.block_on(async {
-        let running = tokio::spawn(app.run());
-        end.cancelled().await;
-        let allocated = COUNT.load(Ordering::Relaxed) - before;
-        stop.cancel();
-        running.await.expect("no panic").expect("a clean end");
-        println!(
-            "\n### allocations\n\n{allocated} for {records} records, start included: {:.4} a record",
-            allocated as f64 / records as f64
-        );
+pub fn run(bench: &Bench, report: &mut Report) {
+    const CASE: &str = "allocations, no-op, 100 B, 8 partitions";
+    let records = bench.records(1_000_000);
+    let topic = full(bench, 8, records, 100);
+    // The start is not counted.
+    let (started, all) = (Count::until(records / 5), Count::until(records));
+    let route = noop {}.route().topic(&topic).group(unique("bench"));
+    let app = bench.app().handler(route.around(started.clone()).around(all.clone()));
+    let each = while_running(bench, app, async {
+        started.done().await;
+        let (allocated, handled) = (so_far(), started.handled());
+        all.done().await;
+        // Where all were one run, there is none between.
+        (so_far() - allocated) as f64 / (records - handled).max(1) as f64
     });
+    report.figures(CASE, "onceward", &[("allocations a record", each, "")]);
+    // One a record would be 1; those of a run are shared by its records.
+    report.at_most(CASE, "allocations a record", each, 0.05);
 }

@@ -1,34 +1,19 @@
 //! What failures cost: the one-record handler in a transaction without any, with 5 %
 //! of the records failing once, and with 1 % more dead-lettered.
 
-use crate::effects::{PARTITIONS, UPSERT, database};
-use crate::engine::Count;
-use crate::topics;
-use harness::{Contender, Moment, Took, compare};
+use crate::application::timed;
+use crate::bench::Bench;
+use crate::postgres::{PARTITIONS, add_one, app, database};
+use crate::topics::full;
+use harness::{Case, Report};
 use onceward::prelude::*;
-use onceward::{CancellationToken, TopicPartition};
-use std::sync::{Arc, OnceLock};
-use support::{Stack, unique};
-use tokio::runtime::Runtime;
-
-pub fn run(runtime: &Runtime, stack: &Stack, rounds: usize) -> Vec<String> {
-    let records = 160_000;
-    let topic = topics::full(runtime, stack, PARTITIONS, records, 100);
-    let topic = &*topic;
-    let rate = |rate| Box::new(move || ours(runtime, stack, topic, records, rate));
-    let contenders: Vec<Contender<'_>> = vec![
-        ("no failures", rate(Rate { transient: 0, permanent: 0 })),
-        ("5 % fail once", rate(Rate { transient: 5, permanent: 0 })),
-        ("5 % fail once, 1 % for good", rate(Rate { transient: 5, permanent: 1 })),
-    ];
-    vec![compare("failures, PostgreSQL as it is", rounds, contenders)]
-}
+use support::unique;
 
 /// How many of a hundred records fail.
 #[derive(Clone, Copy)]
 struct Rate {
-    transient: i64,
-    permanent: i64,
+    once: i64,
+    for_good: i64,
 }
 
 #[handler(topic = "overridden", name = "failures")]
@@ -39,39 +24,32 @@ async fn one(
     rate: State<Rate>,
     tx: &mut Tx,
 ) -> HandlerResult {
-    sqlx::query(UPSERT).bind(key).execute(tx).await?;
+    add_one(tx, key).await?;
     // Spread over the hundred.
     let place = position.offset * 37 % 100;
-    if place < rate.0.permanent {
+    if place < rate.0.for_good {
         return Err(HandlerError::new("for good").permanent());
     }
-    let fails_once = place < rate.0.permanent + rate.0.transient;
+    let fails_once = place < rate.0.for_good + rate.0.once;
     if fails_once && attempt == 1 { Err(HandlerError::new("once")) } else { Ok(()) }
 }
 
-fn ours(runtime: &Runtime, stack: &Stack, topic: &str, records: u64, rate: Rate) -> Took {
-    runtime.block_on(async {
-        let database = database(stack).await;
-        let (start, end, stop) =
-            (Arc::new(OnceLock::new()), CancellationToken::new(), CancellationToken::new());
-        let (started, done) = (start.clone(), end.clone());
-        let count = Count { handled: Arc::default(), until: records, done };
-        let route = one {}.route().topic(topic).group(unique("bench")).dead_letter(unique("letters"));
-        let app = App::new()
-            .brokers(&stack.brokers)
-            .database_url(&database.url)
-            .migrate(true)
-            .state(rate)
-            .shutdown_on(stop.clone())
-            .on_assigned(move |_: &[TopicPartition]| {
-                started.get_or_init(Moment::now);
+pub fn run(bench: &Bench, report: &mut Report) {
+    let records = bench.records(100_000);
+    let topic = &*full(bench, PARTITIONS, records, 100);
+    let rate = |once, for_good| {
+        move || {
+            let database = database(bench, 0);
+            timed(bench, records, |count| {
+                let route = one {}.route().topic(topic).group(unique("bench")).dead_letter(unique("letters"));
+                app(bench, &database).state(Rate { once, for_good }).handler(route.around(count))
             })
-            .handler(route.around(count));
-        let running = tokio::spawn(app.run());
-        end.cancelled().await;
-        let took = start.get().expect("assigned before done").took(records);
-        stop.cancel();
-        running.await.expect("no panic").expect("a clean end");
-        took
-    })
+        }
+    };
+    report.compare(
+        Case::new("failures")
+            .contender("none", rate(0, 0))
+            .contender("5 % fail once", rate(5, 0))
+            .contender("5 % fail once, 1 % for good", rate(5, 1)),
+    );
 }

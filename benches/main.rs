@@ -1,62 +1,81 @@
-//! `make bench`, or `make bench CASES="engine effects"`.
+//! `make bench`, or `make bench CASES="engine dedupe"`: a word picks the cases whose name
+//! begins with it. `ROUNDS=15` is for numbers to publish.
 //!
-//! Cases: `engine` (no-op handler against plain loops and librdkafka's batch call),
-//! `order` (the same by key, and a handler that sleeps), `effects` and `failures` (PostgreSQL), `decode` (JSON and Avro), `allocations`, `idle`, `memory`, `rebalance`. `ROUNDS=15` by default.
+//! Run by `cargo test`, it is a smoke: all cases once, with few records, and nothing is written.
 
 mod allocations;
+mod application;
+mod bench;
+mod by_hand;
 mod decode;
-mod effects;
+mod dedupe;
 mod engine;
 mod failures;
 mod idle;
+mod loops;
 mod memory;
 mod order;
+mod others;
+mod postgres;
 mod rebalance;
 mod topics;
+mod transactions;
+
+use bench::Bench;
+use harness::Report;
+use std::cell::RefCell;
+use std::path::Path;
+
+type Case = (&'static str, fn(&Bench, &mut Report));
+
+/// In the order in which they run. Each takes about a minute with five rounds.
+const CASES: [Case; 16] = [
+    ("engine-8", engine::eight),
+    ("engine-1", engine::one),
+    ("engine-lz4-8", engine::lz4_eight),
+    ("engine-lz4-1", engine::lz4_one),
+    ("engine-defaults", engine::defaults),
+    ("engine-sizes", engine::sizes),
+    ("order", order::run),
+    ("dedupe", dedupe::run),
+    ("transactions", transactions::as_it_is),
+    ("transactions-delayed", transactions::delayed),
+    ("failures", failures::run),
+    ("decode", decode::run),
+    ("allocations", allocations::run),
+    ("idle", idle::run),
+    ("memory", memory::run),
+    ("rebalance", rebalance::run),
+];
 
 #[global_allocator]
 static ALLOCATOR: allocations::Counting = allocations::Counting;
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
-    let wanted = |case: &str| arguments.is_empty() || arguments.iter().any(|word| word == case);
-    let rounds = std::env::var("ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(15);
+    let (flags, words): (Vec<String>, Vec<String>) =
+        std::env::args().skip(1).partition(|word| word.starts_with('-'));
+    // Only `cargo bench` says so.
+    let smoke = !flags.iter().any(|flag| flag == "--bench");
     let Some(stack) = support::Stack::from_env() else {
         println!("left out: benchmarks need a Kafka and a PostgreSQL (`make bench` starts them)");
         return;
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-    let mut results = Vec::new();
-    if wanted("engine") {
-        results.extend(engine::run(&runtime, &stack, rounds));
+    let bench = Bench { runtime, stack, smoke, topics: RefCell::default() };
+    let rounds = std::env::var("ROUNDS").map_or(5, |rounds| rounds.parse().expect("ROUNDS is a number"));
+    let mut report = if smoke { Report::new(1, false) } else { Report::new(rounds, true) };
+    let is_wanted = |case: &str| words.is_empty() || words.iter().any(|word| case.starts_with(&**word));
+    let wanted: Vec<Case> = CASES.into_iter().filter(|(name, _)| is_wanted(name)).collect();
+    if wanted.is_empty() && !smoke {
+        panic!("no case begins with one of {words:?}; there are {:?}", CASES.map(|(name, _)| name));
     }
-    if wanted("order") {
-        results.extend(order::run(&runtime, &stack, rounds));
+    for (name, run) in wanted {
+        eprintln!("{name}");
+        run(&bench, &mut report);
     }
-    if wanted("effects") {
-        results.extend(effects::run(&runtime, &stack, rounds));
-    }
-    if wanted("failures") {
-        results.extend(failures::run(&runtime, &stack, rounds));
-    }
-    if wanted("decode") {
-        results.extend(decode::run(&runtime, &stack, rounds));
-    }
-    if wanted("allocations") {
-        allocations::run(&runtime, &stack);
-    }
-    if wanted("idle") {
-        idle::run(&runtime, &stack);
-    }
-    if wanted("memory") {
-        memory::run(&runtime, &stack);
-    }
-    if wanted("rebalance") {
-        rebalance::run(&runtime, &stack);
-    }
-    if !results.is_empty() {
-        std::fs::create_dir_all("target/bench").expect("a folder for the results");
-        std::fs::write("target/bench/results.json", format!("[\n{}\n]\n", results.join(",\n")))
-            .expect("results");
+    if !smoke {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("target/bench");
+        report.write(&folder, &bench.environment()).expect("the report is written");
+        println!("{}", folder.join("report.md").display());
     }
 }

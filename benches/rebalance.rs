@@ -1,14 +1,15 @@
 //! How long partitions that stay are silent while a member joins and leaves, and
 //! how many records are handled twice.
 
+use crate::bench::Bench;
+use harness::Report;
 use onceward::prelude::*;
 use onceward::{CancellationToken, DedupeKind};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use support::{Stack, unique};
-use tokio::runtime::Runtime;
+use support::unique;
 
 const PARTITIONS: i32 = 6;
 
@@ -38,16 +39,15 @@ async fn note(record: Record<'_>, log: State<Shared>, member: State<Member>) -> 
     Ok(())
 }
 
-pub fn run(runtime: &Runtime, stack: &Stack) {
-    runtime.block_on(async {
-        for protocol in ["classic", "consumer"] {
-            measure(stack, protocol).await;
-        }
-    });
+pub fn run(bench: &Bench, report: &mut Report) {
+    for protocol in ["classic", "consumer"] {
+        bench.runtime.block_on(measure(bench, report, protocol));
+    }
 }
 
-async fn measure(stack: &Stack, protocol: &str) {
-    let (topic, group) = (stack.topic("silence", PARTITIONS).await, unique("group"));
+async fn measure(bench: &Bench, report: &mut Report, protocol: &str) {
+    let joins = if bench.smoke { 1 } else { 3 };
+    let (topic, group) = (bench.stack.topic("silence", PARTITIONS).await, unique("group"));
     let log: Arc<Mutex<Log>> = Arc::default();
     let start = |number: u32| {
         let stop = CancellationToken::new();
@@ -58,7 +58,7 @@ async fn measure(stack: &Stack, protocol: &str) {
         });
         let mut app = App::new()
             .config(config)
-            .brokers(&stack.brokers)
+            .brokers(&bench.stack.brokers)
             .dedupe(DedupeKind::Off)
             .state(Shared(log.clone()))
             .state(Member(number))
@@ -69,18 +69,18 @@ async fn measure(stack: &Stack, protocol: &str) {
         }
         (stop, tokio::spawn(app.run()))
     };
-    let producer: FutureProducer = stack.producer();
+    let producer: FutureProducer = bench.stack.producer();
     let sent = CancellationToken::new();
     let sending = tokio::spawn(send(producer, topic.clone(), sent.clone()));
     let (first_stop, first) = start(1);
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    tokio::time::sleep(bench.seconds(3)).await;
     log.lock().expect("no panic").longest = Duration::ZERO;
-    for number in 2..7 {
+    for number in 2..2 + joins {
         let (stop, member) = start(number);
-        tokio::time::sleep(Duration::from_secs(8)).await;
+        tokio::time::sleep(bench.seconds(6)).await;
         stop.cancel();
         member.await.expect("no panic").expect("a clean end");
-        tokio::time::sleep(Duration::from_secs(4)).await;
+        tokio::time::sleep(bench.seconds(4)).await;
     }
     sent.cancel();
     let records = sending.await.expect("no panic");
@@ -90,11 +90,14 @@ async fn measure(stack: &Stack, protocol: &str) {
     first.await.expect("no panic").expect("a clean end");
     let log = log.lock().expect("no panic");
     let twice = log.handled.values().filter(|count| **count > 1).count();
-    println!(
-        "\n### rebalance, {protocol}, {PARTITIONS} partitions, 2,000 records/s, 5 joins and leaves\n\n\
-         {records} records, {twice} handled twice, longest silence of a partition that stayed {:?}",
-        log.longest
-    );
+    let case = format!("rebalance, {protocol}, 6 partitions, 2,000 records/s, {joins} joins and leaves");
+    let silence = log.longest.as_secs_f64() * 1000.0;
+    let figures = [
+        ("records", records as f64, ""),
+        ("handled twice", twice as f64, ""),
+        ("longest silence of a partition that stayed", silence, "ms"),
+    ];
+    report.figures(&case, "onceward", &figures);
 }
 
 async fn send(producer: FutureProducer, topic: String, until: CancellationToken) -> usize {
