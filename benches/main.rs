@@ -11,11 +11,14 @@ mod decode;
 mod dedupe;
 mod engine;
 mod failures;
+mod handlers;
 mod idle;
 mod loops;
 mod memory;
+mod middleware;
 mod order;
 mod others;
+mod payloads;
 mod postgres;
 mod rebalance;
 mod topics;
@@ -29,14 +32,19 @@ use std::path::Path;
 type Case = (&'static str, fn(&Bench, &mut Report));
 
 /// In the order in which they run. Each takes about a minute with five rounds.
-const CASES: [Case; 16] = [
+const CASES: [Case; 21] = [
     ("engine-8", engine::eight),
     ("engine-1", engine::one),
     ("engine-lz4-8", engine::lz4_eight),
     ("engine-lz4-1", engine::lz4_one),
     ("engine-defaults", engine::defaults),
     ("engine-sizes", engine::sizes),
+    ("json", payloads::json),
+    ("avro", payloads::avro),
+    ("handlers-compute", handlers::computing),
+    ("handlers-wait", handlers::waiting),
     ("order", order::run),
+    ("middleware", middleware::run),
     ("dedupe", dedupe::run),
     ("transactions", transactions::as_it_is),
     ("transactions-delayed", transactions::delayed),
