@@ -1,4 +1,4 @@
-//! `make bench`, or `make bench CASES="engine dedupe"`: a word picks the cases whose name
+//! `make bench`, or `make bench CASES="engine latency-1k"`: a word picks the cases whose name
 //! begins with it. `ROUNDS=15` is for numbers to publish.
 //!
 //! Run by `cargo test`, it is a smoke: all cases once, with few records, and nothing is written.
@@ -13,6 +13,7 @@ mod engine;
 mod failures;
 mod handlers;
 mod idle;
+mod latency;
 mod loops;
 mod memory;
 mod middleware;
@@ -23,6 +24,7 @@ mod postgres;
 mod rebalance;
 mod topics;
 mod transactions;
+mod wake_up;
 
 use bench::Bench;
 use harness::Report;
@@ -32,7 +34,7 @@ use std::path::Path;
 type Case = (&'static str, fn(&Bench, &mut Report));
 
 /// In the order in which they run. Each takes about a minute with five rounds.
-const CASES: [Case; 21] = [
+const CASES: [Case; 23] = [
     ("engine-8", engine::eight),
     ("engine-1", engine::one),
     ("engine-lz4-8", engine::lz4_eight),
@@ -50,6 +52,8 @@ const CASES: [Case; 21] = [
     ("transactions-delayed", transactions::delayed),
     ("failures", failures::run),
     ("decode", decode::run),
+    ("latency-1k", latency::one_thousand),
+    ("latency-5k", latency::five_thousand),
     ("allocations", allocations::run),
     ("idle", idle::run),
     ("memory", memory::run),
