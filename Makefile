@@ -1,7 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults check stack-up stack-down mutants bench fmt
+.PHONY: help demo test faults check stack-up stack-down mutants bench bench-smoke fmt
 
 # Those that change our own code; the others only pass on to librdkafka.
 FEATURES = json macros postgres avro protobuf json-schema otel otlp testing faults
@@ -51,10 +51,18 @@ faults: ## the fault matrix; FAULTS_RUNS=50 for more runs, FAULTS_SEED=7 for one
 	cargo test -p onceward-tests --test faults --no-run
 	STACK_REQUIRED=1 stack/ctl run cargo test -p onceward-tests --test faults -- --nocapture
 
-bench: ## measure; CASES="..." picks some
+bench: ## measure against others; CASES="engine dedupe" for a part, ROUNDS=15 to publish
 	@stack/install
+# The others bring a librdkafka of their own, which is built by CMake.
+	@if command -v cmake >/dev/null; then \
+	cargo build --release --manifest-path benches/contenders/Cargo.toml --target-dir target/contenders; \
+	else echo "Left out: ruststream and arroyo. To have them: apt-get install cmake"; fi
 	cargo bench -p benches --no-run
 	stack/ctl run cargo bench -p benches -- $(CASES)
+
+bench-smoke: ## see that all of it runs, with few records; part of make test
+	@stack/install
+	STACK_REQUIRED=1 stack/ctl run cargo test --workspace --bench speed
 
 fmt: ## format the code
 	cargo fmt --all
