@@ -61,21 +61,32 @@ use std::time::Duration;
 /// handler, all records of the call.
 #[derive(Debug)]
 pub struct Delivery<'a> {
+    // Moved at each step of each record, so it is small.
+    call: &'a Call<'a>,
+    tx: Option<&'a mut Tx>,
+}
+
+/// What of a delivery stays the same on its way.
+#[derive(Debug)]
+pub(crate) struct Call<'a> {
     pub(crate) run: Run<'a>,
-    pub(crate) tx: Option<&'a mut Tx>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) spans: &'a Spans,
 }
 
 impl<'a> Delivery<'a> {
+    pub(crate) fn new(call: &'a Call<'a>, tx: Option<&'a mut Tx>) -> Self {
+        Self { call, tx }
+    }
+
     /// The record; the first one of a batch.
     pub fn record(&self) -> Record<'a> {
-        self.run.records()[0]
+        self.call.run.records()[0]
     }
 
     /// All records of the call: one, unless the handler takes a batch.
     pub fn run(&self) -> Run<'a> {
-        self.run
+        self.call.run
     }
 
     /// The transaction in which the record is handled, if the handler takes one.
@@ -85,7 +96,11 @@ impl<'a> Delivery<'a> {
 
     /// How long the route lets the handler run.
     pub fn timeout(&self) -> Option<Duration> {
-        self.timeout
+        self.call.timeout
+    }
+
+    pub(crate) fn spans(&self) -> &'a Spans {
+        self.call.spans
     }
 
     #[doc(hidden)]

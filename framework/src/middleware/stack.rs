@@ -260,6 +260,12 @@ pub(crate) fn check(handler: &str, layers: &[Layer]) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::TopicPartition;
+    use crate::middleware::Call;
+    use crate::run::{RunClock, Source};
+    use crate::trace::Spans;
+    use std::sync::Arc;
+    use std::time::Duration;
 
     #[test]
     fn a_list_that_undoes_a_promise_is_refused_with_the_fix() {
@@ -275,6 +281,28 @@ mod tests {
         assert!(refused(&twisted).contains("before the attempts are used up"));
         assert!(refused(&[Layer::DeadLetter, Layer::Idempotency]).contains("needs `Retry`"));
         assert!(refused(&[Layer::Retry, Layer::Retry, Layer::Idempotency]).contains("twice"));
+    }
+
+    struct Handler;
+
+    impl Next for Handler {
+        async fn run<'a>(&'a self, _: Delivery<'a>) -> HandlerResult<Outcome> {
+            Ok(Outcome::Completed)
+        }
+    }
+
+    /// Futures are moved to where they are polled, byte by byte: their size is time, for each
+    /// record.
+    #[test]
+    fn the_future_of_a_call_is_small() {
+        let source = Source::new(TopicPartition::new("t", 0), "g".into());
+        let clock = RunClock::start(Duration::ZERO, Arc::default());
+        let run = Run::new(&[], &source, &clock);
+        let spans = Spans::default();
+        let (stack, end) = (default_stack(), Handler);
+        let call = Call { run, timeout: None, spans: &spans };
+        let size = size_of_val(&stack.call(Delivery::new(&call, None), &end));
+        assert!(size <= 512, "{size} bytes");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use super::spans::makes_spans;
 use super::{Spans, TraceMode, outgoing};
-use crate::middleware::{Delivery, Next, RecordMiddleware, Trace};
+use crate::middleware::{Call, Delivery, Next, RecordMiddleware, Trace};
 use crate::record::{Message, OwnedMessage};
 use crate::run::{RunClock, Source};
 use crate::{HandlerError, HandlerResult, Outcome, Record, Run, TopicPartition};
@@ -52,7 +52,8 @@ impl Traced {
         let messages: Vec<Message> = headers.iter().map(|headers| message(headers)).collect();
         let records: Vec<_> = messages.iter().map(|message| Record::new(message, &source, attempt)).collect();
         let run = Run::new(&records, &source, &clock);
-        Trace.call(Delivery { run, tx: None, timeout: None, spans: &self.spans }, handler).await
+        let call = Call { run, timeout: None, spans: &self.spans };
+        Trace.call(Delivery::new(&call, None), handler).await
     }
 
     fn ended(&self) -> Vec<SpanData> {

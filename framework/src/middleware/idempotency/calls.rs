@@ -2,9 +2,13 @@
 
 use super::attempts::{Attempt, Attempts};
 use crate::dedupe::{Claim, StoreError};
+#[cfg(feature = "schemas")]
+use crate::error::BoxError;
 use crate::handler::{Handled, Handler, Rejected};
-use crate::middleware::{Delivery, Next, Stack, without_panic};
+use crate::middleware::{Call, Delivery, Next, Stack, without_panic};
 use crate::route::Parts;
+#[cfg(feature = "schemas")]
+use crate::schemas::Lookup;
 use crate::tx::Tx;
 use crate::{HandlerError, HandlerResult, Outcome, Record, Run};
 use std::sync::{Mutex, PoisonError};
@@ -35,14 +39,19 @@ impl<'r, S: Stack, H: Handler> Calls<'r, S, H> {
             let decoded = self.decode_at_once(part);
             let needed = decoded.as_ref().err().and_then(|rejected| rejected.error.needed_lookup());
             let Some(lookup) = needed else { return Ok(decoded) };
-            let looked_up = tokio::select! {
-                looked_up = self.parts.bound.context.look_up(lookup) => looked_up,
-                () = part.is_to_drain() => Err("the partition is given away".into()),
-            };
-            looked_up.map_err(StoreError::Outage)?;
+            // Boxed: rare, and large in a future that is made for each record.
+            Box::pin(self.look_up(lookup, part)).await.map_err(StoreError::Outage)?;
         }
         #[cfg(not(feature = "schemas"))]
         Ok(self.decode_at_once(part))
+    }
+
+    #[cfg(feature = "schemas")]
+    async fn look_up(&self, lookup: &Lookup, part: Run<'_>) -> Result<(), BoxError> {
+        tokio::select! {
+            looked_up = self.parts.bound.context.look_up(lookup) => looked_up,
+            () = part.is_to_drain() => Err("the partition is given away".into()),
+        }
     }
 
     /// Decodes what one call gets, if nothing has to be looked up for it.
@@ -81,8 +90,8 @@ impl<'r, S: Stack, H: Handler> Calls<'r, S, H> {
     ) -> HandlerResult<Handled> {
         let invoke = Invoke { parts: self.parts, args: Mutex::new(Some(args)), each: Mutex::default() };
         let bound = &self.parts.bound;
-        let delivery = Delivery { run: part, tx, timeout: bound.timeout, spans: &bound.spans };
-        let outcome = self.stack.call(delivery, &invoke).await?;
+        let call = Call { run: part, timeout: bound.timeout, spans: &bound.spans };
+        let outcome = self.stack.call(Delivery::new(&call, tx), &invoke).await?;
         let each = invoke.each.into_inner().unwrap_or_else(PoisonError::into_inner);
         Ok(each.map_or(Handled::All(outcome), Handled::Each))
     }
