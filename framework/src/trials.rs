@@ -15,13 +15,19 @@ pub(crate) struct Trial {
     /// When the first one failed, in milliseconds since the epoch.
     pub(crate) first_failure: u128,
     pub(crate) since: Instant,
+    /// When the last one failed.
+    last: Instant,
 }
 
 impl Trial {
     /// So many failed attempts, now.
     pub(crate) fn of(attempts: u32) -> Self {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { attempts, first_failure: now.as_millis(), since: Instant::now() }
+        Self::beginning(attempts, Instant::now())
+    }
+
+    fn beginning(attempts: u32, now: Instant) -> Self {
+        let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { attempts, first_failure: time.as_millis(), since: now, last: now }
     }
 }
 
@@ -34,8 +40,9 @@ pub(crate) struct Trials {
     failed: Mutex<HashMap<(TopicPartition, i64), Trial>>,
 }
 
-/// Longer than any retry lasts: what is older was given away and done elsewhere.
-const FORGOTTEN_AFTER: Duration = Duration::from_secs(60 * 60);
+/// Longer than any wait for the next attempt: what has not failed since was given away and
+/// done elsewhere.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Trials {
     /// How many attempts at a record have failed.
@@ -57,9 +64,14 @@ impl Trials {
 
     /// Notes that an attempt has failed.
     pub(crate) fn failed(&self, record: Record<'_>) -> Trial {
+        self.failed_at(record, Instant::now())
+    }
+
+    fn failed_at(&self, record: Record<'_>, now: Instant) -> Trial {
         let mut failed = self.lock();
-        failed.retain(|_, trial| trial.since.elapsed() < FORGOTTEN_AFTER);
-        let trial = failed.entry(place(record)).or_insert_with(|| Trial::of(0));
+        failed.retain(|_, trial| now.saturating_duration_since(trial.last) < FORGOTTEN_AFTER);
+        let trial = failed.entry(place(record)).or_insert_with(|| Trial::beginning(0, now));
+        trial.last = now;
         // More than the record says, where it was tried again within a run.
         trial.attempts = record.attempt().max(trial.attempts + 1);
         let trial = *trial;
@@ -84,4 +96,52 @@ impl Trials {
 
 fn place(record: Record<'_>) -> (TopicPartition, i64) {
     (record.topic_partition().clone(), record.offset())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{Message, OwnedMessage};
+    use crate::run::Source;
+
+    const HOUR: Duration = Duration::from_secs(60 * 60);
+
+    fn with_two_records(test: impl FnOnce(Record<'_>, Record<'_>)) {
+        let message = |offset| Message::Owned(Box::new(OwnedMessage { offset, ..Default::default() }));
+        let (one, other) = (message(1), message(2));
+        let source = Source::new(TopicPartition::new("t", 0), "g".into());
+        test(Record::new(&one, &source, 1), Record::new(&other, &source, 1));
+    }
+
+    #[test]
+    fn a_records_attempts_are_counted_until_it_is_done() {
+        with_two_records(|record, other| {
+            let trials = Trials::default();
+            assert_eq!((trials.is_empty(), trials.next_attempt(record).attempt()), (true, 1));
+            assert_eq!(trials.failed(record).attempts, 1);
+            assert_eq!((trials.is_empty(), trials.next_attempt(record).attempt()), (false, 2));
+            assert_eq!(trials.failed(record).attempts, 2);
+            assert_eq!(trials.failed(record.at_attempt(7)).attempts, 7, "within one run");
+            assert_eq!((trials.attempts(record), trials.attempts(other)), (7, 0));
+            trials.done(other);
+            assert_eq!(trials.attempts(record), 7);
+            trials.done(record);
+            assert_eq!((trials.is_empty(), trials.attempts(record)), (true, 0));
+        });
+    }
+
+    #[test]
+    fn a_record_that_is_tried_for_days_is_not_forgotten_meanwhile() {
+        with_two_records(|record, other| {
+            let (trials, now) = (Trials::default(), Instant::now());
+            let first = trials.failed_at(record, now);
+            for attempt in 2..10 {
+                let trial = trials.failed_at(record, now + 23 * HOUR * (attempt - 1));
+                assert_eq!((trial.attempts, trial.since), (attempt, first.since));
+                assert_eq!(trial.first_failure, first.first_failure);
+            }
+            trials.failed_at(other, now + 23 * HOUR * 8 + 24 * HOUR);
+            assert_eq!((trials.attempts(record), trials.attempts(other)), (0, 1), "it was given away");
+        });
+    }
 }
