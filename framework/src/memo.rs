@@ -142,7 +142,16 @@ mod tests {
         let ahead = Ahead((0..10_000).map(|n| 2 * n + 1..2 * n + 2).collect());
         let text = Memo { ahead: ahead.clone(), ..Memo::default() }.text(0);
         assert!(text.len() <= MOST_BYTES);
+        assert!(text.len() + ",1.1".len() > MOST_BYTES, "there is room for more");
         let kept = Memo::parse(&text, 0).ahead;
         assert!(kept.len() > 500 && ahead.0.starts_with(&kept.0), "{}", kept.len());
+    }
+
+    #[test]
+    fn of_long_ranges_too_there_is_no_more_text_than_the_broker_takes() {
+        let ahead = Ahead((0..10_000).map(|n| 32 * n + 16..32 * n + 32).collect());
+        assert_eq!(ahead.len(), 160_000);
+        let text = Memo { ahead, ..Memo::default() }.text(0);
+        assert!(text.len() <= MOST_BYTES && text.len() + ",10.10".len() > MOST_BYTES);
     }
 }

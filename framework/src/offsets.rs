@@ -172,6 +172,10 @@ mod tests {
         tracker
     }
 
+    fn ahead(tracker: &OffsetTracker) -> Vec<(i64, i64)> {
+        tracker.ahead().0.iter().map(|range| (range.start, range.end)).collect()
+    }
+
     #[test]
     fn an_unfinished_record_holds_back_those_after_it() {
         let mut tracker = began(&[5, 6, 7]);
@@ -220,6 +224,9 @@ mod tests {
         let mut tracker = OffsetTracker::default();
         tracker.close_hole(0, 7);
         assert_eq!(tracker.committable(), Some(7));
+        let mut empty = OffsetTracker::default();
+        empty.close_hole(0, 0);
+        assert_eq!(empty.committable(), None, "without offsets it has none to commit");
     }
 
     #[test]
@@ -240,6 +247,48 @@ mod tests {
         tracker.begin(9);
         tracker.start_at(12);
         assert_eq!(tracker.committable(), Some(7), "it has started");
+    }
+
+    #[test]
+    fn what_is_finished_behind_an_unfinished_record_is_ahead_with_the_holes_that_nobody_waits_for() {
+        let mut tracker = began(&[0, 1, 5, 7, 8]);
+        assert!(tracker.ahead().is_empty());
+        [1, 5, 8, 8].into_iter().for_each(|offset| tracker.finish(offset));
+        assert_eq!(ahead(&tracker), [(1, 6), (8, 9)]);
+        tracker.finish(0);
+        assert_eq!((tracker.committable(), ahead(&tracker)), (Some(6), vec![(8, 9)]));
+        tracker.finish(7);
+        assert_eq!((tracker.committable(), ahead(&tracker)), (Some(9), vec![]));
+    }
+
+    #[test]
+    fn what_an_owner_before_has_finished_stays_ahead_until_it_is_delivered() {
+        let mut tracker = OffsetTracker::default();
+        tracker.remember(Ahead(vec![3..5, 8..9]));
+        assert_eq!(ahead(&tracker), [(3, 5), (8, 9)]);
+        assert!(tracker.begin(2) && !tracker.begin(3));
+        assert_eq!(ahead(&tracker), [(3, 4), (4, 5), (8, 9)]);
+        assert!(!tracker.begin(4) && tracker.begin(5));
+        assert_eq!(ahead(&tracker), [(3, 5), (8, 9)]);
+        tracker.finish(2);
+        assert_eq!((tracker.committable(), ahead(&tracker)), (Some(5), vec![(8, 9)]));
+        assert!(!tracker.begin(8));
+        assert_eq!(ahead(&tracker), [(8, 9)]);
+    }
+
+    #[test]
+    fn it_says_what_is_oldest_and_how_much_stands_behind_it() {
+        let mut tracker = OffsetTracker::default();
+        assert_eq!((tracker.oldest(), tracker.oldest_key(), tracker.is_idle()), (None, None, true));
+        assert_eq!(tracker.beyond(5), 0);
+        assert!([10, 20, 21, 30].iter().all(|offset| tracker.begin(*offset)));
+        tracker.note_key(10, None);
+        tracker.note_key(20, Some(b"key"));
+        assert_eq!((tracker.oldest(), tracker.oldest_key(), tracker.is_idle()), (Some(10), None, false));
+        assert_eq!([5, 10, 15, 20, 21, 30, 40].map(|offset| tracker.beyond(offset)), [0, 1, 1, 2, 3, 4, 4]);
+        tracker.finish(10);
+        assert_eq!((tracker.oldest(), tracker.oldest_key()), (Some(20), Some(health::hash_of(b"key"))));
+        assert_eq!([10, 20, 21, 30].map(|offset| tracker.beyond(offset)), [0, 1, 2, 3]);
     }
 
     /// Deliveries with holes, finishes in any order, and owners that come and go with what
@@ -276,6 +325,8 @@ mod tests {
                         _ => {
                             let Some(offset) = tracker.committable().or(tracker.oldest()) else { continue };
                             let ahead = tracker.ahead();
+                            let finished = tracker.pending.iter().filter(|pending| pending.finished).count();
+                            assert_eq!(tracker.ahead, finished, "seed {seed}");
                             let text = Memo { ahead: ahead.clone(), ..Memo::default() }.text(offset);
                             assert!(
                                 log.iter().filter(|other| **other < offset).all(|other| done.contains(other))
