@@ -17,7 +17,7 @@ use crate::queue::{self, Keepalive, PartitionQueue, Queued};
 use crate::record::{Message, TopicPartition};
 use crate::router::Router;
 use crate::run::Source;
-use crate::starts::{Note, Notes, Suspects};
+use crate::starts::{Notes, Suspects};
 use crate::tail::{Tail, Tails};
 use crate::wake::Wake;
 use crate::{Error, fault, hooks::Hooks};
@@ -101,34 +101,12 @@ struct OwnedPartition {
 }
 
 impl OwnedPartition {
-    /// The offset to commit with its note, if the broker does not have them.
     fn due(&self) -> Option<(i64, Memo)> {
-        let (notes, offsets) = (&self.partition.source.notes, self.partition.offsets());
-        let (committable, ahead) = (offsets.committable(), offsets.ahead());
-        if let Some((offset, note)) = notes.wanted()
-            && committable.is_none_or(|committable| committable <= offset)
-        {
-            return Some((offset, Memo { note, ahead }));
-        }
-        if let Some(offset) = self.committed.due(committable) {
-            return Some((offset, Memo { note: Note::default(), ahead }));
-        }
-        if !self.committed.lacks(&ahead) {
-            return None;
-        }
-        let offset = committable.or(self.committed.acknowledged()).or(offsets.oldest())?;
-        let note = notes.found().filter(|(at, _)| *at == offset).map(|(_, note)| note);
-        Some((offset, Memo { note: note.unwrap_or_default(), ahead }))
+        self.committed.due(&self.partition.offsets(), &self.partition.source.notes)
     }
 
-    /// The same at a clean end, after which no note of a start stays.
     fn due_last(&self) -> Option<(i64, Memo)> {
-        let offsets = self.partition.offsets();
-        let (committable, ahead) = (offsets.committable(), offsets.ahead());
-        let due = self.committed.due(committable).or_else(|| self.partition.source.notes.to_clear());
-        let there = || committable.or(self.committed.acknowledged()).or(offsets.oldest());
-        let due = due.or_else(|| self.committed.lacks(&ahead).then(there).flatten());
-        due.map(|offset| (offset, Memo { note: Note::default(), ahead }))
+        self.committed.due_last(&self.partition.offsets(), &self.partition.source.notes)
     }
 
     /// What lies below is not handled here: the group was told to start behind it.

@@ -3,7 +3,9 @@
 use crate::assignment::Consumer;
 use crate::fault;
 use crate::memo::{Ahead, Memo};
+use crate::offsets::OffsetTracker;
 use crate::queue;
+use crate::starts::{Note, Notes};
 use rdkafka::TopicPartitionList;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::Offset;
@@ -23,13 +25,45 @@ impl Committed {
         Self { acknowledged, ahead }
     }
 
-    /// The offset to commit, if it is not there yet.
-    pub(crate) fn due(&self, committable: Option<i64>) -> Option<i64> {
+    /// The offset to commit with its note, if the broker does not have them.
+    pub(crate) fn due(&self, offsets: &OffsetTracker, notes: &Notes) -> Option<(i64, Memo)> {
+        let (committable, ahead) = (offsets.committable(), offsets.ahead());
+        if let Some((offset, note)) = notes.wanted()
+            && committable.is_none_or(|committable| committable <= offset)
+        {
+            return Some((offset, Memo { note, ahead }));
+        }
+        if let Some(offset) = self.lacks_offset(committable) {
+            return Some((offset, Memo { note: Note::default(), ahead }));
+        }
+        if !self.lacks(&ahead) {
+            return None;
+        }
+        let offset = self.stands_at(offsets)?;
+        let note = notes.found().filter(|(at, _)| *at == offset).map(|(_, note)| note);
+        Some((offset, Memo { note: note.unwrap_or_default(), ahead }))
+    }
+
+    /// The same at a clean end, after which no note of a start stays.
+    pub(crate) fn due_last(&self, offsets: &OffsetTracker, notes: &Notes) -> Option<(i64, Memo)> {
+        let ahead = offsets.ahead();
+        let due = self.lacks_offset(offsets.committable()).or_else(|| notes.to_clear());
+        let due = due.or_else(|| self.lacks(&ahead).then(|| self.stands_at(offsets)).flatten());
+        due.map(|offset| (offset, Memo { note: Note::default(), ahead }))
+    }
+
+    /// The offset beside which it is written what is ahead.
+    fn stands_at(&self, offsets: &OffsetTracker) -> Option<i64> {
+        offsets.committable().or(self.acknowledged).or(offsets.oldest())
+    }
+
+    /// An offset that is safe to commit, if it is not there yet.
+    fn lacks_offset(&self, committable: Option<i64>) -> Option<i64> {
         committable.filter(|offset| self.acknowledged != Some(*offset))
     }
 
     /// Whether what is finished ahead is not there yet.
-    pub(crate) fn lacks(&self, ahead: &Ahead) -> bool {
+    fn lacks(&self, ahead: &Ahead) -> bool {
         !ahead.is_empty() && self.ahead != *ahead
     }
 
@@ -86,10 +120,9 @@ impl Committer {
 
     /// Sends what is due, if it is time.
     pub(crate) fn commit(&mut self, consumer: &Consumer, due: impl FnOnce() -> TopicPartitionList) {
-        if self.under_way || !self.wait().is_zero() {
+        if !self.is_time() {
             return;
         }
-        self.next = Instant::now() + self.interval;
         let due = due();
         if due.count() == 0 {
             return;
@@ -99,6 +132,15 @@ impl Committer {
             Ok(()) => self.under_way = true,
             Err(error) => self.failed(&error),
         }
+    }
+
+    /// Whether the interval has passed and nothing is under way. Begins the next one then.
+    fn is_time(&mut self) -> bool {
+        let is_time = !self.under_way && self.wait().is_zero();
+        if is_time {
+            self.next = Instant::now() + self.interval;
+        }
+        is_time
     }
 
     /// Notes that the group has forgotten this member. What it answers to a request
@@ -167,15 +209,124 @@ fn is(error: &KafkaError, code: RDKafkaErrorCode) -> bool {
 mod tests {
     use super::*;
 
+    const NOTED: Note = Note { starts: 1, trials: 0, by: 1 };
+
+    /// A tracker to which the offsets below `end` were delivered, and that has finished some.
+    fn delivered(end: i64, finished: impl IntoIterator<Item = i64>) -> OffsetTracker {
+        let mut offsets = OffsetTracker::default();
+        (0..end).for_each(|offset| assert!(offsets.begin(offset)));
+        finished.into_iter().for_each(|offset| offsets.finish(offset));
+        offsets
+    }
+
+    fn memo(note: Note, ahead: &[(i64, i64)]) -> Memo {
+        Memo { note, ahead: Ahead(ahead.iter().map(|&(start, end)| start..end).collect()) }
+    }
+
     #[test]
     fn only_what_the_broker_does_not_have_is_due() {
-        let mut committed = Committed::starting_with(Some(5), Ahead::default());
-        assert_eq!(committed.due(None), None);
-        assert_eq!(committed.due(Some(5)), None);
-        assert_eq!(committed.due(Some(6)), Some(6));
+        let (mut committed, notes) = (Committed::default(), Notes::default());
+        assert_eq!(committed.due(&delivered(7, []), &notes), None);
+        let offsets = delivered(7, 0..6);
+        let due = Some((6, Memo::default()));
+        assert_eq!(
+            (committed.due(&offsets, &notes), committed.due_last(&offsets, &notes)),
+            (due.clone(), due)
+        );
+        assert_eq!(committed.acknowledged(), None);
         committed.acknowledge(6, Ahead::default());
-        assert_eq!(committed.due(Some(6)), None);
-        assert_eq!(committed.due(Some(2)), Some(2), "the topic was made anew");
+        assert_eq!(committed.acknowledged(), Some(6));
+        assert_eq!((committed.due(&offsets, &notes), committed.due_last(&offsets, &notes)), (None, None));
+        let anew = delivered(7, 0..2);
+        assert_eq!(committed.due(&anew, &notes), Some((2, Memo::default())), "the topic was made anew");
+        assert_eq!(committed.due(&delivered(7, []), &notes), None);
+    }
+
+    #[test]
+    fn what_is_finished_ahead_is_due_until_the_broker_has_it_and_never_where_it_is_nothing() {
+        let notes = Notes::default();
+        let mut committed = Committed::default();
+        let offsets = delivered(7, [2, 4]);
+        let due = Some((0, memo(Note::default(), &[(2, 3), (4, 5)])));
+        assert_eq!(committed.due(&offsets, &notes), due, "beside the oldest, where nothing is committed");
+        assert_eq!(committed.due_last(&offsets, &notes), due);
+        committed.acknowledge(0, offsets.ahead());
+        assert_eq!((committed.due(&offsets, &notes), committed.due_last(&offsets, &notes)), (None, None));
+        let offsets = delivered(7, [2, 3, 4]);
+        assert_eq!(committed.due(&offsets, &notes), Some((0, memo(Note::default(), &[(2, 5)]))));
+        let offsets = delivered(7, []);
+        assert_eq!(committed.due(&offsets, &notes), None, "what is there does no harm");
+        assert_eq!(committed.due_last(&offsets, &notes), None);
+        // Behind a hole: what is committed lies below the oldest.
+        let mut offsets = OffsetTracker::default();
+        assert!(offsets.begin(8) && offsets.begin(9));
+        offsets.finish(9);
+        let committed = Committed::starting_with(Some(5), Ahead::default());
+        assert_eq!(committed.due(&offsets, &notes), Some((5, memo(Note::default(), &[(9, 10)]))));
+        assert_eq!(committed.due_last(&offsets, &notes), Some((5, memo(Note::default(), &[(9, 10)]))));
+    }
+
+    #[test]
+    fn a_note_that_is_wanted_is_due_unless_its_record_is_finished() {
+        let (committed, notes) = (Committed::starting_with(Some(5), Ahead::default()), Notes::default());
+        notes.want(5, NOTED);
+        assert_eq!(committed.due(&OffsetTracker::default(), &notes), Some((5, memo(NOTED, &[]))));
+        let offsets = delivered(8, (0..5).chain([6]));
+        assert_eq!(committed.due(&offsets, &notes), Some((5, memo(NOTED, &[(6, 7)]))));
+        let offsets = delivered(8, 0..6);
+        assert_eq!(committed.due(&offsets, &notes), Some((6, Memo::default())));
+    }
+
+    #[test]
+    fn a_note_stays_beside_its_offset_until_a_clean_end() {
+        let committed = Committed::starting_with(Some(5), Ahead::default());
+        let notes = Notes::starting_with(Some((5, NOTED)));
+        let offsets = delivered(8, 0..5);
+        assert_eq!(committed.due(&offsets, &notes), None);
+        assert_eq!(committed.due_last(&offsets, &notes), Some((5, Memo::default())));
+        let offsets = delivered(8, (0..5).chain([6]));
+        assert_eq!(committed.due(&offsets, &notes), Some((5, memo(NOTED, &[(6, 7)]))));
+        assert_eq!(committed.due_last(&offsets, &notes), Some((5, memo(Note::default(), &[(6, 7)]))));
+        let elsewhere = Notes::starting_with(Some((4, NOTED)));
+        assert_eq!(committed.due(&offsets, &elsewhere), Some((5, memo(Note::default(), &[(6, 7)]))));
+        let offsets = delivered(8, 0..7);
+        assert_eq!(committed.due_last(&offsets, &notes), Some((7, Memo::default())));
+    }
+
+    #[test]
+    fn a_commit_waits_for_its_interval_unless_it_is_to_hurry_and_none_has_failed() {
+        let hour = Duration::from_secs(3600);
+        let mut committer = Committer::new(hour, hour);
+        assert!(committer.wait() > hour / 2);
+        assert!(
+            !committer.result(&Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::CoordinatorNotAvailable)))
+        );
+        committer.hurry();
+        assert!(committer.wait() > hour / 2, "a broker in trouble is not asked again and again");
+        assert!(!committer.result(&Ok(())));
+        assert!(!committer.is_time());
+        committer.hurry();
+        assert!(committer.wait().is_zero());
+        committer.under_way = true;
+        assert!(!committer.is_time(), "one request at a time");
+        committer.under_way = false;
+        assert!(committer.is_time());
+        assert!(!committer.is_time() && committer.wait() > hour / 2, "the next interval has begun");
+    }
+
+    #[test]
+    fn an_offset_is_written_with_what_there_is_to_say_beside_it() {
+        let mut list = TopicPartitionList::new();
+        let memo = memo(Note::default(), &[(9, 11)]);
+        add(&mut list, "t", 0, &(7, memo.clone()));
+        add(&mut list, "t", 1, &(8, Memo::default()));
+        let written: Vec<_> = list
+            .elements()
+            .iter()
+            .map(|element| (element.partition(), element.offset(), element.metadata().to_owned()))
+            .collect();
+        let expected = [(0, Offset::Offset(7), memo.text(7)), (1, Offset::Offset(8), String::new())];
+        assert_eq!(written, expected);
     }
 
     #[test]
