@@ -59,3 +59,51 @@ impl Memory {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::IdentitySource;
+    use crate::record::{Message, OwnedMessage};
+    use crate::run::Source;
+    use crate::{Record, TopicPartition};
+
+    fn claim(offset: i64) -> Claim {
+        let message = Message::Owned(Box::new(OwnedMessage { offset, ..Default::default() }));
+        let source = Source::new(TopicPartition::new("t", 0), "g".into());
+        let record = Record::new(&message, &source, 1);
+        Claim::new(IdentitySource::Position.of(record), record)
+    }
+
+    #[test]
+    fn what_one_handler_has_done_another_has_not() {
+        let memory = Memory::new(10);
+        let scopes = [memory.scopes(2), memory.scopes(1)].concat();
+        memory.mark(scopes[0], &[claim(1), claim(2)], State::Done);
+        let claims = [claim(1), claim(2), claim(3)];
+        assert_eq!(memory.seen(scopes[0], &claims), [true, true, false]);
+        assert_eq!(memory.seen(scopes[1], &claims), [false; 3]);
+        assert_eq!(memory.seen(scopes[2], &claims), [false; 3]);
+    }
+
+    #[test]
+    fn what_is_a_dead_letter_is_a_duplicate_unless_it_was_sent_back() {
+        let memory = Memory::new(10);
+        let (letter, done) = (claim(1), claim(2));
+        memory.mark(0, &[letter], State::DeadLettered);
+        memory.mark(0, &[done], State::Done);
+        let back = |claim| Claim { redriven: true, ..claim };
+        assert_eq!(memory.seen(0, &[letter, back(letter), done, back(done)]), [true, false, true, true]);
+        memory.mark(0, &[letter], State::Done);
+        assert_eq!(memory.seen(0, &[back(letter)]), [true]);
+    }
+
+    #[test]
+    fn the_oldest_are_forgotten_once_there_are_too_many() {
+        let memory = Memory::new(2);
+        memory.mark(0, &[claim(1), claim(2), claim(1)], State::Done);
+        assert_eq!(memory.seen(0, &[claim(1), claim(2)]), [true, true]);
+        memory.mark(0, &[claim(3)], State::Done);
+        assert_eq!(memory.seen(0, &[claim(1), claim(2), claim(3)]), [false, true, true]);
+    }
+}
