@@ -60,7 +60,7 @@ impl Suspects {
 impl Note {
     /// Whether the process ended here before.
     pub(crate) fn is_suspicious(self) -> bool {
-        self.starts > 0 || self.trials > 0
+        self.starts > 0
     }
 
     /// Whether the record here is not tried again. The first start, at which it was
@@ -188,6 +188,31 @@ mod tests {
         assert_eq!(notes.wanted(), None);
         notes.survived(5);
         assert_eq!(notes.wanted(), Some((5, Note { starts: 1, trials: 1, by: 1 })));
+        let untried = Notes::starting_with(Some((5, Note { starts: 1, trials: 0, by: 1 })));
+        untried.survived(5);
+        assert_eq!(untried.wanted(), None);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_begun_on_a_note_that_the_broker_does_not_have_before_the_partition_goes() {
+        let (notes, drain) = (Notes::starting_with(None), Drain::default());
+        assert_eq!(notes.found(), None);
+        let note = Note { starts: 1, trials: 1, by: 1 };
+        notes.want(5, note);
+        drain.begin();
+        assert!(!notes.written(&drain).await);
+        notes.acknowledge(5, note);
+        assert!(notes.written(&drain).await, "what is written before it goes");
+        assert_eq!(notes.found(), Some((5, note)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_note_of_a_start_is_waited_for_but_not_for_long() {
+        let (notes, drain) = (Notes::default(), Drain::default());
+        notes.want(5, Note { starts: 1, trials: 0, by: 1 });
+        let start = tokio::time::Instant::now();
+        notes.written_soon(&drain).await;
+        assert_eq!(start.elapsed(), START_IS_NOTED_WITHIN);
     }
 
     #[tokio::test]
