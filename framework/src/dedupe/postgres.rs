@@ -99,7 +99,7 @@ impl Postgres {
         self.make_days(connection, &rows.days).await?;
         let topic = self.topic(connection, source.partition.topic()).await?;
         let fence = fence(connection, source).await?;
-        let mark = Uuid::from_u128(u128::from(fastrand::u64(..)) << 64 | u128::from(fastrand::u64(..)));
+        let mark = Uuid::from_u128(fastrand::u128(..));
         execute(connection, "begin").await?;
         take_over(connection, scope, claims).await?;
         let row = sqlx::query(CLAIM)
