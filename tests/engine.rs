@@ -218,6 +218,26 @@ async fn out_of_range_earliest_goes_on_at_the_oldest_record() {
     assert_eq!(deleted.seen.offsets(1), (10..20).collect::<Vec<_>>());
 }
 
+/// There librdkafka takes nothing but a whole assignment anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn out_of_range_earliest_makes_no_other_partition_repeat_where_all_are_assigned_at_once() {
+    let deleted = Deleted::new(stack_or_leave_out!()).await;
+    let eager = config(|config| {
+        config.out_of_range = Some(OutOfRange::Earliest);
+        config.kafka.insert("partition.assignment.strategy".to_owned(), "range".to_owned());
+        // What is delivered is ahead of what is committed.
+        config.commit_interval = Some(PATIENCE);
+    });
+    let running = Running::start(deleted.app().config(eager));
+    eventually("all is handled", async || deleted.seen.count() >= 15).await;
+    running.stop().await.unwrap();
+    assert_eq!(deleted.seen.offsets(0), (15..20).collect::<Vec<_>>());
+    assert_eq!(deleted.seen.offsets(1), (10..20).collect::<Vec<_>>());
+    for partition in 0..2 {
+        assert_eq!(deleted.stack.committed(&deleted.group, &deleted.topic, partition), Some(20));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn out_of_range_latest_goes_on_behind_the_newest_record() {
     let deleted = Deleted::new(stack_or_leave_out!()).await;
