@@ -325,3 +325,27 @@ async fn records_that_are_delivered_again_from_the_start_count_once() {
     assert_eq!(script.calls().len(), 100);
     world.effects_once(0..100).await;
 }
+
+/// For who asks the table what became of a record.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_note_of_what_was_done_names_the_record() {
+    let world = World::new(stack_or_leave_out!(), 1).await;
+    // So that the topic's number is none of the usual ones.
+    onceward::migrate(&world.database.url).await.unwrap();
+    world.database.execute("alter table onceward_topic alter id restart with 42").await;
+    let other = unique("group");
+    let app = world.app().state(Script::good());
+    let routes = (world.route(one {}), world.route(plain {}).group(&other));
+    let running = Running::start(app.handler(routes.0).handler(routes.1));
+    world.send_numbers(0..5).await;
+    world.caught_up().await;
+    world.stack.caught_up(&other, &world.topic, 1).await;
+    running.stop().await.unwrap();
+    let named = format!(
+        "select count(distinct (handler, record_offset)) from onceward_dedupe d \
+         join onceward_topic t on t.id = d.topic join onceward_scope s on s.id = d.scope \
+         where t.name = '{}' and d.partition = 0 and d.record_offset between 0 and 4",
+        world.topic
+    );
+    assert_eq!(world.database.number(&named).await, 10);
+}

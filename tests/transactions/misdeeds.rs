@@ -75,6 +75,26 @@ async fn an_sql_error_in_disguise_is_the_fault_of_its_own_record() {
     misdeed_of_one(world, Misdeed::SwallowsAndFails(DIVIDES_BY_ZERO), INSIDE).await;
 }
 
+/// As `one`, but says nothing of what PostgreSQL said.
+#[handler(topic = "overridden")]
+async fn discreet(
+    payload: &[u8],
+    Attempt(attempt): Attempt,
+    script: State<Script>,
+    tx: &mut Tx,
+) -> HandlerResult {
+    let played = script.play(number(payload)?, attempt, tx).await;
+    played.map_err(|_| HandlerError::new("it does not say why"))
+}
+
+/// The records behind it find the transaction aborted, and do not say so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_swallowed_sql_error_holds_its_own_record_also_where_the_next_ones_are_in_disguise() {
+    let world = World::new(stack_or_leave_out!(), 1).await;
+    let script = Script::new(Misdeed::Swallows(DIVIDES_BY_ZERO), [INSIDE]);
+    holds_only_the_culprit(&world, world.route(discreet {}), &script, INSIDE).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_statement_is_the_fault_of_its_own_record() {
     let world = World::new(stack_or_leave_out!(), 1).await;
@@ -196,6 +216,19 @@ async fn a_handler_that_leaves_its_transaction_idle_for_too_long_is_charged() {
     world.effects_once_in_order(0..6).await;
     script.blames_only(&[3]);
     is_tried_little_more_often_than_charged(&script, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_that_takes_as_long_in_its_statements_is_not_charged() {
+    let world = World::new(stack_or_leave_out!(), 1).await;
+    let script = Script::new(Misdeed::FailsInSql("select pg_sleep(3.5)"), [3]);
+    world.send_numbers(0..6).await;
+    let app = world.app().kafka("session.timeout.ms", "3000").kafka("heartbeat.interval.ms", "500");
+    let running = Running::start(app.state(script.clone()).handler(world.route(one {})));
+    world.caught_up().await;
+    running.stop().await.unwrap();
+    world.effects_once_in_order(0..6).await;
+    script.blames_only(&[]);
 }
 
 /// What a handler sets for its session would reach other handlers' runs, and
