@@ -1,13 +1,17 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults check stack-up stack-down mutants bench bench-smoke fmt
+.PHONY: help demo test faults check stack-up stack-down mutants fuzz bench bench-smoke fmt
 
 # Those that change our own code; the others only pass on to librdkafka.
 FEATURES = json macros postgres avro protobuf json-schema otel otlp testing faults
 
 # The files that the promises rest on.
 CORE = framework/src/offsets.rs framework/src/commit.rs framework/src/assignment.rs 'framework/src/dedupe/*.rs'
+
+# What takes bytes from anywhere: the programs in fuzz/fuzz_targets.
+FUZZ_TARGETS = wire avro_datum avro_schema protobuf_datum json_datum
+FUZZ_SECONDS = 600
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
@@ -44,6 +48,16 @@ mutants: ## break the core on purpose and see that a test notices
 	@stack/install
 	@command -v cargo-mutants >/dev/null || cargo install --locked cargo-mutants
 	STACK_REQUIRED=1 stack/ctl run cargo mutants --test-workspace=true $(addprefix --file ,$(CORE))
+
+# cargo-fuzz needs flags that are not stable. The stack is that of tokio's threads; what is new is kept
+# beside the corpus, until `cargo fuzz cmin` takes it in.
+fuzz: ## try odd bytes for FUZZ_SECONDS=600 each; TARGET=wire picks one
+	@command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
+	for target in $(or $(TARGET),$(FUZZ_TARGETS)); do \
+		mkdir -p "fuzz/target/found/$$target"; \
+		(ulimit -s 2048; RUSTC_BOOTSTRAP=1 cargo fuzz run "$$target" "fuzz/target/found/$$target" "fuzz/corpus/$$target" -- \
+			-max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=1024 -malloc_limit_mb=256) || exit 1; \
+	done
 
 faults: ## the fault matrix; FAULTS_RUNS=50 for more runs, FAULTS_SEED=7 for one again
 	@stack/install

@@ -5,6 +5,8 @@ pub use crate::handler::{Handled, Handler, IntoHandled, Rejected, Settings, Tomb
 pub use crate::identity::IdentitySource;
 pub use crate::middleware::Delivery;
 pub use crate::order::{Guarantee, Order};
+#[cfg(all(fuzzing, feature = "schemas"))]
+pub use crate::schemas::fuzzing;
 use crate::{HandlerError, Outcome};
 pub use crate::{HandlerResult, Run};
 

@@ -253,7 +253,7 @@ impl<'a> Header<'a> {
 }
 
 impl<'a> Headers<'a> {
-    #[cfg(all(test, feature = "schemas"))]
+    #[cfg(all(any(test, fuzzing), feature = "schemas"))]
     pub(crate) fn of(message: &'a Message) -> Self {
         Self { message }
     }

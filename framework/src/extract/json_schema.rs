@@ -3,7 +3,7 @@
 use super::decode::format_of;
 use super::json::not_json;
 use super::{Context, Decode, Encoded, Part, Rejection};
-use crate::schemas::{Parsed, Schema};
+use crate::schemas::{Parsed, Schema, json};
 use serde::Deserialize;
 
 /// The payload, JSON that fits the JSON Schema that the record names and the
@@ -42,12 +42,9 @@ impl<'a, T: Deserialize<'a> + Send> Decode<'a> for JsonSchema<T> {
         if encoded.bytes().is_none() {
             return encoded.none("JsonSchema").map(JsonSchema);
         }
-        context.decode_by_schema(encoded, |schema, framed| {
-            let Parsed::Json(json) = schema.parsed()? else { return Err(schema.is_not("JSON Schema")) };
-            let datum = framed.datum()?;
-            let text = |error| not_json("it", &error);
-            json.check(&serde_json::from_slice(datum).map_err(text)?)?;
-            serde_json::from_slice(datum).map(JsonSchema).map_err(text)
+        context.decode_by_schema(encoded, |schema, framed| match schema.parsed()? {
+            Parsed::Json(json) => checked(json, framed.datum()?).map(JsonSchema),
+            _ => Err(schema.is_not("JSON Schema")),
         })
     }
 
@@ -58,4 +55,11 @@ impl<'a, T: Deserialize<'a> + Send> Decode<'a> for JsonSchema<T> {
             _ => Err(schema.is_not("JSON Schema")),
         })
     }
+}
+
+/// The value, if it fits its schema.
+pub(crate) fn checked<'a, T: Deserialize<'a>>(schema: &json::Schema, datum: &'a [u8]) -> Result<T, String> {
+    let text = |error| not_json("it", &error);
+    schema.check(&serde_json::from_slice(datum).map_err(text)?)?;
+    serde_json::from_slice(datum).map_err(text)
 }

@@ -33,12 +33,12 @@ mod decode;
 #[cfg(feature = "json")]
 mod json;
 #[cfg(feature = "json-schema")]
-mod json_schema;
+pub(crate) mod json_schema;
 mod key;
 mod payload;
 mod position;
 #[cfg(feature = "protobuf")]
-mod protobuf;
+pub(crate) mod protobuf;
 mod state;
 mod upcast;
 

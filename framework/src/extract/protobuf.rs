@@ -2,7 +2,8 @@
 
 use super::decode::format_of;
 use super::{Context, Decode, Encoded, Part, Rejection};
-use crate::schemas::{Parsed, Schema};
+use crate::schemas::protobuf::Messages;
+use crate::schemas::{Framed, Parsed, Schema};
 use prost::{Message, Name};
 
 /// The payload, a Protobuf message of the schema that the record names and the
@@ -41,19 +42,9 @@ format_of!(Protobuf, HAS_SCHEMA);
 
 impl<'a, T: Message + Name + Default> Decode<'a> for Protobuf<T> {
     fn decode(encoded: Encoded<'a>, context: &'a Context) -> Result<Self, Rejection> {
-        context.decode_by_schema(encoded, |schema, framed| {
-            let Parsed::Protobuf(messages) = schema.parsed()? else { return Err(schema.is_not("Protobuf")) };
-            let mut walk = messages.walk();
-            let datum = framed.datum_of_message(|index| walk.step(index))?;
-            if walk.name() != T::full_name() {
-                return Err(format!(
-                    "it is a message `{}`, and the handler takes `{}`",
-                    walk.name(),
-                    T::full_name()
-                ));
-            }
-            // Its text names the message and field, and no value.
-            T::decode(datum).map(Protobuf).map_err(|error| error.to_string())
+        context.decode_by_schema(encoded, |schema, framed| match schema.parsed()? {
+            Parsed::Protobuf(messages) => message(messages, framed).map(Protobuf),
+            _ => Err(schema.is_not("Protobuf")),
         })
     }
 
@@ -64,4 +55,18 @@ impl<'a, T: Message + Name + Default> Decode<'a> for Protobuf<T> {
             _ => Err(schema.is_not("Protobuf")),
         })
     }
+}
+
+/// The message, if it is the one that the handler takes.
+pub(crate) fn message<T: Message + Name + Default>(
+    messages: &Messages,
+    framed: Framed<'_>,
+) -> Result<T, String> {
+    let mut walk = messages.walk();
+    let datum = framed.datum_of_message(|index| walk.step(index))?;
+    if walk.name() != T::full_name() {
+        return Err(format!("it is a message `{}`, and the handler takes `{}`", walk.name(), T::full_name()));
+    }
+    // Its text names the message and field, and no value.
+    T::decode(datum).map_err(|error| error.to_string())
 }

@@ -10,6 +10,8 @@ pub(crate) mod compatibility;
 mod config;
 #[cfg(any(feature = "avro", feature = "json-schema", feature = "protobuf"))]
 pub(crate) mod encoders;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 #[cfg(feature = "json-schema")]
 pub(crate) mod json;
 #[cfg(feature = "protobuf")]

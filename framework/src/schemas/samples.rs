@@ -30,7 +30,7 @@ fn explained(fault: &Fault) -> String {
 }
 
 /// Each branch of each union and each symbol of each enum stands in one of them.
-fn samples(schema: &str) -> Vec<Vec<u8>> {
+pub(super) fn samples(schema: &str) -> Vec<Vec<u8>> {
     const MOST: usize = 32;
     let Ok(schema) = serde_json::from_str(schema) else { return Vec::new() };
     let mut named = HashMap::new();
