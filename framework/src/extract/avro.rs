@@ -15,7 +15,9 @@ use serde::Deserialize;
 /// `T` is an `Option`, and is rejected else.
 ///
 /// A registry that cannot be asked costs no attempt: the record waits. A schema id that the
-/// registry does not know, and bytes that do not fit their schema or `T`, are rejected.
+/// registry does not know, and bytes that do not fit their schema or `T`, are rejected; so is
+/// a schema by which few bytes would become much memory, as by a list of nulls.
+///
 /// `T` is checked against the registry's versions at the start, and against files of the crate
 /// at compile time with [`ReadsAvro`](crate::ReadsAvro).
 ///

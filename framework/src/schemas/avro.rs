@@ -4,6 +4,7 @@
 //! that the writer did not have takes its `default`, and numbers widen as they fit.
 
 use super::references::Referenced;
+use super::weight;
 use serde::Deserialize;
 use serde_avro_fast::Schema;
 use serde_avro_fast::de::read::SliceRead;
@@ -54,9 +55,7 @@ impl fmt::Display for Place {
 }
 
 /// Deeper data is not decoded: it would end on the stack.
-const DEEPEST: usize = 64;
-/// So many items of a list may take no room at all.
-const MOST_WITHOUT_ROOM: usize = 1024;
+pub(super) const DEEPEST: usize = 64;
 
 /// Decodes a datum that was written with `schema`.
 #[inline]
@@ -72,7 +71,8 @@ pub(crate) fn decode<'de, T: Deserialize<'de>>(schema: &Schema, datum: &'de [u8]
 fn state<'s, 'de>(schema: &'s Schema, datum: &'de [u8]) -> DeserializerState<'s, SliceRead<'de>> {
     let mut config = DeserializerConfig::new(schema);
     config.allowed_depth = DEEPEST;
-    config.max_seq_size = datum.len().max(MOST_WITHOUT_ROOM);
+    // Each item takes a byte or more: `weight::check`.
+    config.max_seq_size = datum.len();
     DeserializerState::with_config(SliceRead::new(datum), config)
 }
 
@@ -136,14 +136,13 @@ fn place(path: &serde_path_to_error::Path, schema: &Schema) -> Place {
 /// Makes of a schema's text, with those that it refers to, what decodes.
 pub(crate) fn parse(text: &str, referenced: &Referenced) -> Result<Schema, String> {
     let unusable = |error: &dyn fmt::Display| format!("its Avro schema cannot be used: {error}");
-    let whole = if referenced.is_empty() {
-        text.to_owned()
-    } else {
-        let mut schema = serde_json::from_str(text).map_err(|error| unusable(&error))?;
+    let mut schema = serde_json::from_str(text).map_err(|error| unusable(&error))?;
+    if !referenced.is_empty() {
         let mut inliner = Inliner { referenced, defined: HashSet::new() };
         inliner.inline(&mut schema, "", 0).map_err(|error| unusable(&error))?;
-        schema.to_string()
-    };
+    }
+    weight::check(&schema).map_err(|error| unusable(&error))?;
+    let whole = if referenced.is_empty() { text } else { &schema.to_string() };
     whole.parse().map_err(|error: serde_avro_fast::schema::SchemaError| unusable(&error))
 }
 
@@ -324,8 +323,8 @@ mod tests {
     fn a_length_that_lies_allocates_nothing_and_deep_data_ends() {
         let long: &[u8] = &[0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01];
         assert!(decode::<String>(&schema("\"string\""), long).is_err());
-        let nulls = schema(r#"{"type": "array", "items": "null"}"#);
-        let fault = decode::<Vec<()>>(&nulls, long).unwrap_err().to_string();
+        let list = schema(r#"{"type": "array", "items": "boolean"}"#);
+        let fault = decode::<Vec<bool>>(&list, long).unwrap_err().to_string();
         assert_eq!(fault, "it has a list that is longer than its bytes allow");
         let list = schema(
             r#"{"type": "record", "name": "List", "fields": [{"name": "next", "type": ["null", "List"]}]}"#,
@@ -431,7 +430,7 @@ mod tests {
     fn whatever_bytes_come_decoding_ends_without_a_panic() {
         use serde::de::IgnoredAny;
         let schemas =
-            [ALL, ORDER, r#"{"type": "array", "items": {"type": "array", "items": "null"}}"#].map(schema);
+            [ALL, ORDER, r#"{"type": "array", "items": {"type": "array", "items": "int"}}"#].map(schema);
         // 14 fields and the record itself; around each inner one a map, and the list.
         assert_eq!(decode::<Parts>(&schemas[0], &whole(2)).unwrap().0, 3 * 15 + 2);
         let mut random = fastrand::Rng::with_seed(6);

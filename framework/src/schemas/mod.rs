@@ -21,6 +21,8 @@ mod references;
 mod registration;
 #[cfg(feature = "avro")]
 pub(crate) mod samples;
+#[cfg(feature = "avro")]
+mod weight;
 mod wire;
 
 pub use config::{SchemaCheck, SchemaRegistryConfig};
