@@ -164,8 +164,15 @@ impl Inliner<'_> {
         match schema {
             Value::String(name) => {
                 let full = full_name(name, namespace);
-                let found = [&*full, name].into_iter().find_map(|name| self.referenced.get(name));
-                let Some(text) = found.filter(|_| !self.defined.contains(&full)) else { return Ok(()) };
+                let found =
+                    [&*full, name].into_iter().find_map(|name| Some((name, self.referenced.get(name)?)));
+                let Some((name, text)) = found.filter(|_| !self.defined.contains(&full)) else {
+                    return Ok(());
+                };
+                // Once, whatever it defines.
+                if !self.defined.insert(name.to_owned()) {
+                    return Ok(());
+                }
                 let mut definition = serde_json::from_str(text).map_err(|error| error.to_string())?;
                 self.inline(&mut definition, "", depth + 1)?;
                 // It must not be named by the text around it.
@@ -504,5 +511,15 @@ mod tests {
         assert!(parse(&one("C", "A"), &referenced).is_ok());
         referenced.add("S".into(), "s".into(), 1, "\"S\"".into());
         assert!(parse("\"S\"", &referenced).is_err());
+    }
+
+    #[test]
+    fn references_to_what_has_no_name_do_not_multiply() {
+        let mut referenced = Referenced::default();
+        for number in 0..100 {
+            let inner = format!(r#"["R{0}", "R{0}"]"#, number + 1);
+            referenced.add(format!("R{number}"), number.to_string(), 1, inner);
+        }
+        assert!(parse("\"R0\"", &referenced).is_err());
     }
 }
