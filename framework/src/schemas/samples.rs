@@ -82,11 +82,13 @@ struct Writer<'s> {
 /// From here on lists are empty and the simplest branch is taken.
 const DEEP: usize = 6;
 const TOO_DEEP: usize = 60;
+/// A longer sample is not made up.
+const TOO_LONG: usize = 1 << 16;
 
 impl Writer<'_> {
     /// `None` for what it cannot make up.
     fn write(&mut self, schema: &Value, namespace: &str, depth: usize) -> Option<()> {
-        if depth > TOO_DEEP {
+        if depth > TOO_DEEP || self.bytes.len() > TOO_LONG {
             return None;
         }
         match schema {
@@ -128,7 +130,7 @@ impl Writer<'_> {
                         }
                         "fixed" => {
                             let size = usize::try_from(fields.get("size")?.as_u64()?).ok()?;
-                            self.bytes.resize(self.bytes.len() + size.min(1 << 16), 0);
+                            self.bytes.resize(self.bytes.len() + size.min(TOO_LONG), 0);
                             Some(())
                         }
                         "array" | "map" => self.write_list(fields, kind == "map", &namespace, depth),
@@ -223,6 +225,21 @@ mod tests {
         for sample in samples {
             avro::decode::<serde::de::IgnoredAny>(&schema, &sample).unwrap();
         }
+    }
+
+    #[test]
+    fn samples_of_records_that_double_with_each_other_end() {
+        let double = |number| match number {
+            0 => r#"{"type": "record", "name": "R0", "fields": []}"#.to_owned(),
+            number => format!(
+                r#"{{"type": "record", "name": "R{number}", "fields": [
+                    {{"name": "a", "type": ["R{0}", "R0"]}}, {{"name": "b", "type": ["R{0}", "R0"]}}]}}"#,
+                number - 1
+            ),
+        };
+        let schema: Vec<_> = (0..40).map(double).rev().collect();
+        let samples = samples(&format!("[{}]", schema.join(",")));
+        assert!(samples.iter().all(|sample| sample.len() <= TOO_LONG + 1));
     }
 
     #[test]
