@@ -56,15 +56,76 @@ impl<'m> Walk<'m> {
 
 /// Deeper than anybody nests; what is deeper would end on the stack.
 const DEEPEST: usize = 32;
+/// Longer than anybody's names are.
+const LONGEST: usize = 512;
 
 /// Reads the names of a schema's messages.
 pub(crate) fn parse(text: &str) -> Result<Messages, String> {
     let file = match serialized(text) {
         Some(file) => file,
-        None => protox_parse::parse("schema.proto", text)
-            .map_err(|error| format!("its Protobuf schema cannot be used: {error}"))?,
+        None if is_too_deep(text) => {
+            return Err(unusable(&"it is nested too deep, or is no text of a schema"));
+        }
+        None => protox_parse::parse("schema.proto", text).map_err(|error| unusable(&error))?,
     };
-    Ok(messages(&file.message_type, file.package(), 0))
+    messages(&file.message_type, file.package(), 0).ok_or_else(|| unusable(&"a name is too long"))
+}
+
+/// Whether braces are so deep in braces that reading them would end on the stack; or comments
+/// and texts are such that it cannot be told, which is no schema either.
+fn is_too_deep(text: &str) -> bool {
+    let mut depth = 0usize;
+    let mut rest = text;
+    while let Some(place) = rest.find(['{', '}', '"', '\'', '/', '#']) {
+        let found = &rest[place..];
+        let mut behind = &found[1..];
+        match found.as_bytes() {
+            [b'{', ..] => depth += 1,
+            [b'}', ..] => depth = depth.saturating_sub(1),
+            [quote @ (b'"' | b'\''), ..] => match text_end(behind, (*quote).into()) {
+                Some(end) => behind = &behind[end..],
+                None => return true,
+            },
+            [b'/', b'*', ..] => match found[2..].split_once("*/") {
+                Some((comment, after)) if !comment.contains("/*") => behind = after,
+                _ => return true,
+            },
+            [b'/', b'/', ..] => behind = behind.split_once('\n').map_or("", |(_, behind)| behind),
+            // A comment in some places only.
+            [b'#', ..] => {
+                let (comment, after) = behind.split_once('\n').unwrap_or((behind, ""));
+                if comment.contains(['{', '}', '"', '\'', '*']) {
+                    return true;
+                }
+                behind = after;
+            }
+            _ => {}
+        }
+        if depth > 2 * DEEPEST {
+            return true;
+        }
+        rest = behind;
+    }
+    false
+}
+
+/// Where a text ends that is in quotes.
+fn text_end(text: &str, quote: char) -> Option<usize> {
+    let mut is_escaped = false;
+    for (place, character) in text.char_indices() {
+        match character {
+            '\n' => return None,
+            _ if is_escaped => is_escaped = false,
+            '\\' => is_escaped = true,
+            _ if character == quote => return Some(place + 1),
+            _ => {}
+        }
+    }
+    None
+}
+
+fn unusable(error: &dyn std::fmt::Display) -> String {
+    format!("its Protobuf schema cannot be used: {error}")
 }
 
 /// Python's serializer registers the compiled file, in Base64, and not every registry makes
@@ -74,14 +135,16 @@ fn serialized(text: &str) -> Option<prost_types::FileDescriptorProto> {
     prost_types::FileDescriptorProto::decode(&*bytes).ok()
 }
 
-fn messages(all: &[prost_types::DescriptorProto], around: &str, depth: usize) -> Messages {
+/// `None` where a name is too long: each message repeats those around it.
+fn messages(all: &[prost_types::DescriptorProto], around: &str, depth: usize) -> Option<Messages> {
     let message = |message: &prost_types::DescriptorProto| {
         let dot = if around.is_empty() { "" } else { "." };
         let name = format!("{around}{dot}{}", message.name());
         let nested = if depth < DEEPEST { &message.nested_type[..] } else { &[] };
-        Message { nested: messages(nested, &name, depth + 1), name }
+        (name.len() <= LONGEST).then_some(())?;
+        Some(Message { nested: messages(nested, &name, depth + 1)?, name })
     };
-    Messages(all.iter().map(message).collect())
+    Some(Messages(all.iter().map(message).collect::<Option<_>>()?))
 }
 
 #[cfg(test)]
@@ -110,6 +173,30 @@ mod tests {
         assert_eq!(name(&[2]), None);
         assert_eq!(name(&[1, 0]), None);
         assert!(parse("message {").is_err());
+    }
+
+    #[test]
+    fn messages_too_deep_in_messages_are_refused_before_the_stack_ends() {
+        for opening in
+            ["message A {", "optional group A = 1 {", "message A { // }\n", "message A { /* } */", "\"}\"{"]
+        {
+            assert!(parse(&format!("message M {{{}", opening.repeat(50_000))).is_err());
+            assert!(is_too_deep(&opening.repeat(100)), "{opening}");
+        }
+        for odd in ["/* /* */ */", "\"", "'\n'", "# }"] {
+            assert!(is_too_deep(odd), "{odd}");
+        }
+        let many = "message A { message B { /* { */ } optional string c = 1 [default = \"{\\\"{\"]; } // {\n"
+            .repeat(100);
+        assert!(!is_too_deep(&many));
+        assert!(parse(&many).is_ok());
+    }
+
+    #[test]
+    fn long_names_are_not_repeated_by_each_message_in_them() {
+        let long = |length| format!("message {} {{ {} }}", "a".repeat(length), "message b {}".repeat(10));
+        assert!(parse(&long(400)).is_ok());
+        assert!(parse(&long(1_000)).is_err());
     }
 
     #[test]
