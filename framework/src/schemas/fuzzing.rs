@@ -53,7 +53,7 @@ pub const PROTOBUF_DATUM: Target =
 /// JSON schemas, and values of them.
 #[cfg(feature = "json-schema")]
 pub const JSON_DATUM: Target =
-    Target { name: "json_datum", run: json_datum, memory: 1 << 20, memory_a_byte: 16 << 10 };
+    Target { name: "json_datum", run: json_datum, memory: 8 << 20, memory_a_byte: 32 << 10 };
 
 /// The bytes before the first zero, and those behind it.
 #[cfg(any(feature = "avro", feature = "protobuf", feature = "json-schema"))]

@@ -1,7 +1,7 @@
 //! JSON that a schema describes.
 
 use super::references::Referenced;
-use jsonschema::{Retrieve, Uri, Validator};
+use jsonschema::{PatternOptions, Retrieve, Uri, Validator};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::error::Error;
@@ -26,13 +26,17 @@ impl Schema {
     }
 }
 
+/// What a pattern may become, in bytes: `(a{1,99}){1,99}` is short as a text.
+const LARGEST_PATTERN: usize = 1 << 20;
+
 /// Makes of a schema's text, with those that it refers to, what checks values.
 pub(crate) fn parse(text: &str, referenced: &Referenced) -> Result<Schema, String> {
     let unusable = |error: &dyn fmt::Display| format!("its JSON Schema cannot be used: {error}");
     let schema: Value = serde_json::from_str(text).map_err(|error| unusable(&error))?;
     let known = referenced.iter().map(|(name, text)| (name.to_owned(), text.to_owned()));
-    let validator = jsonschema::options().with_retriever(OnlyReferenced(known.collect())).build(&schema);
-    validator.map(Schema).map_err(|error| unusable(&error))
+    let options = jsonschema::options().with_retriever(OnlyReferenced(known.collect()));
+    let patterns = PatternOptions::fancy_regex().size_limit(LARGEST_PATTERN).dfa_size_limit(LARGEST_PATTERN);
+    options.with_pattern_options(patterns).build(&schema).map(Schema).map_err(|error| unusable(&error))
 }
 
 /// Gives the schemas that the registry has for it. Any other address would be asked for
@@ -70,6 +74,15 @@ mod tests {
             problem(serde_json::json!({"id": "x", "hunter2": "y"})),
             "it does not fit its schema at `/additionalProperties/type`"
         );
+    }
+
+    #[test]
+    fn a_pattern_that_becomes_large_is_refused() {
+        let pattern =
+            |pattern: &str| parse(&format!(r#"{{"pattern": "{pattern}"}}"#), &Referenced::default());
+        assert!(pattern("^[\\\\w-]{1,64}$").is_ok());
+        let memory = allocation_counter::measure(|| assert!(pattern("((a{1,100}){1,100}){1,10}").is_err()));
+        assert!(memory.bytes_max < 8 << 20, "{memory:?}");
     }
 
     #[test]
