@@ -1,5 +1,6 @@
 //! Which messages a Protobuf schema has. The bytes themselves are the generated type's.
 
+use crate::middleware::without_panic;
 use base64::Engine;
 use prost::Message as _;
 
@@ -66,7 +67,11 @@ pub(crate) fn parse(text: &str) -> Result<Messages, String> {
         None if is_too_deep(text) => {
             return Err(unusable(&"it is nested too deep, or is no text of a schema"));
         }
-        None => protox_parse::parse("schema.proto", text).map_err(|error| unusable(&error))?,
+        None => {
+            // Built for tests it asserts that no number is `008`.
+            let parsed = without_panic("protox-parse", || protox_parse::parse("schema.proto", text));
+            parsed.map_err(|error| unusable(&error))?.map_err(|error| unusable(&error))?
+        }
     };
     messages(&file.message_type, file.package(), 0).ok_or_else(|| unusable(&"a name is too long"))
 }
@@ -190,6 +195,11 @@ mod tests {
             .repeat(100);
         assert!(!is_too_deep(&many));
         assert!(parse(&many).is_ok());
+    }
+
+    #[test]
+    fn a_number_on_which_the_parser_panics_is_a_fault_of_the_schema() {
+        assert!(parse("message M { optional int32 a = 008; }").is_err());
     }
 
     #[test]
