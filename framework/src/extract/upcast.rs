@@ -470,12 +470,11 @@ mod tests {
     }
 
     fn read(headers: &[(&str, &str)], payload: &str) -> Result<Order, String> {
-        let record = headers
-            .iter()
-            .fold(TestRecord::new(payload), |record, (name, value)| record.header(*name, *value));
+        let record =
+            headers.iter().fold(TestRecord::new(payload), |record, (name, value)| record.header(name, value));
         let (record, context) = (InMemoryRecord::from(record), Context::default());
         let read = Option::<Upcast<Json<Order>>>::from_record(record.record(), &context);
-        read.map(|order| order.unwrap().0.0)
+        read.map(|order| order.expect("no tombstone").0.0)
             .map_err(|rejection| crate::HandlerError::from(rejection).to_string())
     }
 

@@ -182,12 +182,21 @@ pub(crate) enum Absent {
 /// Reading is one atomic load. Each is asked for once, by whoever comes first, and kept.
 pub(crate) struct Schemas {
     client: Client,
-    known: ArcSwap<HashMap<SchemaId, Arc<Schema>, foldhash::fast::RandomState>>,
-    /// For each part and topic.
-    versions: ArcSwap<HashMap<SchemaId, Vec<(Part, Arc<str>, SubjectVersion)>, foldhash::fast::RandomState>>,
+    known: ArcSwap<ById<Arc<Schema>>>,
+    versions: ArcSwap<ById<Vec<InTopic>>>,
     unknown: Mutex<HashMap<Lookup, Unknown>>,
     under_way: Mutex<HashMap<Lookup, Arc<tokio::sync::Mutex<()>>>>,
     outage: Mutex<Option<Outage>>,
+}
+
+type ById<V> = HashMap<SchemaId, V, foldhash::fast::RandomState>;
+
+/// What a schema is to the records of a topic.
+#[derive(Clone)]
+struct InTopic {
+    part: Part,
+    topic: Arc<str>,
+    found: SubjectVersion,
 }
 
 struct Unknown {
@@ -247,8 +256,8 @@ impl Schemas {
     /// The subject of the topic that has this schema, as far as it was asked for.
     pub(crate) fn subject(&self, id: SchemaId, part: Part, topic: &str) -> Option<SubjectVersion> {
         let versions = self.versions.load();
-        let is_it = |(of, in_topic, _): &&(Part, Arc<str>, _)| *of == part && **in_topic == *topic;
-        versions.get(&id)?.iter().find(is_it).map(|(.., found)| found.clone())
+        let here = versions.get(&id)?.iter().find(|known| known.part == part && *known.topic == *topic);
+        here.map(|known| known.found.clone())
     }
 
     fn absent(&self, lookup: &Lookup) -> Absent {
@@ -332,9 +341,10 @@ impl Schemas {
     }
 
     fn keep_version(&self, id: SchemaId, part: Part, topic: Arc<str>, found: SubjectVersion) {
+        let here = InTopic { part, topic, found };
         self.versions.rcu(|known| {
             let mut known = if known.len() < MOST_KNOWN { (**known).clone() } else { HashMap::default() };
-            known.entry(id).or_default().push((part, topic.clone(), found.clone()));
+            known.entry(id).or_default().push(here.clone());
             known
         });
     }
