@@ -47,7 +47,7 @@ stack-down: ## stop them
 mutants: ## break the core on purpose and see that a test notices
 	@stack/install
 	@command -v cargo-mutants >/dev/null || cargo install --locked cargo-mutants
-	STACK_REQUIRED=1 stack/ctl run cargo mutants --test-workspace=true $(addprefix --file ,$(CORE))
+	STACK_REQUIRED=1 stack/ctl run cargo mutants --test-package onceward --test-package onceward-tests $(addprefix --file ,$(CORE))
 
 # cargo-fuzz needs flags that are not stable. The stack is that of tokio's threads; what is new is kept
 # beside the corpus, until `cargo fuzz cmin` takes it in.

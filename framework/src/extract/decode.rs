@@ -104,6 +104,11 @@ impl<'a> Encoded<'a> {
 ///     Ok(())
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be taken from a record",
+    label = "not an extractor",
+    note = "handlers take `Json<T>`, `Avro<T>`, `Protobuf<T>`, `JsonSchema<T>`, `CloudEvent<T>`, `Bytes`, `&[u8]`, `Key<T>`, `Headers`, `Record`, `Position`, `Attempt`, `State<T>`, `Publisher`, `&mut Tx`, or your own type that implements `Decode` or `FromRecord`"
+)]
 pub trait Decode<'a>: Sized + Send {
     /// Decodes it.
     ///
@@ -122,7 +127,6 @@ pub trait Decode<'a>: Sized + Send {
     }
 }
 
-#[diagnostic::do_not_recommend]
 impl<'a, D: Decode<'a>> FromRecord<'a> for D {
     fn from_record(record: Record<'a>, context: &'a Context) -> Result<Self, Rejection> {
         D::decode(Encoded::new(Part::Value, record), context)

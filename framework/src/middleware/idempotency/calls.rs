@@ -2,8 +2,6 @@
 
 use super::attempts::{Attempt, Attempts};
 use crate::dedupe::{Claim, StoreError};
-#[cfg(feature = "schemas")]
-use crate::error::BoxError;
 use crate::handler::{Handled, Handler, Rejected};
 use crate::middleware::{Call, Delivery, Next, Stack, without_panic};
 use crate::route::Parts;
@@ -34,23 +32,31 @@ impl<'r, S: Stack, H: Handler> Calls<'r, S, H> {
     where
         'r: 'b,
     {
+        let decoded = self.decode_at_once(part);
         #[cfg(feature = "schemas")]
-        loop {
-            let decoded = self.decode_at_once(part);
-            let needed = decoded.as_ref().err().and_then(|rejected| rejected.error.needed_lookup());
-            let Some(lookup) = needed else { return Ok(decoded) };
+        if needed_lookup(&decoded).is_some() {
             // Boxed: rare, and large in a future that is made for each record.
-            Box::pin(self.look_up(lookup, part)).await.map_err(StoreError::Outage)?;
+            return Box::pin(self.decode_with_lookups(part)).await;
         }
-        #[cfg(not(feature = "schemas"))]
-        Ok(self.decode_at_once(part))
+        Ok(decoded)
     }
 
     #[cfg(feature = "schemas")]
-    async fn look_up(&self, lookup: &Lookup, part: Run<'_>) -> Result<(), BoxError> {
-        tokio::select! {
-            looked_up = self.parts.bound.context.look_up(lookup) => looked_up,
-            () = part.is_to_drain() => Err("the partition is given away".into()),
+    async fn decode_with_lookups<'b>(
+        &self,
+        part: Run<'b>,
+    ) -> Result<Result<H::Args<'b>, Rejected>, StoreError>
+    where
+        'r: 'b,
+    {
+        loop {
+            let decoded = self.decode_at_once(part);
+            let Some(lookup) = needed_lookup(&decoded) else { return Ok(decoded) };
+            let looked_up = tokio::select! {
+                looked_up = self.parts.bound.context.look_up(lookup) => looked_up,
+                () = part.is_to_drain() => Err("the partition is given away".into()),
+            };
+            looked_up.map_err(StoreError::Outage)?;
         }
     }
 
@@ -149,6 +155,12 @@ impl<'r, S: Stack, H: Handler> Calls<'r, S, H> {
             },
         }
     }
+}
+
+/// What has to be looked up before a part decodes.
+#[cfg(feature = "schemas")]
+fn needed_lookup<T>(decoded: &Result<T, Rejected>) -> Option<&Lookup> {
+    decoded.as_ref().err()?.error.needed_lookup()
 }
 
 /// Dedupe is off: each attempt handles the part.
