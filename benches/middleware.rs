@@ -15,7 +15,7 @@ use support::unique;
 struct Own;
 
 impl RecordMiddleware for Own {
-    async fn call<'a, N: Next>(&'a self, delivery: Delivery<'a>, next: &'a N) -> HandlerResult<Outcome> {
+    async fn call<'a, N: Next<'a>>(&'a self, delivery: Delivery<'a>, next: N) -> HandlerResult<Outcome> {
         next.run(delivery).await
     }
 }

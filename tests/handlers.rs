@@ -549,7 +549,7 @@ async fn a_policy_may_name_one_topic_of_a_pattern() {
 struct Around(&'static str, Lines);
 
 impl RecordMiddleware for Around {
-    async fn call<'a, N: Next>(&'a self, delivery: Delivery<'a>, next: &'a N) -> HandlerResult<Outcome> {
+    async fn call<'a, N: Next<'a>>(&'a self, delivery: Delivery<'a>, next: N) -> HandlerResult<Outcome> {
         let offset = delivery.record().offset();
         self.1.add(format!("{} in {offset}", self.0));
         let outcome = next.run(delivery).await;

@@ -13,7 +13,7 @@ use onceward::testing::{TestBroker, TestRecord, run_until};
 struct OnlyRegion(&'static str);
 
 impl RecordMiddleware for OnlyRegion {
-    async fn call<'a, N: Next>(&'a self, delivery: Delivery<'a>, next: &'a N) -> HandlerResult<Outcome> {
+    async fn call<'a, N: Next<'a>>(&'a self, delivery: Delivery<'a>, next: N) -> HandlerResult<Outcome> {
         match delivery.record().headers().get_str("region") {
             Some(region) if region != self.0 => Ok(Outcome::skipped("of another region")),
             _ => next.run(delivery).await,

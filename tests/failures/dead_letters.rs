@@ -321,7 +321,7 @@ async fn a_permission_that_is_missing_is_said_at_the_start_and_holds_the_record_
 /// Tells of a failure, and holds it back until there is a permit.
 struct Hold(Arc<Notify>, Arc<Semaphore>);
 impl RecordMiddleware for Hold {
-    async fn call<'a, N: Next>(&'a self, delivery: Delivery<'a>, next: &'a N) -> HandlerResult<Outcome> {
+    async fn call<'a, N: Next<'a>>(&'a self, delivery: Delivery<'a>, next: N) -> HandlerResult<Outcome> {
         let outcome = next.run(delivery).await;
         if outcome.is_err() {
             self.0.notify_one();

@@ -55,7 +55,7 @@ impl Middleware for Progress {
 pub(crate) struct Attempts(pub(crate) Arc<View>);
 
 impl RecordMiddleware for Attempts {
-    async fn call<'a, N: Next>(&'a self, delivery: Delivery<'a>, next: &'a N) -> HandlerResult<Outcome> {
+    async fn call<'a, N: Next<'a>>(&'a self, delivery: Delivery<'a>, next: N) -> HandlerResult<Outcome> {
         let record = delivery.record();
         let result = next.run(delivery).await;
         match &result {

@@ -3,11 +3,9 @@
 use super::{Delivery, Next, RecordMiddleware};
 use crate::error::{ErrorKind, HandlerError};
 use crate::{HandlerResult, Outcome};
+use futures_util::FutureExt;
 use std::any::Any;
-use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
-use std::task::Poll;
 
 /// Turns a panic of the handler into a failure of its record.
 ///
@@ -17,15 +15,17 @@ use std::task::Poll;
 pub struct CatchPanic;
 
 impl RecordMiddleware for CatchPanic {
-    async fn call<'a, N: Next>(&'a self, delivery: Delivery<'a>, next: &'a N) -> HandlerResult<Outcome> {
-        let mut handling = pin!(next.run(delivery));
+    #[inline(always)]
+    fn call<'a, N: Next<'a>>(
+        &'a self,
+        delivery: Delivery<'a>,
+        next: N,
+    ) -> impl Future<Output = HandlerResult<Outcome>> + Send + 'a {
         // Unwind safe: what the handler could have left half done is its own, or
         // the transaction, whose connection is closed.
-        poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| handling.as_mut().poll(context))) {
-            Ok(poll) => poll,
-            Err(panic) => Poll::Ready(Err(error("the handler", &*panic))),
-        })
-        .await
+        AssertUnwindSafe(async move { next.run(delivery).await })
+            .catch_unwind()
+            .map(|result| result.unwrap_or_else(|panic| Err(error("the handler", &*panic))))
     }
 }
 

@@ -21,7 +21,7 @@
 //! struct Audit;
 //!
 //! impl RecordMiddleware for Audit {
-//!     async fn call<'a, N: Next>(&'a self, delivery: Delivery<'a>, next: &'a N) -> HandlerResult<Outcome> {
+//!     async fn call<'a, N: Next<'a>>(&'a self, delivery: Delivery<'a>, next: N) -> HandlerResult<Outcome> {
 //!         let record = delivery.record();
 //!         let outcome = next.run(delivery).await?;
 //!         tracing::info!(offset = record.offset(), outcome = outcome.name(), "handled");
@@ -110,9 +110,9 @@ impl<'a> Delivery<'a> {
 }
 
 /// What comes after a [`RecordMiddleware`].
-pub trait Next: Sync {
+pub trait Next<'a>: Send + 'a {
     /// Goes on to the next middleware, or to the handler.
-    fn run<'a>(&'a self, delivery: Delivery<'a>) -> impl Future<Output = HandlerResult<Outcome>> + Send + 'a;
+    fn run(self, delivery: Delivery<'a>) -> impl Future<Output = HandlerResult<Outcome>> + Send + 'a;
 }
 
 /// Wraps each call of the handler. Write the method as a plain `async fn`.
@@ -121,10 +121,10 @@ pub trait Next: Sync {
 /// [`Delivery::tx`] counts once, like the handler's own effects.
 pub trait RecordMiddleware: Send + Sync + 'static {
     /// Does its part, and calls `next` once, or not at all.
-    fn call<'a, N: Next>(
+    fn call<'a, N: Next<'a>>(
         &'a self,
         delivery: Delivery<'a>,
-        next: &'a N,
+        next: N,
     ) -> impl Future<Output = HandlerResult<Outcome>> + Send + 'a;
 }
 

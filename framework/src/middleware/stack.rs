@@ -3,6 +3,9 @@
 //! A stack is a list of types, `(first, (second, (third, ())))`, outermost first.
 //! The compiler sees through all of it, so a record costs no allocation; it is
 //! erased once a run, at the route.
+//!
+//! What makes the futures of a call is always inlined: each of them holds the next one, and is
+//! else copied byte by byte where it is handed out, for each record.
 
 use super::{
     CatchPanic, DeadLetter, Delivery, Idempotency, Middleware, Next, NextRun, RecordMiddleware, Retry,
@@ -65,10 +68,10 @@ pub trait Stack: Send + Sync + 'static {
     /// Takes one call through the part of the list that wraps calls, down to
     /// `handler`.
     #[doc(hidden)]
-    fn call<'a, N: Next>(
+    fn call<'a, N: Next<'a>>(
         &'a self,
         delivery: Delivery<'a>,
-        handler: &'a N,
+        handler: N,
     ) -> impl Future<Output = HandlerResult<Outcome>> + Send + 'a;
 }
 
@@ -79,10 +82,11 @@ impl Stack for () {
         unreachable!("a list without Idempotency is refused at startup: {run:?}")
     }
 
-    fn call<'a, N: Next>(
+    #[inline(always)]
+    fn call<'a, N: Next<'a>>(
         &'a self,
         delivery: Delivery<'a>,
-        handler: &'a N,
+        handler: N,
     ) -> impl Future<Output = HandlerResult<Outcome>> + Send + 'a {
         handler.run(delivery)
     }
@@ -105,10 +109,11 @@ macro_rules! of_route {
                 self.0.run(run, &self.1, parts)
             }
 
-            fn call<'a, N: Next>(
+            #[inline(always)]
+            fn call<'a, N: Next<'a>>(
                 &'a self,
                 delivery: Delivery<'a>,
-                handler: &'a N,
+                handler: N,
             ) -> impl Future<Output = HandlerResult<Outcome>> + Send + 'a {
                 self.1.call(delivery, handler)
             }
@@ -127,13 +132,14 @@ impl<M: Middleware, S: Stack> Stack for (Around<M>, S) {
     }
 
     async fn run<'a, H: Handler>(&'a self, run: Run<'a>, parts: &'a Parts<H>) -> Outcomes {
-        self.0.0.call(run, &Rest { stack: &self.1, end: parts }).await
+        self.0.0.call(run, &RestOfRun { stack: &self.1, parts }).await
     }
 
-    fn call<'a, N: Next>(
+    #[inline(always)]
+    fn call<'a, N: Next<'a>>(
         &'a self,
         delivery: Delivery<'a>,
-        handler: &'a N,
+        handler: N,
     ) -> impl Future<Output = HandlerResult<Outcome>> + Send + 'a {
         self.1.call(delivery, handler)
     }
@@ -153,26 +159,38 @@ impl<M: RecordMiddleware, S: Stack> Stack for (Each<M>, S) {
         self.1.run(run, parts)
     }
 
-    async fn call<'a, N: Next>(&'a self, delivery: Delivery<'a>, handler: &'a N) -> HandlerResult<Outcome> {
-        self.0.0.call(delivery, &Rest { stack: &self.1, end: handler }).await
+    #[inline(always)]
+    fn call<'a, N: Next<'a>>(
+        &'a self,
+        delivery: Delivery<'a>,
+        handler: N,
+    ) -> impl Future<Output = HandlerResult<Outcome>> + Send + 'a {
+        self.0.0.call(delivery, RestOfCall { stack: &self.1, handler })
     }
 }
 
-/// The rest of a list and what comes after it.
-struct Rest<'r, S, E> {
+/// The rest of a list, for a run.
+struct RestOfRun<'r, S, H> {
     stack: &'r S,
-    end: &'r E,
+    parts: &'r Parts<H>,
 }
 
-impl<S: Stack, H: Handler> NextRun for Rest<'_, S, Parts<H>> {
+impl<S: Stack, H: Handler> NextRun for RestOfRun<'_, S, H> {
     fn run<'a>(&'a self, run: Run<'a>) -> impl Future<Output = Outcomes> + Send + 'a {
-        self.stack.run(run, self.end)
+        self.stack.run(run, self.parts)
     }
 }
 
-impl<S: Stack, N: Next> Next for Rest<'_, S, N> {
-    fn run<'a>(&'a self, delivery: Delivery<'a>) -> impl Future<Output = HandlerResult<Outcome>> + Send + 'a {
-        self.stack.call(delivery, self.end)
+/// The rest of a list, for a call, and what comes after it.
+struct RestOfCall<'r, S, N> {
+    stack: &'r S,
+    handler: N,
+}
+
+impl<'a, S: Stack, N: Next<'a>> Next<'a> for RestOfCall<'a, S, N> {
+    #[inline(always)]
+    fn run(self, delivery: Delivery<'a>) -> impl Future<Output = HandlerResult<Outcome>> + Send + 'a {
+        self.stack.call(delivery, self.handler)
     }
 }
 
@@ -285,8 +303,8 @@ mod tests {
 
     struct Handler;
 
-    impl Next for Handler {
-        async fn run<'a>(&'a self, _: Delivery<'a>) -> HandlerResult<Outcome> {
+    impl<'a> Next<'a> for Handler {
+        async fn run(self, _: Delivery<'a>) -> HandlerResult<Outcome> {
             Ok(Outcome::Completed)
         }
     }
@@ -299,10 +317,35 @@ mod tests {
         let clock = RunClock::start(Duration::ZERO, Arc::default());
         let run = Run::new(&[], &source, &clock);
         let spans = Spans::default();
-        let (stack, end) = (default_stack(), Handler);
+        let stack = default_stack();
         let call = Call { run, timeout: None, spans: &spans };
-        let size = size_of_val(&stack.call(Delivery::new(&call, None), &end));
+        let size = size_of_val(&stack.call(Delivery::new(&call, None), Handler));
         assert!(size <= 512, "{size} bytes");
+    }
+
+    /// A middleware without an `async fn`, which fails before there is a future.
+    struct Panics;
+
+    impl RecordMiddleware for Panics {
+        fn call<'a, N: Next<'a>>(
+            &'a self,
+            delivery: Delivery<'a>,
+            next: N,
+        ) -> impl Future<Output = HandlerResult<Outcome>> + Send + 'a {
+            assert!(delivery.timeout().is_some(), "no timeout");
+            next.run(delivery)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_before_there_is_a_future_is_a_failure_too() {
+        let source = Source::new(TopicPartition::new("t", 0), "g".into());
+        let clock = RunClock::start(Duration::ZERO, Arc::default());
+        let (run, spans) = (Run::new(&[], &source, &clock), Spans::default());
+        let call = Call { run, timeout: None, spans: &spans };
+        let stack = (Each(CatchPanic), (Each(Panics), ()));
+        let error = stack.call(Delivery::new(&call, None), Handler).await.unwrap_err();
+        assert!(error.to_string().contains("no timeout"), "{error}");
     }
 
     #[test]

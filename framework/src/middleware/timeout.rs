@@ -3,7 +3,7 @@
 use super::{Delivery, Next, RecordMiddleware};
 use crate::error::{ErrorKind, HandlerError};
 use crate::{HandlerResult, Outcome};
-use std::pin::pin;
+use futures_util::future::Either;
 use std::time::Duration;
 
 /// Fails a record whose handler runs longer than a limit.
@@ -29,13 +29,21 @@ impl Timeout {
 }
 
 impl RecordMiddleware for Timeout {
-    async fn call<'a, N: Next>(&'a self, delivery: Delivery<'a>, next: &'a N) -> HandlerResult<Outcome> {
-        let limit = self.limit.or(delivery.timeout());
-        let mut handling = pin!(next.run(delivery));
-        let Some(limit) = limit else { return handling.await };
-        // Boxed: large in a future that is made for each record, also for those without a limit.
-        Box::pin(tokio::time::timeout(limit, handling.as_mut())).await.unwrap_or_else(|_| {
-            Err(HandlerError::of_kind(ErrorKind::TimedOut, format!("the handler ran longer than {limit:?}")))
-        })
+    #[inline(always)]
+    fn call<'a, N: Next<'a>>(
+        &'a self,
+        delivery: Delivery<'a>,
+        next: N,
+    ) -> impl Future<Output = HandlerResult<Outcome>> + Send + 'a {
+        let Some(limit) = self.limit.or(delivery.timeout()) else {
+            return Either::Left(next.run(delivery));
+        };
+        // Boxed, so that calls without a limit are small.
+        Either::Right(Box::pin(async move {
+            tokio::time::timeout(limit, next.run(delivery)).await.unwrap_or_else(|_| {
+                let text = format!("the handler ran longer than {limit:?}");
+                Err(HandlerError::of_kind(ErrorKind::TimedOut, text))
+            })
+        }))
     }
 }

@@ -3,7 +3,7 @@
 use super::{Delivery, Next, RecordMiddleware};
 use crate::error::ErrorKind;
 use crate::{HandlerResult, Outcome};
-use std::pin::pin;
+use futures_util::future::Either;
 
 /// Puts a span of OpenTelemetry around each call of the handler, `process {topic}`.
 ///
@@ -24,14 +24,21 @@ use std::pin::pin;
 pub struct Trace;
 
 impl RecordMiddleware for Trace {
-    async fn call<'a, N: Next>(&'a self, delivery: Delivery<'a>, next: &'a N) -> HandlerResult<Outcome> {
-        let span = delivery.spans().process_span(delivery.run());
-        let mut handling = pin!(next.run(delivery));
-        let Some(span) = span else { return handling.await };
-        // Boxed: large in a future that is made for each record, also for those without a span.
-        let result = Box::pin(span.current_in(handling.as_mut())).await;
-        span.end(result.as_ref().err().map(|error| kind(error.kind())));
-        result
+    #[inline(always)]
+    fn call<'a, N: Next<'a>>(
+        &'a self,
+        delivery: Delivery<'a>,
+        next: N,
+    ) -> impl Future<Output = HandlerResult<Outcome>> + Send + 'a {
+        let Some(span) = delivery.spans().process_span(delivery.run()) else {
+            return Either::Left(next.run(delivery));
+        };
+        // Boxed, so that calls without a span are small.
+        Either::Right(Box::pin(async move {
+            let result = span.current_in(next.run(delivery)).await;
+            span.end(result.as_ref().err().map(|error| kind(error.kind())));
+            result
+        }))
     }
 }
 

@@ -37,7 +37,11 @@ impl Traced {
     }
 
     /// Calls a handler once, with a record for each list of headers.
-    async fn call(&self, headers: &[&[(&str, &str)]], handler: &impl Next) -> HandlerResult<Outcome> {
+    async fn call(
+        &self,
+        headers: &[&[(&str, &str)]],
+        handler: impl for<'a> Next<'a>,
+    ) -> HandlerResult<Outcome> {
         self.call_again(1, headers, handler).await
     }
 
@@ -45,7 +49,7 @@ impl Traced {
         &self,
         attempt: u32,
         headers: &[&[(&str, &str)]],
-        handler: &impl Next,
+        handler: impl for<'a> Next<'a>,
     ) -> HandlerResult<Outcome> {
         let source = Source::new(TopicPartition::new("t", 3), "g".into());
         let clock = RunClock::start(Duration::from_secs(60), Arc::default());
@@ -83,8 +87,8 @@ fn attribute(span: &SpanData, name: &str) -> Option<String> {
 /// A handler that does this.
 struct Does<F>(F);
 
-impl<F: Fn(Record<'_>) -> HandlerResult<Outcome> + Send + Sync> Next for Does<F> {
-    async fn run<'a>(&'a self, delivery: Delivery<'a>) -> HandlerResult<Outcome> {
+impl<'a, F: Fn(Record<'_>) -> HandlerResult<Outcome> + Send + Sync + 'static> Next<'a> for Does<F> {
+    async fn run(self, delivery: Delivery<'a>) -> HandlerResult<Outcome> {
         tokio::task::yield_now().await;
         (self.0)(delivery.record())
     }
@@ -104,7 +108,7 @@ async fn a_call_begins_a_trace_that_links_to_the_producers() {
         ("ce_id", "1"),
         ("ce_correlationid", "2"),
     ];
-    traced.call(&[&headers], &Does(ok)).await.unwrap();
+    traced.call(&[&headers], Does(ok)).await.unwrap();
     let span = traced.only();
     assert_eq!(
         (&*span.name, &span.span_kind, &span.status),
@@ -137,7 +141,7 @@ async fn a_call_begins_a_trace_that_links_to_the_producers() {
 #[tokio::test]
 async fn in_parent_mode_a_call_continues_the_producers_trace() {
     let traced = Traced::new(TraceMode::Parent);
-    traced.call(&[&[("traceparent", SAMPLED)]], &Does(ok)).await.unwrap();
+    traced.call(&[&[("traceparent", SAMPLED)]], Does(ok)).await.unwrap();
     let span = traced.only();
     assert_eq!((span.span_context.trace_id(), span.parent_span_id), producer());
     assert!(span.parent_span_is_remote && span.links.links.is_empty());
@@ -147,14 +151,15 @@ async fn in_parent_mode_a_call_continues_the_producers_trace() {
 async fn a_record_whose_trace_is_not_recorded_has_no_span_and_carries_it_on() {
     for mode in [TraceMode::Link, TraceMode::Parent] {
         let traced = Traced::new(mode);
-        let carries_on = Does(|record: Record<'_>| {
+        let spans = traced.spans.clone();
+        let carries_on = Does(move |record: Record<'_>| {
             let as_it_came = [("traceparent", UNSAMPLED.to_owned()), ("tracestate", "a=1".to_owned())];
             assert_eq!(outgoing(record), as_it_came);
-            assert_eq!(traced.spans.send_span("u", record).outgoing(record), as_it_came);
+            assert_eq!(spans.send_span("u", record).outgoing(record), as_it_came);
             Ok(Outcome::Completed)
         });
         let headers = [("traceparent", UNSAMPLED), ("tracestate", "a=1")];
-        traced.call(&[&headers], &carries_on).await.unwrap();
+        traced.call(&[&headers], carries_on).await.unwrap();
         assert_eq!(traced.ended(), []);
     }
 }
@@ -163,7 +168,7 @@ async fn a_record_whose_trace_is_not_recorded_has_no_span_and_carries_it_on() {
 async fn a_record_without_a_trace_begins_one() {
     for headers in [&[][..], &[("traceparent", "?")]] {
         let traced = Traced::new(TraceMode::Parent);
-        traced.call(&[headers], &Does(ok)).await.unwrap();
+        traced.call(&[headers], Does(ok)).await.unwrap();
         let span = traced.only();
         assert_eq!((span.parent_span_id, span.links.links.len()), (SpanId::INVALID, 0));
     }
@@ -176,7 +181,7 @@ async fn a_batch_links_to_each_producer_whose_trace_is_recorded() {
         let other = SAMPLED.replace("b7ad6b7169203331", "2222222222222222");
         let (first, second) = ([("traceparent", SAMPLED)], [("traceparent", &*other)]);
         let records: [&[_]; 4] = [&first, &[("traceparent", UNSAMPLED)], &[], &second];
-        traced.call(&records, &Does(ok)).await.unwrap();
+        traced.call(&records, Does(ok)).await.unwrap();
         let span = traced.only();
         let linked: Vec<_> = span.links.links.iter().map(|link| link.span_context.span_id()).collect();
         assert_eq!(linked, [producer().1, SpanId::from_hex("2222222222222222").unwrap()]);
@@ -192,7 +197,7 @@ async fn a_batch_links_to_each_producer_whose_trace_is_recorded() {
 async fn a_batch_of_which_no_trace_is_recorded_has_no_span() {
     let traced = Traced::new(TraceMode::Link);
     let unsampled = [("traceparent", UNSAMPLED)];
-    traced.call(&[&unsampled, &unsampled], &Does(ok)).await.unwrap();
+    traced.call(&[&unsampled, &unsampled], Does(ok)).await.unwrap();
     assert_eq!(traced.ended(), []);
 }
 
@@ -203,8 +208,8 @@ async fn each_attempt_has_a_span_and_a_failure_shows_its_kind_only() {
         let payload = String::from_utf8_lossy(record.payload().unwrap()).into_owned();
         Err(HandlerError::new(payload))
     });
-    traced.call_again(1, &[&[]], &fails).await.unwrap_err();
-    traced.call_again(2, &[&[]], &Does(ok)).await.unwrap();
+    traced.call_again(1, &[&[]], fails).await.unwrap_err();
+    traced.call_again(2, &[&[]], Does(ok)).await.unwrap();
     let [failed, completed] = traced.ended().try_into().unwrap();
     assert_eq!(attribute(&failed, "onceward.attempt").as_deref(), Some("1"));
     assert_eq!(attribute(&failed, "error.type").as_deref(), Some("returned"));
@@ -217,15 +222,15 @@ async fn each_attempt_has_a_span_and_a_failure_shows_its_kind_only() {
 #[tokio::test]
 async fn a_call_that_is_dropped_was_abandoned() {
     struct Hangs;
-    impl Next for Hangs {
-        async fn run<'a>(&'a self, _: Delivery<'a>) -> HandlerResult<Outcome> {
+    impl<'a> Next<'a> for Hangs {
+        async fn run(self, _: Delivery<'a>) -> HandlerResult<Outcome> {
             std::future::pending().await
         }
     }
     let traced = Traced::new(TraceMode::Link);
     tokio::select! {
         biased;
-        _ = traced.call(&[&[]], &Hangs) => unreachable!("it hangs"),
+        _ = traced.call(&[&[]], Hangs) => unreachable!("it hangs"),
         () = std::future::ready(()) => {}
     }
     assert_eq!(attribute(&traced.only(), "error.type").as_deref(), Some("abandoned"));
@@ -234,17 +239,18 @@ async fn a_call_that_is_dropped_was_abandoned() {
 #[tokio::test]
 async fn the_handlers_own_spans_and_what_it_publishes_continue_the_trace() {
     let traced = Traced::new(TraceMode::Parent);
-    let published = Mutex::new(Vec::new());
-    let works = Does(|record: Record<'_>| {
-        drop(traced.provider.tracer("its own").start("look up"));
-        published.lock().unwrap().extend(outgoing(record));
-        let sending = traced.spans.send_span("u", record);
-        published.lock().unwrap().extend(sending.outgoing(record));
+    let published: Arc<Mutex<Vec<_>>> = Arc::default();
+    let (provider, spans, log) = (traced.provider.clone(), traced.spans.clone(), published.clone());
+    let works = Does(move |record: Record<'_>| {
+        drop(provider.tracer("its own").start("look up"));
+        log.lock().unwrap().extend(outgoing(record));
+        let sending = spans.send_span("u", record);
+        log.lock().unwrap().extend(sending.outgoing(record));
         sending.end(&Err::<(), _>("no such topic"));
         Ok(Outcome::Completed)
     });
     let headers = [("traceparent", SAMPLED), ("tracestate", "a=1")];
-    traced.call(&[&headers], &works).await.unwrap();
+    traced.call(&[&headers], works).await.unwrap();
     let [own, send, process] = traced.ended().try_into().unwrap();
     assert_eq!(
         (own.parent_span_id, send.parent_span_id),
@@ -299,6 +305,6 @@ async fn an_application_that_is_not_traced_hands_on_what_came() {
         assert_eq!(outgoing(record), [("traceparent", SAMPLED.to_owned())]);
         Ok(Outcome::Completed)
     });
-    traced.call(&[&[("traceparent", SAMPLED)]], &carries_on).await.unwrap();
+    traced.call(&[&[("traceparent", SAMPLED)]], carries_on).await.unwrap();
     assert_eq!(traced.ended(), []);
 }

@@ -9,7 +9,6 @@ use crate::route::Parts;
 use crate::schemas::Lookup;
 use crate::tx::Tx;
 use crate::{HandlerError, HandlerResult, Outcome, Record, Run};
-use std::sync::{Mutex, PoisonError};
 
 /// What is needed to call the handler.
 pub(super) struct Calls<'r, S, H> {
@@ -94,12 +93,18 @@ impl<'r, S: Stack, H: Handler> Calls<'r, S, H> {
         args: H::Args<'_>,
         tx: Option<&mut Tx>,
     ) -> HandlerResult<Handled> {
-        let invoke = Invoke { parts: self.parts, args: Mutex::new(Some(args)), each: Mutex::default() };
+        let (call, mut slot) = (self.delivered(part), Slot::of(args));
+        let invoke = Invoke { parts: self.parts, slot: &mut slot };
+        let outcome = self.stack.call(Delivery::new(&call, tx), invoke).await?;
+        Ok(slot.handled(outcome))
+    }
+
+    fn delivered<'b>(&self, part: Run<'b>) -> Call<'b>
+    where
+        'r: 'b,
+    {
         let bound = &self.parts.bound;
-        let call = Call { run: part, timeout: bound.timeout, spans: &bound.spans };
-        let outcome = self.stack.call(Delivery::new(&call, tx), &invoke).await?;
-        let each = invoke.each.into_inner().unwrap_or_else(PoisonError::into_inner);
-        Ok(each.map_or(Handled::All(outcome), Handled::Each))
+        Call { run: part, timeout: bound.timeout, spans: &bound.spans }
     }
 
     /// Handles all of a part, whatever was done before.
@@ -113,14 +118,8 @@ impl<'r, S: Stack, H: Handler> Calls<'r, S, H> {
             if index > 0 && (part.is_draining() || part.is_cut()) {
                 break;
             }
-            let one = part.with(std::slice::from_ref(record));
-            let result = match self.decode(one).await {
-                Ok(Ok(args)) => self.call(one, args, None).await,
-                Ok(Err(rejected)) => Err(rejected.error),
-                Err(StoreError::Outage(outage)) => Err(HandlerError::outage(outage)),
-                Err(error) => Err(HandlerError::new(error)),
-            };
-            let outcome = match result.and_then(for_one) {
+            let call = self.delivered(part.with(std::slice::from_ref(record)));
+            let outcome = match self.handle_one(&call).await {
                 Err(error) => match error.into_outage() {
                     Ok(outage) if outcomes.is_empty() => {
                         return Attempt::Blameless(StoreError::Outage(outage));
@@ -139,6 +138,25 @@ impl<'r, S: Stack, H: Handler> Calls<'r, S, H> {
             part.told_done();
         }
         Attempt::Done(outcomes)
+    }
+
+    /// Decodes one record and calls the handler with it. Made for each record, so what it is
+    /// given and what it holds is small.
+    async fn handle_one(&self, one: &Call<'_>) -> HandlerResult<Outcome> {
+        let decoded = match self.decode_at_once(one.run) {
+            #[cfg(feature = "schemas")]
+            Err(rejected) if rejected.error.needed_lookup().is_some() => {
+                match Box::pin(self.decode_with_lookups(one.run)).await {
+                    Err(StoreError::Outage(outage)) => return Err(HandlerError::outage(outage)),
+                    decoded => decoded.map_err(HandlerError::new)?,
+                }
+            }
+            decoded => decoded,
+        };
+        let mut slot = Slot::of(decoded.map_err(|rejected| rejected.error)?);
+        let invoke = Invoke { parts: self.parts, slot: &mut slot };
+        let outcome = self.stack.call(Delivery::new(one, None), invoke).await?;
+        for_one(slot.handled(outcome))
     }
 
     async fn handle_together(&self, part: Run<'_>) -> Attempt {
@@ -197,18 +215,33 @@ pub(super) fn for_each(handled: Handled, len: usize) -> HandlerResult<Vec<Handle
     }
 }
 
-/// The inner end of the middleware list: the handler with its decoded arguments.
-struct Invoke<'r, 'b, H: Handler + 'b> {
-    parts: &'r Parts<H>,
-    args: Mutex<Option<H::Args<'b>>>,
-    /// What a batch handler says of each record, which its one outcome cannot.
-    each: Mutex<Option<Vec<HandlerResult<Outcome>>>>,
+/// The inner end of the middleware list: the handler.
+struct Invoke<'a, 'r, H: Handler + 'r> {
+    parts: &'a Parts<H>,
+    slot: &'a mut Slot<H::Args<'r>>,
 }
 
-impl<H: Handler> Next for Invoke<'_, '_, H> {
-    async fn run<'a>(&'a self, delivery: Delivery<'a>) -> HandlerResult<Outcome> {
-        let args = self.args.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let args = args.ok_or("a middleware called the handler twice for one delivery")?;
+/// What a call takes and gives past the middleware, which neither see it nor move it.
+struct Slot<A> {
+    args: Option<A>,
+    /// What a batch handler says of each record, which its one outcome cannot.
+    each: Option<Vec<HandlerResult<Outcome>>>,
+}
+
+impl<A> Slot<A> {
+    fn of(args: A) -> Self {
+        Self { args: Some(args), each: None }
+    }
+
+    fn handled(self, outcome: Outcome) -> Handled {
+        self.each.map_or(Handled::All(outcome), Handled::Each)
+    }
+}
+
+impl<'a, 'r: 'a, H: Handler> Next<'a> for Invoke<'a, 'r, H> {
+    #[inline(always)]
+    async fn run(self, delivery: Delivery<'a>) -> HandlerResult<Outcome> {
+        let args = self.slot.args.take().expect("called once");
         let cause = delivery.record();
         match self.parts.handler.call(args, delivery).await? {
             Handled::All(outcome) => Ok(outcome),
@@ -217,7 +250,7 @@ impl<H: Handler> Next for Invoke<'_, '_, H> {
                 Ok(Outcome::Completed)
             }
             Handled::Each(results) => {
-                *self.each.lock().unwrap_or_else(PoisonError::into_inner) = Some(results);
+                self.slot.each = Some(results);
                 Ok(Outcome::Completed)
             }
         }
