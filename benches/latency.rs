@@ -109,7 +109,7 @@ fn at_rate(bench: &Bench, report: &mut Report, rate: u64) {
 
 /// One contender once, beside a producer.
 fn run(bench: &Bench, rate: u64, samples: &Samples, consume: &dyn Fn(&str, u64, Samples)) {
-    let (start, measured) = (bench.seconds(2), bench.seconds(3));
+    let (start, measured) = (bench.seconds(2), bench.seconds(2));
     let records = (rate as f64 * (start + measured).as_secs_f64()) as u64;
     let topic = bench.runtime.block_on(bench.stack.topic("latency", PARTITIONS as i32));
     let producer = bench.stack.client().set("linger.ms", "0").create().expect("a producer");
