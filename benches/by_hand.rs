@@ -1,11 +1,18 @@
-//! What one would write with sqlx and nothing else: one task a partition, each with a connection
-//! of its own. Its records are in memory already; it needs no Kafka.
+//! What one would write with sqlx and rdkafka: one task a partition, each with a connection of its
+//! own. Its records are in memory already, or come from a consumer.
 
 use crate::bench::Bench;
+use crate::loops::Settings;
 use crate::postgres::{PARTITIONS, add_all, add_one, database};
 use harness::{Moment, Took};
+use rdkafka::Message;
+use rdkafka::consumer::{CommitMode, Consumer, StreamConsumer};
 use sqlx::{Connection, Executor, PgConnection, Row};
 use std::collections::HashSet;
+use std::time::{Duration, Instant};
+use support::Database;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 /// How many records a group has: our `max_run_records`.
@@ -24,7 +31,7 @@ pub enum ByHand {
     LookUpAndMark,
 }
 
-struct InMemory {
+struct Record {
     id: Uuid,
     key: String,
 }
@@ -37,8 +44,8 @@ impl ByHand {
             let mut workers = Vec::new();
             for partition in 0..PARTITIONS as u64 {
                 let mut connection = database.connect().await;
-                let records: Vec<InMemory> =
-                    (partition..records).step_by(PARTITIONS as usize).map(InMemory::new).collect();
+                let records: Vec<Record> =
+                    (partition..records).step_by(PARTITIONS as usize).map(Record::new).collect();
                 workers.push(async move {
                     for group in records.chunks(GROUP) {
                         self.group(&mut connection, group).await.expect("PostgreSQL takes it");
@@ -54,7 +61,55 @@ impl ByHand {
         })
     }
 
-    async fn group(self, connection: &mut PgConnection, group: &[InMemory]) -> sqlx::Result<()> {
+    /// Times it behind a consumer, whose loop hands each record to its partition's task, and
+    /// commits once a second what was handed out: less than what it would have to do.
+    pub fn run_from_kafka(self, bench: &Bench, topic: &str, commit_delay: u32, records: u64) -> Took {
+        let database = database(bench, commit_delay);
+        let _inside = bench.runtime.enter();
+        let consumer: StreamConsumer = Settings::Tuned.client(bench).create().expect("a consumer");
+        consumer.subscribe(&[topic]).expect("subscribed");
+        let consume = async move {
+            let (queues, workers) = self.workers(&database).await;
+            let (mut start, mut committed) = (None, Instant::now());
+            for _ in 0..records {
+                let message = consumer.recv().await.expect("a record");
+                start.get_or_insert_with(Moment::now);
+                let record = Record::of(&message);
+                queues[message.partition() as usize].send(record).await.expect("its task takes it");
+                consumer.store_offset_from_message(&message).expect("it is assigned");
+                if committed.elapsed() > Duration::from_secs(1) {
+                    consumer.commit_consumer_state(CommitMode::Async).expect("offsets to commit");
+                    committed = Instant::now();
+                }
+            }
+            drop(queues);
+            for worker in workers {
+                worker.await.expect("no panic");
+            }
+            start.expect("there are records").took(records)
+        };
+        bench.runtime.block_on(bench.runtime.spawn(consume)).expect("no panic")
+    }
+
+    /// A task for each partition, and where it takes records from.
+    async fn workers(self, database: &Database) -> (Vec<mpsc::Sender<Record>>, Vec<JoinHandle<()>>) {
+        let (mut queues, mut workers) = (Vec::new(), Vec::new());
+        for _ in 0..PARTITIONS {
+            let (queue, mut records) = mpsc::channel(2 * GROUP);
+            let mut connection = database.connect().await;
+            queues.push(queue);
+            workers.push(tokio::spawn(async move {
+                let mut group = Vec::with_capacity(GROUP);
+                while records.recv_many(&mut group, GROUP).await > 0 {
+                    self.group(&mut connection, &group).await.expect("PostgreSQL takes it");
+                    group.clear();
+                }
+            }));
+        }
+        (queues, workers)
+    }
+
+    async fn group(self, connection: &mut PgConnection, group: &[Record]) -> sqlx::Result<()> {
         match self {
             Self::TransactionARecord => {
                 for record in group {
@@ -94,24 +149,33 @@ impl ByHand {
     }
 }
 
-impl InMemory {
+impl Record {
+    fn of(message: &impl Message) -> Self {
+        let key = message.key_view::<str>().expect("a key").expect("UTF-8");
+        let number = message.offset() as u64 * PARTITIONS as u64 + message.partition() as u64;
+        Self { id: id(number), key: key.to_owned() }
+    }
+
     fn new(number: u64) -> Self {
         let partitions = PARTITIONS as u64;
-        // As spread as a hash is.
-        let id = u128::from(number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
         let key = format!("k{}-{:04}", number % partitions, number / partitions % 600);
-        Self { id: Uuid::from_u128(id), key }
+        Self { id: id(number), key }
     }
 }
 
+/// As spread as a hash is.
+fn id(number: u64) -> Uuid {
+    Uuid::from_u128(u128::from(number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835))
+}
+
 /// Claims a group's identities in one statement, and gives those that nobody had.
-async fn claim(connection: &mut PgConnection, group: &[InMemory]) -> sqlx::Result<HashSet<Uuid>> {
+async fn claim(connection: &mut PgConnection, group: &[Record]) -> sqlx::Result<HashSet<Uuid>> {
     let claim = "insert into done select * from unnest($1::uuid[]) as u (event_key) order by event_key \
                  on conflict do nothing returning event_key";
     let rows = connection.fetch_all(sqlx::query(claim).bind(ids(group))).await?;
     rows.iter().map(|row| row.try_get(0)).collect()
 }
 
-fn ids(group: &[InMemory]) -> Vec<Uuid> {
+fn ids(group: &[Record]) -> Vec<Uuid> {
     group.iter().map(|record| record.id).collect()
 }

@@ -16,6 +16,9 @@ pub fn run(bench: &Bench, report: &mut Report) {
     report.compare(
         Case::new("looked up and noted, no transaction")
             .contender("the bare statements, by hand", || ByHand::LookUpAndMark.run(bench, 0, records))
+            .contender("the same, from Kafka", || {
+                ByHand::LookUpAndMark.run_from_kafka(bench, topic, 0, records)
+            })
             .contender("onceward", || {
                 let database = database(bench, 0);
                 timed(bench, records, |count| {
@@ -24,6 +27,7 @@ pub fn run(bench: &Bench, report: &mut Report) {
                 })
             })
             .at_least("onceward", 0.8, "the bare statements, by hand")
+            .at_least("onceward", 0.8, "the same, from Kafka")
             .records_per_second("onceward", 50_000.0),
     );
 }

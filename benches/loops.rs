@@ -32,7 +32,7 @@ pub enum Settings {
 }
 
 impl Settings {
-    fn client(self, bench: &Bench) -> ClientConfig {
+    pub fn client(self, bench: &Bench) -> ClientConfig {
         let mut config = bench.stack.client();
         config.set("group.id", unique("bench")).set("auto.offset.reset", "earliest");
         if let Self::Tuned = self {

@@ -30,7 +30,7 @@ pub fn delayed(bench: &Bench, report: &mut Report) {
 }
 
 fn against_by_hand(bench: &Bench, report: &mut Report, name: &str, delay: u32) {
-    let (records, a_record) = (bench.records(32_000), bench.records(3000));
+    let (records, a_record) = (bench.records(120_000), bench.records(3000));
     let topic = &*full(bench, PARTITIONS, records, 100);
     report.compare(
         Case::new(format!("effects in a transaction, {name}"))
@@ -39,6 +39,7 @@ fn against_by_hand(bench: &Bench, report: &mut Report, name: &str, delay: u32) {
             })
             .contender("group commit, by hand", || ByHand::GroupCommit.run(bench, delay, records))
             .contender("unnest, by hand", || ByHand::Unnest.run(bench, delay, records))
+            .contender("the same, from Kafka", || ByHand::Unnest.run_from_kafka(bench, topic, delay, records))
             .contender("onceward, one record", || {
                 ours(bench, delay, records, |app, count| {
                     app.handler(one {}.route().topic(topic).group(unique("bench")).around(count))
@@ -52,6 +53,7 @@ fn against_by_hand(bench: &Bench, report: &mut Report, name: &str, delay: u32) {
             .at_least("onceward, one record", 0.8, "group commit, by hand")
             .at_least("onceward, one record", 3.0, "transaction a record, by hand")
             .at_least("onceward, batch", 0.8, "unnest, by hand")
+            .at_least("onceward, batch", 0.8, "the same, from Kafka")
             .at_least("onceward, batch", 15.0, "transaction a record, by hand"),
     );
 }
