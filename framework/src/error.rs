@@ -231,7 +231,7 @@ impl HandlerError {
         None
     }
 
-    /// Kafka cannot be reached or cannot work: no record's fault.
+    /// Kafka or the schema registry cannot be reached or cannot work: no record's fault.
     pub(crate) fn outage(error: impl Into<BoxError>) -> Self {
         Self::new(Outage(error.into()))
     }

@@ -244,7 +244,7 @@ pub(crate) fn capped(error: impl fmt::Display) -> String {
 /// An error that only Onceward's own clients make, through a handler's hands: no
 /// record's fault.
 #[derive(Debug, thiserror::Error)]
-#[error("Kafka is unreachable or cannot work")]
+#[error("Kafka or the schema registry is unreachable or cannot work")]
 pub(crate) struct Outage(#[source] pub(crate) BoxError);
 
 #[cfg(test)]
