@@ -17,6 +17,8 @@ mod outages;
 mod rejected;
 #[path = "schemas/stub.rs"]
 mod stub;
+#[path = "schemas/tls.rs"]
+mod tls;
 
 use onceward::prelude::*;
 use onceward::{Config, DedupeKind, Route, SchemaRegistryConfig};

@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
 
 #[derive(Clone)]
 pub(crate) struct Stub {
@@ -20,6 +22,8 @@ struct State {
     asked: Vec<String>,
     /// The `authorization` of each question.
     askers: Vec<String>,
+    /// How often somebody came whom it did not let ask.
+    turned_away: usize,
 }
 
 /// What is wrong with it.
@@ -44,6 +48,36 @@ impl Stub {
             }
         });
         stub
+    }
+
+    /// The same behind TLS, by the name of `localhost`.
+    pub(crate) async fn start_tls(config: ServerConfig) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+        let stub = Self { url, state: Arc::default() };
+        let (serving, acceptor) = (stub.clone(), TlsAcceptor::from(Arc::new(config)));
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let (stub, accepting) = (serving.clone(), acceptor.accept(stream).into_fallible());
+                tokio::spawn(async move {
+                    match accepting.await {
+                        Ok(stream) => stub.serve(stream).await,
+                        Err((_, mut stream)) => {
+                            stub.state.lock().unwrap().turned_away += 1;
+                            // With unread bytes the connection would be reset, and why would be lost.
+                            stream.read_to_end(&mut Vec::new()).await.unwrap_or_default();
+                        }
+                    }
+                });
+            }
+        });
+        stub
+    }
+
+    /// How often somebody came whom it did not let ask.
+    pub(crate) fn turned_away(&self) -> usize {
+        self.state.lock().unwrap().turned_away
     }
 
     /// Has this schema from now on.
@@ -76,7 +110,7 @@ impl Stub {
         self.state.lock().unwrap().askers.last().cloned()
     }
 
-    async fn serve(self, mut stream: TcpStream) {
+    async fn serve(self, mut stream: impl AsyncRead + AsyncWrite + Unpin) {
         let mut request = Vec::new();
         while !request.ends_with(b"\r\n\r\n") {
             match stream.read_u8().await {
@@ -113,6 +147,7 @@ impl Stub {
                 let answer = format!("HTTP/1.1 {}", answer.replacen("\r\n", "\r\nconnection: close\r\n", 1));
                 // The client may be gone.
                 stream.write_all(answer.as_bytes()).await.unwrap_or_default();
+                stream.shutdown().await.unwrap_or_default();
             }
             None => std::future::pending().await,
         }

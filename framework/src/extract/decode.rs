@@ -161,7 +161,7 @@ impl<'a, D: Decode<'a>> FromKey<'a> for D {
 
 /// What all formats that are a wrapper around a type have, and what of
 /// [`Format`](super::Format) is true of it.
-#[cfg(any(feature = "json", feature = "schemas"))]
+#[cfg(any(feature = "json", feature = "avro", feature = "protobuf"))]
 macro_rules! format_of {
     ($format:ident $(, $is_so:ident)*) => {
         impl<T> super::Format for $format<T> {
@@ -187,5 +187,5 @@ macro_rules! format_of {
         }
     };
 }
-#[cfg(any(feature = "json", feature = "schemas"))]
+#[cfg(any(feature = "json", feature = "avro", feature = "protobuf"))]
 pub(super) use format_of;

@@ -6,6 +6,8 @@
 
 use super::config::SchemaRegistryConfig;
 use super::references::Referenced;
+#[cfg(feature = "schemas-tls")]
+use super::tls::with_certificates;
 use super::{Parsed, Schema, SchemaFormat, SchemaId, SubjectVersion};
 use crate::Error;
 use crate::error::BoxError;
@@ -82,6 +84,7 @@ impl Client {
     /// `None` where no registry is set.
     pub(super) fn new(config: &SchemaRegistryConfig) -> Result<Option<Self>, Error> {
         let Some(urls) = &config.url else { return Ok(None) };
+        let uses_tls = urls.to_ascii_lowercase().contains("https:");
         let mut urls = urls.split(',').map(|url| url.trim().trim_end_matches('/'));
         let refused = |problem: String| Error::config("schema_registry.url", problem);
         let check = |url: &str| {
@@ -90,13 +93,10 @@ impl Client {
                 None => Err(refused(
                     "is not `http://host:port` or `https://host:port`, several with commas".into(),
                 )),
-                Some(url)
-                    if url.scheme() == "https" && !cfg!(any(feature = "ssl", feature = "ssl-vendored")) =>
-                {
-                    Err(refused(
-                        "asks for TLS, which this program was built without; enable the feature `ssl`".into(),
-                    ))
-                }
+                Some(url) if url.scheme() == "https" && !cfg!(feature = "schemas-tls") => Err(refused(
+                    "asks for TLS, which this program was built without; enable the feature `schemas-tls`"
+                        .into(),
+                )),
                 Some(url) if !url.username().is_empty() || url.password().is_some() => Err(refused(
                     "holds a user name or password; set `schema_registry.username` and `.password`".into(),
                 )),
@@ -121,7 +121,7 @@ impl Client {
         settings.set_timeout(config.timeout.unwrap_or(DEFAULT_TIMEOUT)).with_middleware(Answers);
         let http = reqwest::Client::builder().redirect(redirect::Policy::none()).user_agent("onceward");
         let settings = settings
-            .build_with(with_certificates(http, config)?)
+            .build_with(with_certificates(http, config, uses_tls)?)
             .map_err(|error| Error::config("schema_registry", describe(&error)))?;
         Ok(Some(Self { settings }))
     }
@@ -262,40 +262,15 @@ impl Client {
     }
 }
 
-#[cfg(any(feature = "ssl", feature = "ssl-vendored"))]
-fn with_certificates(
-    mut http: reqwest::ClientBuilder,
-    config: &SchemaRegistryConfig,
-) -> Result<reqwest::ClientBuilder, Error> {
-    fn refused(setting: &'static str, path: &std::path::Path, error: impl Into<BoxError>) -> Error {
-        let error = error.into();
-        Error::config(setting, format!("cannot use `{}`: {}", path.display(), super::describe(&*error)))
-    }
-    if let Some(path) = &config.ca {
-        let refused = |error: BoxError| refused("schema_registry.ca", path, error);
-        let pem = std::fs::read(path).map_err(|error| refused(error.into()))?;
-        let certificates =
-            reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| refused(error.into()))?;
-        http = certificates.into_iter().fold(http, reqwest::ClientBuilder::add_root_certificate);
-    }
-    if let Some(path) = &config.identity {
-        let refused = |error: BoxError| refused("schema_registry.identity", path, error);
-        let pem = std::fs::read(path).map_err(|error| refused(error.into()))?;
-        // The file holds both, the certificate and its key.
-        let identity = reqwest::Identity::from_pkcs8_pem(&pem, &pem);
-        http = http.identity(identity.map_err(|error| refused(error.into()))?);
-    }
-    Ok(http)
-}
-
-#[cfg(not(any(feature = "ssl", feature = "ssl-vendored")))]
+#[cfg(not(feature = "schemas-tls"))]
 fn with_certificates(
     http: reqwest::ClientBuilder,
     config: &SchemaRegistryConfig,
+    _: bool,
 ) -> Result<reqwest::ClientBuilder, Error> {
     let set = [("schema_registry.ca", &config.ca), ("schema_registry.identity", &config.identity)];
     match set.into_iter().find(|(_, path)| path.is_some()) {
-        Some((setting, _)) => Err(Error::config(setting, "needs TLS; enable the feature `ssl`")),
+        Some((setting, _)) => Err(Error::config(setting, "needs TLS; enable the feature `schemas-tls`")),
         None => Ok(http),
     }
 }
@@ -405,5 +380,10 @@ fn causes<'e>(
 /// The innermost cause says most; the crate's own text repeats it with its cache's state.
 fn describe(error: &(dyn std::error::Error + 'static)) -> String {
     let texts: Vec<_> = causes(error).skip(1).map(ToString::to_string).collect();
-    if texts.is_empty() { error.to_string() } else { texts.join(": ") }
+    let text = if texts.is_empty() { error.to_string() } else { texts.join(": ") };
+    #[cfg(feature = "schemas-tls")]
+    if let Some(note) = causes(error).find_map(super::tls::note) {
+        return format!("{text} ({note})");
+    }
+    text
 }

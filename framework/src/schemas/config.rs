@@ -27,9 +27,11 @@ pub struct SchemaRegistryConfig {
     pub password: Option<String>,
     /// For bearer authentication, in place of user name and password.
     pub token: Option<String>,
-    /// A file with the certificates (PEM) of whom to trust, beside the system's.
+    /// A file with the certificates (PEM) of whom to trust, beside the system's;
+    /// needs the feature `schemas-tls`.
     pub ca: Option<PathBuf>,
-    /// A file with our own certificate and its key (PEM), for mutual TLS.
+    /// A file with our own certificate and its key (PEM), for mutual TLS; needs the
+    /// feature `schemas-tls`.
     pub identity: Option<PathBuf>,
     /// What happens at the start where a handler's type cannot read what stands in the
     /// registry for its topics; it is refused by default.

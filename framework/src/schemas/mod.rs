@@ -21,6 +21,8 @@ mod references;
 mod registration;
 #[cfg(feature = "avro")]
 pub(crate) mod samples;
+#[cfg(feature = "schemas-tls")]
+mod tls;
 #[cfg(feature = "avro")]
 mod weight;
 mod wire;
