@@ -70,3 +70,42 @@ pub(crate) fn joined(versions: Vec<(u32, Reads)>, are_by_schema: bool) -> Reads 
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schemas::{Parsed, SchemaFormat, SchemaId};
+
+    /// Reads the schemas of these numbers.
+    fn only(ids: &'static [u32]) -> Reads {
+        Arc::new(move |schema, _| match schema.id {
+            SchemaId::Number(number) if ids.contains(&number) => Ok(()),
+            _ => Err(format!("reads {ids:?} only")),
+        })
+    }
+
+    fn reads(joined: &Reads, id: u32, version: u32) -> Result<(), String> {
+        let (id, format) = (SchemaId::Number(id), SchemaFormat::Avro);
+        joined(&Schema { id, format, names: Vec::new(), parsed: Ok(Parsed::Not) }, version)
+    }
+
+    #[test]
+    fn by_schema_a_version_is_read_by_the_type_that_is_its_own_and_no_other() {
+        let joined = joined(vec![(2, only(&[7])), (4, only(&[9]))], true);
+        for (id, version) in [(7, 2), (7, 3), (9, 4), (9, 5)] {
+            assert_eq!(reads(&joined, id, version), Ok(()), "version {version}");
+        }
+        assert_eq!(reads(&joined, 9, 3).unwrap_err(), "reads [7] only");
+        assert_eq!(reads(&joined, 7, 4).unwrap_err(), "reads [9] only");
+        assert!(reads(&joined, 7, 1).unwrap_err().contains("older than all versions"));
+    }
+
+    #[test]
+    fn where_the_record_says_its_version_any_type_may_be_the_one() {
+        let joined = joined(vec![(1, only(&[7])), (2, only(&[8, 9]))], false);
+        for id in [7, 8, 9] {
+            assert_eq!(reads(&joined, id, 1), Ok(()), "schema {id}");
+        }
+        assert_eq!(reads(&joined, 10, 1).unwrap_err(), "reads [8, 9] only", "what the newest lacks is said");
+    }
+}

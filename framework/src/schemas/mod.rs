@@ -409,7 +409,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use super::name_of;
+    use super::*;
 
     #[test]
     fn a_schema_has_a_full_name() {
@@ -418,5 +418,68 @@ mod tests {
         assert_eq!(name(r#"{"type": "record", "name": "a.B", "namespace": "c", "fields": []}"#), "a.B");
         assert_eq!(name(r#"{"title": "Order", "type": "object"}"#), "Order");
         assert_eq!(name_of("\"string\""), None);
+    }
+
+    fn schemas() -> Schemas {
+        Schemas::new(&SchemaRegistryConfig::at("http://127.0.0.1:1")).unwrap().unwrap()
+    }
+
+    fn schema(number: u32) -> Schema {
+        let (id, format) = (SchemaId::Number(number), SchemaFormat::Avro);
+        Schema { id, format, names: Vec::new(), parsed: Ok(Parsed::Not) }
+    }
+
+    #[test]
+    fn what_is_known_has_an_end() {
+        let schemas = schemas();
+        let most = u32::try_from(MOST_KNOWN).unwrap();
+        let all = (1..most).map(|number| (SchemaId::Number(number), Arc::new(schema(number))));
+        schemas.known.store(Arc::new(all.collect()));
+        for number in [most, most + 1] {
+            schemas.keep(schema(number));
+            assert!(schemas.known.load().len() <= MOST_KNOWN);
+            assert!(schemas.with(SchemaId::Number(number), |_| ()).is_ok(), "the newest is at hand");
+        }
+        let version = SubjectVersion { subject: "t-value".into(), version: 1 };
+        let here = InTopic { part: Part::Value, topic: "t".into(), found: version.clone() };
+        let all = (1..most).map(|number| (SchemaId::Number(number), vec![here.clone()]));
+        schemas.versions.store(Arc::new(all.collect()));
+        for number in [most, most + 1] {
+            schemas.keep_version(SchemaId::Number(number), Part::Value, "t".into(), version.clone());
+            assert!(schemas.versions.load().len() <= MOST_KNOWN);
+            assert_eq!(schemas.version(SchemaId::Number(number), Part::Value, "t").unwrap(), 1);
+        }
+    }
+
+    #[test]
+    fn what_is_unknown_has_an_end_and_is_not_asked_for_again_all_at_once() {
+        let schemas = schemas();
+        let lookup = |number| Lookup::Schema(SchemaId::Number(number));
+        let most = u32::try_from(MOST_UNKNOWN).unwrap();
+        let before = Instant::now();
+        for number in 1..=most {
+            schemas.keep_unknown(lookup(number), "no".into());
+        }
+        let longest = UNKNOWN_FOR.mul_f32(1.2) + before.elapsed();
+        let times: Vec<_> = lock(&schemas.unknown).values().map(|unknown| unknown.until - before).collect();
+        assert_eq!(times.len(), MOST_UNKNOWN);
+        let (first, last) = (*times.iter().min().unwrap(), *times.iter().max().unwrap());
+        assert!(first >= UNKNOWN_FOR && last <= longest, "{first:?} to {last:?}");
+        assert!(last - first > UNKNOWN_FOR / 10, "{first:?} to {last:?}");
+        schemas.keep_unknown(lookup(most + 1), "no".into());
+        assert!(lock(&schemas.unknown).len() <= MOST_UNKNOWN);
+        assert!(matches!(schemas.absent(&lookup(most + 1)), Absent::Unknown(_)), "the newest is believed");
+    }
+
+    #[test]
+    fn a_no_is_believed_for_its_time_and_not_kept_for_longer() {
+        let schemas = schemas();
+        let lookup = |number| Lookup::Schema(SchemaId::Number(number));
+        schemas.keep_unknown(lookup(1), "no".into());
+        assert!(matches!(schemas.absent(&lookup(1)), Absent::Unknown(_)));
+        lock(&schemas.unknown).get_mut(&lookup(1)).unwrap().until = Instant::now();
+        assert!(matches!(schemas.absent(&lookup(1)), Absent::NotLookedUp));
+        schemas.keep_unknown(lookup(2), "no".into());
+        assert_eq!(lock(&schemas.unknown).len(), 1);
     }
 }
