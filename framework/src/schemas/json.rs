@@ -1,11 +1,13 @@
 //! JSON that a schema describes.
 
+use super::json_weight;
 use super::references::Referenced;
-use jsonschema::{PatternOptions, Retrieve, Uri, Validator};
+use jsonschema::{PatternOptions, Registry, RegistryBuilder, Retrieve, Uri, Validator};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::error::Error;
 use std::fmt;
+use std::sync::Arc;
 
 /// What checks values against a schema.
 pub(crate) struct Schema(Validator);
@@ -29,19 +31,28 @@ impl Schema {
 /// What a pattern may become, in bytes: `(a{1,99}){1,99}` is short as a text.
 const LARGEST_PATTERN: usize = 1 << 20;
 
+/// Where a schema is that names no address of its own.
+const ADDRESS: &str = "json-schema:///";
+
 /// Makes of a schema's text, with those that it refers to, what checks values.
 pub(crate) fn parse(text: &str, referenced: &Referenced) -> Result<Schema, String> {
     let unusable = |error: &dyn fmt::Display| format!("its JSON Schema cannot be used: {error}");
     let schema: Value = serde_json::from_str(text).map_err(|error| unusable(&error))?;
     let known = referenced.iter().map(|(name, text)| (name.to_owned(), text.to_owned()));
-    let options = jsonschema::options().with_retriever(OnlyReferenced(known.collect()));
+    let known = OnlyReferenced(Arc::new(known.collect()));
+    let registry = Registry::new().retriever(known.clone()).add(ADDRESS, &schema);
+    let registry = registry.and_then(RegistryBuilder::prepare).map_err(|error| unusable(&error))?;
+    let address = Uri::parse(ADDRESS.to_owned()).expect("it is an address");
+    json_weight::check(&schema, registry.resolver(address)).map_err(|problem| unusable(&problem))?;
+    let options = jsonschema::options().with_retriever(known);
     let patterns = PatternOptions::fancy_regex().size_limit(LARGEST_PATTERN).dfa_size_limit(LARGEST_PATTERN);
     options.with_pattern_options(patterns).build(&schema).map(Schema).map_err(|error| unusable(&error))
 }
 
 /// Gives the schemas that the registry has for it. Any other address would be asked for
 /// something by whoever may write a schema.
-struct OnlyReferenced(HashMap<String, String>);
+#[derive(Clone)]
+struct OnlyReferenced(Arc<HashMap<String, String>>);
 
 impl Retrieve for OnlyReferenced {
     fn retrieve(&self, uri: &Uri<String>) -> Result<Value, Box<dyn Error + Send + Sync>> {

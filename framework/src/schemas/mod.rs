@@ -14,6 +14,8 @@ pub(crate) mod encoders;
 pub mod fuzzing;
 #[cfg(feature = "json-schema")]
 pub(crate) mod json;
+#[cfg(feature = "json-schema")]
+mod json_weight;
 #[cfg(feature = "protobuf")]
 pub(crate) mod protobuf;
 mod references;
