@@ -97,9 +97,9 @@ impl fmt::Debug for Registration {
     }
 }
 
-/// What all encoders can be set to.
-macro_rules! settings {
-    ($encoder:ident) => {
+/// What all encoders have beside their `new` and `encode`, for values of a type with these bounds.
+macro_rules! encoder {
+    ($encoder:ident for $($bounds:tt)+) => {
         impl $encoder {
             /// Says under which name the schema stands in the registry.
             #[must_use]
@@ -115,10 +115,28 @@ macro_rules! settings {
                 self.registration.registers = true;
                 self
             }
+
+            /// The payload of a record for this topic.
+            ///
+            /// # Errors
+            /// A value that the schema has no place for, and a schema that the registry does not
+            /// take or have, are permanent. A registry that cannot be asked is an outage: out of a
+            /// handler without a transaction it costs no attempt.
+            pub async fn value<T: $($bounds)+>(&self, topic: &str, value: &T) -> HandlerResult<Vec<u8>> {
+                self.encode(Part::Value, topic, value).await
+            }
+
+            /// The key of a record for this topic.
+            ///
+            /// # Errors
+            /// As [`value`](Self::value).
+            pub async fn key<T: $($bounds)+>(&self, topic: &str, key: &T) -> HandlerResult<Vec<u8>> {
+                self.encode(Part::Key, topic, key).await
+            }
         }
     };
 }
-pub(super) use settings;
+pub(super) use encoder;
 
 #[cfg(test)]
 mod tests {

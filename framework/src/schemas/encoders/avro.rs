@@ -4,7 +4,7 @@ use crate::error::{Error, HandlerResult, ResultExt};
 use crate::extract::Part;
 use crate::schemas::config::SchemaRegistryConfig;
 use crate::schemas::references::Referenced;
-use crate::schemas::registration::{Registration, settings};
+use crate::schemas::registration::{Registration, encoder};
 use serde::Serialize;
 use serde_avro_fast::ser::SerializerConfig;
 use std::fmt;
@@ -47,8 +47,6 @@ pub struct AvroEncoder {
     name: String,
 }
 
-settings!(AvroEncoder);
-
 impl AvroEncoder {
     /// Makes an encoder; nothing is asked for yet.
     ///
@@ -65,24 +63,6 @@ impl AvroEncoder {
         })
     }
 
-    /// The payload of a record for this topic.
-    ///
-    /// # Errors
-    /// A value that the schema has no place for, and a schema that the registry does not take
-    /// or have, are permanent. A registry that cannot be asked is an outage: out of a
-    /// handler without a transaction it costs no attempt.
-    pub async fn value<T: Serialize + ?Sized>(&self, topic: &str, value: &T) -> HandlerResult<Vec<u8>> {
-        self.encode(Part::Value, topic, value).await
-    }
-
-    /// The key of a record for this topic.
-    ///
-    /// # Errors
-    /// As [`value`](Self::value).
-    pub async fn key<T: Serialize + ?Sized>(&self, topic: &str, key: &T) -> HandlerResult<Vec<u8>> {
-        self.encode(Part::Key, topic, key).await
-    }
-
     async fn encode<T: Serialize + ?Sized>(
         &self,
         part: Part,
@@ -93,6 +73,8 @@ impl AvroEncoder {
         serde_avro_fast::to_datum(value, bytes, &mut SerializerConfig::new(&self.schema)).permanent()
     }
 }
+
+encoder!(AvroEncoder for Serialize + ?Sized);
 
 impl fmt::Debug for AvroEncoder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

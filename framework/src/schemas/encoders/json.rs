@@ -4,7 +4,7 @@ use crate::error::{Error, HandlerError, HandlerResult, ResultExt};
 use crate::extract::Part;
 use crate::schemas::config::SchemaRegistryConfig;
 use crate::schemas::references::Referenced;
-use crate::schemas::registration::{Registration, settings};
+use crate::schemas::registration::{Registration, encoder};
 use crate::schemas::{json, name_of};
 use serde::Serialize;
 use std::fmt;
@@ -19,8 +19,6 @@ pub struct JsonSchemaEncoder {
     name: String,
 }
 
-settings!(JsonSchemaEncoder);
-
 impl JsonSchemaEncoder {
     /// Makes an encoder; nothing is asked for yet.
     ///
@@ -31,24 +29,6 @@ impl JsonSchemaEncoder {
         let parsed = json::parse(schema, &Referenced::default());
         let schema_of = parsed.map_err(|problem| Error::config("schema", problem))?;
         Ok(Self { registration, schema: schema_of, name: name_of(schema).unwrap_or_default() })
-    }
-
-    /// The payload of a record for this topic.
-    ///
-    /// # Errors
-    /// A value that the schema has no place for, and a schema that the registry does not take
-    /// or have, are permanent. A registry that cannot be asked is an outage: out of a
-    /// handler without a transaction it costs no attempt.
-    pub async fn value<T: Serialize + ?Sized>(&self, topic: &str, value: &T) -> HandlerResult<Vec<u8>> {
-        self.encode(Part::Value, topic, value).await
-    }
-
-    /// The key of a record for this topic.
-    ///
-    /// # Errors
-    /// As [`value`](Self::value).
-    pub async fn key<T: Serialize + ?Sized>(&self, topic: &str, key: &T) -> HandlerResult<Vec<u8>> {
-        self.encode(Part::Key, topic, key).await
     }
 
     async fn encode<T: Serialize + ?Sized>(
@@ -64,6 +44,8 @@ impl JsonSchemaEncoder {
         Ok(bytes)
     }
 }
+
+encoder!(JsonSchemaEncoder for Serialize + ?Sized);
 
 impl fmt::Debug for JsonSchemaEncoder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -4,7 +4,7 @@ use crate::error::{Error, HandlerError, HandlerResult};
 use crate::extract::Part;
 use crate::schemas::config::SchemaRegistryConfig;
 use crate::schemas::protobuf::{self, Messages};
-use crate::schemas::registration::{Registration, settings};
+use crate::schemas::registration::{Registration, encoder};
 use crate::schemas::wire;
 use prost::{Message, Name};
 use std::fmt;
@@ -18,8 +18,6 @@ pub struct ProtobufEncoder {
     messages: Messages,
 }
 
-settings!(ProtobufEncoder);
-
 impl ProtobufEncoder {
     /// Makes an encoder; nothing is asked for yet.
     ///
@@ -29,24 +27,6 @@ impl ProtobufEncoder {
         let registration = Registration::new(registry, "PROTOBUF", schema)?;
         let messages = protobuf::parse(schema).map_err(|problem| Error::config("schema", problem))?;
         Ok(Self { registration, messages })
-    }
-
-    /// The payload of a record for this topic.
-    ///
-    /// # Errors
-    /// A value that the schema has no place for, and a schema that the registry does not take
-    /// or have, are permanent. A registry that cannot be asked is an outage: out of a
-    /// handler without a transaction it costs no attempt.
-    pub async fn value<T: Message + Name>(&self, topic: &str, value: &T) -> HandlerResult<Vec<u8>> {
-        self.encode(Part::Value, topic, value).await
-    }
-
-    /// The key of a record for this topic.
-    ///
-    /// # Errors
-    /// As [`value`](Self::value).
-    pub async fn key<T: Message + Name>(&self, topic: &str, key: &T) -> HandlerResult<Vec<u8>> {
-        self.encode(Part::Key, topic, key).await
     }
 
     async fn encode<T: Message + Name>(
@@ -65,6 +45,8 @@ impl ProtobufEncoder {
         Ok(bytes)
     }
 }
+
+encoder!(ProtobufEncoder for Message + Name);
 
 impl fmt::Debug for ProtobufEncoder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
