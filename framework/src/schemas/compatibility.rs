@@ -60,14 +60,9 @@ pub(crate) fn joined(versions: Vec<(u32, Reads)>, are_by_schema: bool) -> Reads 
             let (_, reads) = reads.ok_or("it is older than all versions that the type has")?;
             return reads(schema, version);
         }
-        let newest_first = versions.iter().rev().map(|(_, reads)| reads(schema, version));
-        let problems: Vec<String> = newest_first.map_while(Result::err).collect();
-        match problems.into_iter().next() {
-            Some(problem) if versions.iter().all(|(_, reads)| reads(schema, version).is_err()) => {
-                Err(problem)
-            }
-            _ => Ok(()),
-        }
+        let mut newest_first = versions.iter().rev().map(|(_, reads)| reads(schema, version));
+        let newest = newest_first.next().unwrap_or(Ok(()));
+        newest.or_else(|problem| if newest_first.any(|read| read.is_ok()) { Ok(()) } else { Err(problem) })
     })
 }
 
