@@ -1,0 +1,74 @@
+//! Settings that are one of a few.
+
+use serde::Deserialize;
+
+/// Where it is noted what was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum DedupeKind {
+    /// In PostgreSQL.
+    Postgres,
+    /// In this process, for demos and tests.
+    Memory,
+    /// Nowhere: at least once.
+    Off,
+}
+
+/// Where a partition without a committed offset starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+#[non_exhaustive]
+pub enum Start {
+    /// At the oldest record there is.
+    Earliest,
+    /// Behind the newest record: what is there is not handled.
+    Latest,
+    /// At this offset of each partition.
+    Offset(i64),
+    /// At the first record from this time on, in milliseconds since the epoch.
+    Time(i64),
+}
+
+impl TryFrom<String> for Start {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let number = |text: &str| text.parse().ok().filter(|number| *number >= 0);
+        let start = match text.split_once(':') {
+            None if text == "earliest" => Some(Self::Earliest),
+            None if text == "latest" => Some(Self::Latest),
+            Some(("offset", offset)) => number(offset).map(Self::Offset),
+            Some(("time", time)) => number(time).map(Self::Time),
+            _ => None,
+        };
+        start
+            .ok_or_else(|| format!("`{text}` is not `earliest`, `latest`, `offset:N` or `time:MILLISECONDS`"))
+    }
+}
+
+/// What happens where the broker no longer has the committed offset.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum OutOfRange {
+    /// The partition stops, with an alarm.
+    #[default]
+    Stop,
+    /// It goes on at the oldest record: what was deleted before was not handled.
+    Earliest,
+    /// It goes on behind the newest record: what lies between is not handled.
+    Latest,
+}
+
+/// How the group shares its partitions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum GroupProtocol {
+    /// The client assigns, cooperatively.
+    #[default]
+    Classic,
+    /// The broker assigns (KIP-848).
+    Consumer,
+}

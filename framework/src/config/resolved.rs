@@ -1,0 +1,163 @@
+//! Gets what was set, gives all settings, with their defaults and checked.
+
+use super::{Config, DeadLetterConfig, DedupeKind, GroupProtocol, OutOfRange, Start};
+use crate::error::Error;
+#[cfg(feature = "schemas")]
+use crate::schemas::SchemaRegistryConfig;
+use crate::trace::TraceMode;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The settings with their defaults.
+#[derive(Clone)]
+pub(crate) struct Resolved {
+    pub(crate) brokers: String,
+    pub(crate) database_url: Option<String>,
+    pub(crate) kafka: BTreeMap<String, String>,
+    pub(crate) dedupe: DedupeKind,
+    pub(crate) dedupe_window: Duration,
+    pub(crate) dedupe_window_shorter_than_retention: bool,
+    pub(crate) migrate: bool,
+    pub(crate) max_connections: usize,
+    pub(crate) start: Start,
+    pub(crate) trace: TraceMode,
+    pub(crate) out_of_range: OutOfRange,
+    pub(crate) group_protocol: GroupProtocol,
+    pub(crate) instance_id: Option<String>,
+    pub(crate) wait_for_topics: Duration,
+    pub(crate) dead_letter: DeadLetterConfig,
+    #[cfg(feature = "schemas")]
+    pub(crate) schema_registry: SchemaRegistryConfig,
+    pub(crate) max_hops: u32,
+    pub(crate) commit_interval: Duration,
+    pub(crate) drain_deadline: Duration,
+    pub(crate) shutdown_deadline: Duration,
+    pub(crate) stuck_after: Duration,
+    pub(crate) max_run_records: usize,
+    pub(crate) max_run_bytes: usize,
+    pub(crate) max_run_time: Duration,
+    pub(crate) max_in_flight: usize,
+    pub(crate) partition_records: usize,
+    pub(crate) partition_bytes: usize,
+}
+
+const SHORTEST_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl Config {
+    /// With the defaults filled in, and checked.
+    pub(crate) fn resolve(self) -> Result<Resolved, Error> {
+        let resolved = Resolved {
+            brokers: self.brokers.filter(|brokers| !brokers.trim().is_empty()).ok_or_else(|| {
+                Error::config("brokers", "is not set; give `KAFKA_BROKERS=host:port`, or `App::brokers(..)`")
+            })?,
+            dedupe: self.dedupe.unwrap_or(match self.database_url {
+                Some(_) => DedupeKind::Postgres,
+                None => DedupeKind::Off,
+            }),
+            database_url: self.database_url,
+            kafka: self.kafka,
+            dedupe_window: self.dedupe_window.unwrap_or(Duration::from_secs(14 * 24 * 60 * 60)),
+            dedupe_window_shorter_than_retention: self.dedupe_window_shorter_than_retention.unwrap_or(false),
+            migrate: self.migrate.unwrap_or(false),
+            max_connections: self.max_connections.unwrap_or(16),
+            start: self.start.unwrap_or(Start::Earliest),
+            trace: trace_mode(self.trace)?,
+            out_of_range: self.out_of_range.unwrap_or_default(),
+            group_protocol: self.group_protocol.unwrap_or_default(),
+            instance_id: self.instance_id,
+            wait_for_topics: self.wait_for_topics.unwrap_or_default(),
+            dead_letter: self.dead_letter,
+            #[cfg(feature = "schemas")]
+            schema_registry: self.schema_registry,
+            max_hops: self.max_hops.unwrap_or(32),
+            commit_interval: self.commit_interval.unwrap_or(Duration::from_secs(1)),
+            drain_deadline: self.drain_deadline.unwrap_or(Duration::from_secs(3)),
+            shutdown_deadline: self.shutdown_deadline.unwrap_or(Duration::from_secs(20)),
+            stuck_after: self.stuck_after.unwrap_or(Duration::from_secs(60)),
+            max_run_records: self.max_run_records.unwrap_or(1000),
+            max_run_bytes: self.max_run_bytes.unwrap_or(4 << 20),
+            max_run_time: self.max_run_time.unwrap_or(Duration::from_millis(250)),
+            max_in_flight: self.max_in_flight.unwrap_or(self.max_run_records.unwrap_or(1000).max(10_000)),
+            partition_records: self.partition_records.unwrap_or(4000),
+            partition_bytes: self.partition_bytes.unwrap_or(16 << 20),
+        };
+        resolved.check()?;
+        Ok(resolved)
+    }
+}
+
+/// Spans that are asked for where there are none would be missed too late.
+fn trace_mode(given: Option<TraceMode>) -> Result<TraceMode, Error> {
+    match given {
+        Some(TraceMode::Link | TraceMode::Parent) if !cfg!(feature = "otel") => {
+            Err(Error::config("trace", "asks for spans, but the crate was built without its feature `otel`"))
+        }
+        given => Ok(given.unwrap_or_default()),
+    }
+}
+
+impl Resolved {
+    fn check(&self) -> Result<(), Error> {
+        let positive = [
+            ("max_connections", self.max_connections),
+            ("max_run_records", self.max_run_records),
+            ("max_run_bytes", self.max_run_bytes),
+            ("partition_records", self.partition_records),
+            ("partition_bytes", self.partition_bytes),
+        ];
+        if let Some((setting, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
+            return Err(Error::config(setting, "is 0; it must be at least 1"));
+        }
+        if self.max_in_flight < self.max_run_records {
+            return Err(Error::config(
+                "max_in_flight",
+                format!(
+                    "is {}, less than a run may have; set it to at least `max_run_records` = {}",
+                    self.max_in_flight, self.max_run_records
+                ),
+            ));
+        }
+        if self.dedupe_window < SHORTEST_WINDOW {
+            return Err(Error::config(
+                "dedupe_window",
+                "is shorter than a day, the unit in which it is kept",
+            ));
+        }
+        if self.commit_interval.is_zero() || self.max_run_time.is_zero() {
+            let setting = if self.commit_interval.is_zero() { "commit_interval" } else { "max_run_time" };
+            return Err(Error::config(setting, "is 0; it must be longer than that"));
+        }
+        self.check_promises()?;
+        let poll = self.property_ms("max.poll.interval.ms", 300_000)?;
+        if self.drain_deadline * 2 >= poll {
+            return Err(Error::config(
+                "drain_deadline",
+                format!(
+                    "= {:?} is not well below `max.poll.interval.ms` = {poll:?}: a drain that long costs the \
+                     membership; make it less than half",
+                    self.drain_deadline
+                ),
+            ));
+        }
+        let session = self.session_timeout()?;
+        if self.drain_deadline > session {
+            return Err(Error::config(
+                "drain_deadline",
+                format!(
+                    "= {:?} is longer than `session.timeout.ms` = {session:?}; make it shorter",
+                    self.drain_deadline
+                ),
+            ));
+        }
+        if self.shutdown_deadline < self.drain_deadline {
+            return Err(Error::config(
+                "shutdown_deadline",
+                format!(
+                    "= {:?} is shorter than `drain_deadline` = {:?}",
+                    self.shutdown_deadline, self.drain_deadline
+                ),
+            ));
+        }
+        Ok(())
+    }
+}
