@@ -8,7 +8,7 @@ use crate::checks::{check_policy, check_routes, check_topics, topics_of};
 use crate::config::{Config, DeadLetterConfig, DedupeKind, HandlerConfig, Resolved, Start};
 use crate::dead_letter::DeadLetters;
 use crate::dedupe::{Dedupe, Memory};
-use crate::event_type::{EventType, SchemaNames};
+use crate::event_type::EventType;
 use crate::extract::Context;
 use crate::handler::Settings;
 use crate::health::Health;
@@ -385,7 +385,7 @@ impl App {
                 group: group.clone(),
                 bound,
                 event_types: self.event_types.clone(),
-                schema_names: SchemaNames(common.context.clone()),
+                context: common.context.clone(),
                 unmatched: self.unmatched.clone(),
                 letters: common.letters.to(None, None),
                 stop: sender.clone(),

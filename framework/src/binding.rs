@@ -5,7 +5,7 @@ use crate::app::Routes;
 use crate::assignment::Routers;
 use crate::dead_letter::{DeadLetters, RouteLetters};
 use crate::dedupe::Dedupe;
-use crate::event_type::{EventType, SchemaNames};
+use crate::event_type::EventType;
 use crate::extract::Context;
 use crate::handler::Settings;
 use crate::metrics::Counts;
@@ -101,7 +101,7 @@ pub(crate) struct RouterParts {
     pub(crate) group: Arc<str>,
     pub(crate) bound: Vec<BoundRoute>,
     pub(crate) event_types: HashMap<String, EventType>,
-    pub(crate) schema_names: SchemaNames,
+    pub(crate) context: Arc<Context>,
     pub(crate) unmatched: HashMap<String, Unmatched>,
     pub(crate) letters: RouteLetters,
     pub(crate) stop: mpsc::UnboundedSender<Error>,
@@ -143,7 +143,7 @@ impl RouterParts {
             max_starts: max_starts.min().unwrap_or(MAX_STARTS),
             routes: routes.iter().map(route).collect(),
             event_type: event_type.unwrap_or_default(),
-            schema_names: self.schema_names.clone(),
+            context: self.context.clone(),
             unmatched: unmatched.unwrap_or_default(),
             letters: self.letters.clone(),
             stop: self.stop.clone(),

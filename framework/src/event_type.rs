@@ -57,18 +57,27 @@ impl EventType {
     }
 
     /// The record's event type, as far as schemas are at hand.
-    pub(crate) fn of<'a>(&self, record: Record<'a>, names: &SchemaNames) -> Option<Cow<'a, str>> {
-        let _ = names;
+    pub(crate) fn of<'a>(&self, record: Record<'a>, context: &Context) -> Option<Cow<'a, str>> {
+        let _ = context;
         match self {
             #[cfg(feature = "schemas")]
             Self::Schema => {
-                names.0.name_of_schema(Encoded::new(Part::Value, record)).ok().flatten().map(Cow::Owned)
+                context.name_of_schema(Encoded::new(Part::Value, record)).ok().flatten().map(Cow::Owned)
             }
             Self::CloudEvents => cloud_event::event_type(record),
             Self::Header(name) => record.headers().get_str(name).map(Cow::Borrowed),
             #[cfg(feature = "json")]
             Self::Field(name) => crate::json_field::text(record.payload()?, name),
             Self::Function(function) => function(record),
+        }
+    }
+
+    /// What has to be looked up before the record's event type is known.
+    #[cfg(feature = "schemas")]
+    pub(crate) fn needs(&self, record: Record<'_>, context: &Context) -> Option<Lookup> {
+        match self {
+            Self::Schema => context.name_of_schema(Encoded::new(Part::Value, record)).err(),
+            _ => None,
         }
     }
 }
@@ -83,23 +92,6 @@ impl fmt::Debug for EventType {
             #[cfg(feature = "schemas")]
             Self::Schema => f.write_str("the schema's name"),
             Self::Function(_) => f.write_str("a function"),
-        }
-    }
-}
-
-/// Where names of schemas come from.
-#[derive(Clone)]
-pub(crate) struct SchemaNames(
-    #[cfg_attr(not(feature = "schemas"), allow(dead_code))] pub(crate) Arc<Context>,
-);
-
-#[cfg(feature = "schemas")]
-impl SchemaNames {
-    /// What has to be looked up before the record's event type is known.
-    pub(crate) fn needed(&self, event_type: &EventType, record: Record<'_>) -> Option<Lookup> {
-        match event_type {
-            EventType::Schema => self.0.name_of_schema(Encoded::new(Part::Value, record)).err(),
-            _ => None,
         }
     }
 }

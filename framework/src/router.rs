@@ -4,7 +4,8 @@ use crate::dead_letter::{self, Letter, RouteLetters};
 #[cfg(feature = "schemas")]
 use crate::dedupe::StoreError;
 use crate::error::Error;
-use crate::event_type::{EventType, SchemaNames};
+use crate::event_type::EventType;
+use crate::extract::Context;
 use crate::failure::Reason;
 use crate::handler::Tombstones;
 #[cfg(feature = "schemas")]
@@ -42,7 +43,8 @@ pub(crate) struct Router {
     pub(crate) max_run_records: Option<usize>,
     pub(crate) max_starts: u32,
     pub(crate) event_type: EventType,
-    pub(crate) schema_names: SchemaNames,
+    /// For event types that are told by schemas.
+    pub(crate) context: Arc<Context>,
     pub(crate) unmatched: Unmatched,
     pub(crate) letters: RouteLetters,
     /// Where a reason to stop the application goes.
@@ -152,9 +154,9 @@ impl Router {
         #[cfg(feature = "schemas")]
         for record in run.iter() {
             let mut pause = Pause::default();
-            while let Some(lookup) = self.schema_names.needed(&self.event_type, record) {
+            while let Some(lookup) = self.event_type.needs(record, &self.context) {
                 let looked_up = tokio::select! {
-                    looked_up = self.schema_names.0.look_up(&lookup) => looked_up,
+                    looked_up = self.context.look_up(&lookup) => looked_up,
                     () = run.is_to_drain() => return false,
                 };
                 if let Err(outage) = looked_up {
@@ -167,7 +169,7 @@ impl Router {
     }
 
     fn target(&self, record: Record<'_>) -> Target {
-        let event = self.event_type.of(record, &self.schema_names);
+        let event = self.event_type.of(record, &self.context);
         let takes = |route: &EventRoute| match &route.event {
             None => true,
             Some(takes) => event.as_deref() == Some(takes),
@@ -203,7 +205,7 @@ impl Router {
 
     async fn unmatched(&self, stretch: Run<'_>) -> Outcomes {
         let event = |record: Record<'_>| {
-            self.event_type.of(record, &self.schema_names).unwrap_or("none".into()).into_owned()
+            self.event_type.of(record, &self.context).unwrap_or("none".into()).into_owned()
         };
         match self.unmatched {
             Unmatched::Skip => skip_all(stretch, "no handler takes it"),
