@@ -62,7 +62,7 @@ impl EventType {
         match self {
             #[cfg(feature = "schemas")]
             Self::Schema => {
-                context.name_of_schema(Encoded::new(Part::Value, record)).ok().flatten().map(Cow::Owned)
+                context.record_type(Encoded::new(Part::Value, record)).ok().flatten().map(Cow::Owned)
             }
             Self::CloudEvents => cloud_event::event_type(record),
             Self::Header(name) => record.headers().get_str(name).map(Cow::Borrowed),
@@ -76,7 +76,7 @@ impl EventType {
     #[cfg(feature = "schemas")]
     pub(crate) fn needs(&self, record: Record<'_>, context: &Context) -> Option<Lookup> {
         match self {
-            Self::Schema => context.name_of_schema(Encoded::new(Part::Value, record)).err(),
+            Self::Schema => context.record_type(Encoded::new(Part::Value, record)).err(),
             _ => None,
         }
     }

@@ -106,10 +106,10 @@ impl Context {
     /// # Errors
     /// What has to be looked up first.
     #[cfg(feature = "schemas")]
-    pub(crate) fn name_of_schema(&self, encoded: Encoded<'_>) -> Result<Option<String>, Lookup> {
+    pub(crate) fn record_type(&self, encoded: Encoded<'_>) -> Result<Option<String>, Lookup> {
         let Ok((schemas, id, framed)) = self.framed(encoded) else { return Ok(None) };
-        match schemas.with(id, |schema| schema.name_of(framed)) {
-            Ok(name) => Ok(name),
+        match schemas.with(id, |schema| schema.record_type(framed)) {
+            Ok(record_type) => Ok(record_type),
             Err(Absent::Unknown(_)) => Ok(None),
             Err(Absent::NotLookedUp) => Err(Lookup::Schema(id)),
         }

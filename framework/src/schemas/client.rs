@@ -144,7 +144,7 @@ impl Client {
     }
 
     /// Which version of a subject of the topic a schema is. The subject is the topic's, or that of
-    /// the schema's name, as serializers are set to.
+    /// its record type, as serializers are set to.
     pub(super) async fn version(
         &self,
         id: SchemaId,
@@ -153,8 +153,8 @@ impl Client {
     ) -> Result<SubjectVersion, LookupError> {
         let registered = self.registered(id).await?;
         let mut subjects = vec![format!("{topic}-{}", part.name())];
-        if let Some(name) = super::name_of(&registered.schema) {
-            subjects.extend([format!("{topic}-{name}"), name]);
+        if let Some(record_type) = super::record_type_of(&registered.schema) {
+            subjects.extend([format!("{topic}-{record_type}"), record_type]);
         }
         let body = serde_json::json!({
             "schema": registered.schema,
@@ -293,7 +293,7 @@ fn parsed(id: SchemaId, registered: RegisteredSchema, referenced: &Referenced) -
         _ => Ok(Parsed::Not),
     };
     let _ = referenced;
-    Schema { id, format, names: super::names_of(&registered.schema), parsed }
+    Schema { id, format, record_types: super::record_types_of(&registered.schema), parsed }
 }
 
 /// Refuses every answer but the one that was asked for, and says what it means.

@@ -122,8 +122,8 @@ impl fmt::Display for SchemaFormat {
 pub(crate) struct Schema {
     pub(crate) id: SchemaId,
     pub(crate) format: SchemaFormat,
-    /// What it describes: one type, or of an Avro union all of its branches.
-    pub(crate) names: Vec<Option<String>>,
+    /// The full names of what it describes: one type, or of an Avro union all of its branches.
+    pub(crate) record_types: Vec<Option<String>>,
     /// What decodes by it, or why nothing can.
     pub(crate) parsed: Result<Parsed, String>,
 }
@@ -135,7 +135,7 @@ impl Schema {
     }
 
     /// The full name of what was written.
-    pub(crate) fn name_of(&self, framed: Framed<'_>) -> Option<String> {
+    pub(crate) fn record_type(&self, framed: Framed<'_>) -> Option<String> {
         let _ = framed;
         match self.parsed.as_ref().ok()? {
             #[cfg(feature = "protobuf")]
@@ -145,11 +145,11 @@ impl Schema {
                 Some(walk.name().to_owned())
             }
             #[cfg(feature = "avro")]
-            Parsed::Avro(_) if self.names.len() > 1 => {
+            Parsed::Avro(_) if self.record_types.len() > 1 => {
                 let branch = wire::zigzag(framed.datum().ok()?)?;
-                self.names.get(branch)?.clone()
+                self.record_types.get(branch)?.clone()
             }
-            _ => self.names.first()?.clone(),
+            _ => self.record_types.first()?.clone(),
         }
     }
 
@@ -373,12 +373,12 @@ impl fmt::Debug for Schemas {
 }
 
 /// The full name of what an Avro schema or, as its title, a JSON Schema describes.
-fn name_of(schema: &str) -> Option<String> {
+fn record_type_of(schema: &str) -> Option<String> {
     named(&serde_json::from_str(schema).ok()?)
 }
 
 /// The same; of an Avro union that of each branch.
-fn names_of(schema: &str) -> Vec<Option<String>> {
+fn record_types_of(schema: &str) -> Vec<Option<String>> {
     match serde_json::from_str(schema) {
         Ok(Value::Array(branches)) => branches.iter().map(named).collect(),
         Ok(one) => vec![named(&one)],
@@ -415,11 +415,11 @@ mod tests {
 
     #[test]
     fn a_schema_has_a_full_name() {
-        let name = |text| name_of(text).unwrap_or_default();
+        let name = |text| record_type_of(text).unwrap_or_default();
         assert_eq!(name(r#"{"type": "record", "name": "B", "namespace": "c", "fields": []}"#), "c.B");
         assert_eq!(name(r#"{"type": "record", "name": "a.B", "namespace": "c", "fields": []}"#), "a.B");
         assert_eq!(name(r#"{"title": "Order", "type": "object"}"#), "Order");
-        assert_eq!(name_of("\"string\""), None);
+        assert_eq!(record_type_of("\"string\""), None);
     }
 
     fn schemas() -> Schemas {
@@ -428,7 +428,7 @@ mod tests {
 
     fn schema(number: u32) -> Schema {
         let (id, format) = (SchemaId::Number(number), SchemaFormat::Avro);
-        Schema { id, format, names: Vec::new(), parsed: Ok(Parsed::Not) }
+        Schema { id, format, record_types: Vec::new(), parsed: Ok(Parsed::Not) }
     }
 
     #[test]

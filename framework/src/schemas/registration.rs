@@ -54,19 +54,19 @@ impl Registration {
     }
 
     /// The first bytes of what is written for a topic: the magic byte and the schema's id.
-    pub(super) async fn prefix(&self, part: Part, topic: &str, name: &str) -> HandlerResult<Vec<u8>> {
-        let id = self.id(&self.subject_for(part, topic, name)).await?;
+    pub(super) async fn prefix(&self, part: Part, topic: &str, record_type: &str) -> HandlerResult<Vec<u8>> {
+        let id = self.id(&self.subject_for(part, topic, record_type)).await?;
         let mut bytes = Vec::with_capacity(128);
         bytes.push(0);
         bytes.extend(id.to_be_bytes());
         Ok(bytes)
     }
 
-    fn subject_for(&self, part: Part, topic: &str, name: &str) -> String {
+    fn subject_for(&self, part: Part, topic: &str, record_type: &str) -> String {
         match self.subject {
             SubjectName::Topic => format!("{topic}-{}", part.name()),
-            SubjectName::Record => name.to_owned(),
-            SubjectName::TopicRecord => format!("{topic}-{name}"),
+            SubjectName::Record => record_type.to_owned(),
+            SubjectName::TopicRecord => format!("{topic}-{record_type}"),
         }
     }
 

@@ -43,8 +43,8 @@ use std::fmt;
 pub struct AvroEncoder {
     registration: Registration,
     schema: serde_avro_fast::Schema,
-    /// The full name of its record type.
-    name: String,
+    /// Its full name.
+    record_type: String,
 }
 
 impl AvroEncoder {
@@ -55,11 +55,11 @@ impl AvroEncoder {
     pub fn new(registry: &SchemaRegistryConfig, schema: &str) -> Result<Self, Error> {
         let registration = Registration::new(registry, "AVRO", schema)?;
         let parsed = crate::schemas::avro::parse(schema, &Referenced::default());
-        let name = crate::schemas::name_of(schema);
+        let record_type = crate::schemas::record_type_of(schema);
         Ok(Self {
             registration,
             schema: parsed.map_err(|problem| Error::config("schema", problem))?,
-            name: name.unwrap_or_else(|| schema.trim().trim_matches('"').to_owned()),
+            record_type: record_type.unwrap_or_else(|| schema.trim().trim_matches('"').to_owned()),
         })
     }
 
@@ -69,7 +69,7 @@ impl AvroEncoder {
         topic: &str,
         value: &T,
     ) -> HandlerResult<Vec<u8>> {
-        let bytes = self.registration.prefix(part, topic, &self.name).await?;
+        let bytes = self.registration.prefix(part, topic, &self.record_type).await?;
         serde_avro_fast::to_datum(value, bytes, &mut SerializerConfig::new(&self.schema)).permanent()
     }
 }
@@ -78,6 +78,6 @@ encoder!(AvroEncoder for Serialize + ?Sized);
 
 impl fmt::Debug for AvroEncoder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "AvroEncoder({}, {:?})", self.name, self.registration)
+        write!(f, "AvroEncoder({}, {:?})", self.record_type, self.registration)
     }
 }

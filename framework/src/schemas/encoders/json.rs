@@ -5,7 +5,7 @@ use crate::extract::Part;
 use crate::schemas::config::SchemaRegistryConfig;
 use crate::schemas::references::Referenced;
 use crate::schemas::registration::{Registration, encoder};
-use crate::schemas::{json, name_of};
+use crate::schemas::{json, record_type_of};
 use serde::Serialize;
 use std::fmt;
 
@@ -16,7 +16,7 @@ use std::fmt;
 pub struct JsonSchemaEncoder {
     registration: Registration,
     schema: json::Schema,
-    name: String,
+    record_type: String,
 }
 
 impl JsonSchemaEncoder {
@@ -28,7 +28,7 @@ impl JsonSchemaEncoder {
         let registration = Registration::new(registry, "JSON", schema)?;
         let parsed = json::parse(schema, &Referenced::default());
         let schema_of = parsed.map_err(|problem| Error::config("schema", problem))?;
-        Ok(Self { registration, schema: schema_of, name: name_of(schema).unwrap_or_default() })
+        Ok(Self { registration, schema: schema_of, record_type: record_type_of(schema).unwrap_or_default() })
     }
 
     async fn encode<T: Serialize + ?Sized>(
@@ -39,7 +39,7 @@ impl JsonSchemaEncoder {
     ) -> HandlerResult<Vec<u8>> {
         let value = serde_json::to_value(value).permanent()?;
         self.schema.check(&value).map_err(|problem| HandlerError::new(problem).permanent())?;
-        let mut bytes = self.registration.prefix(part, topic, &self.name).await?;
+        let mut bytes = self.registration.prefix(part, topic, &self.record_type).await?;
         serde_json::to_writer(&mut bytes, &value).permanent()?;
         Ok(bytes)
     }
@@ -49,6 +49,6 @@ encoder!(JsonSchemaEncoder for Serialize + ?Sized);
 
 impl fmt::Debug for JsonSchemaEncoder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "JsonSchemaEncoder({}, {:?})", self.name, self.registration)
+        write!(f, "JsonSchemaEncoder({}, {:?})", self.record_type, self.registration)
     }
 }
