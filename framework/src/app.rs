@@ -4,7 +4,7 @@ use crate::assignment::Setup;
 use crate::binding::{Common, RouterParts, bind, routers};
 #[cfg(feature = "schemas")]
 use crate::checks::check_schemas;
-use crate::checks::{check_policy, check_routes, check_topics, topics_of};
+use crate::checks::{check_policies, check_routes, check_topics, topics_of};
 use crate::config::{Config, DeadLetterConfig, DedupeKind, HandlerConfig, Resolved, Start};
 use crate::dead_letter::DeadLetters;
 use crate::dedupe::{Dedupe, Memory};
@@ -17,14 +17,14 @@ use crate::partition::Limits;
 use crate::poll::Poller;
 use crate::publish::Publishing;
 use crate::route::{AnyRoute, IntoRoute};
-use crate::router::Unmatched;
+use crate::router::{Policies, Unmatched};
 #[cfg(feature = "schemas")]
 use crate::schemas::{SchemaRegistryConfig, Schemas};
 use crate::shutdown::{self, Shutdown};
 use crate::starts::Suspects;
 use crate::trace::{Spans, TraceMode};
 use crate::{BoxError, Error, TopicPartition};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
@@ -59,8 +59,7 @@ pub struct App {
     given: Config,
     routes: Vec<Box<dyn AnyRoute>>,
     context: Context,
-    event_types: HashMap<String, EventType>,
-    unmatched: HashMap<String, Unmatched>,
+    policies: Policies,
     retired: Vec<String>,
     hooks: Hooks,
     start: Steps,
@@ -79,8 +78,7 @@ impl App {
             given: Config::default(),
             routes: Vec::new(),
             context: Context::default(),
-            event_types: HashMap::new(),
-            unmatched: HashMap::new(),
+            policies: Policies::default(),
             retired: Vec::new(),
             hooks: Hooks::default(),
             start: Steps::default(),
@@ -197,13 +195,13 @@ impl App {
     /// Says what tells the event types of a topic apart; by default the CloudEvents
     /// attribute `type`.
     pub fn event_type(mut self, topic: impl Into<String>, event_type: EventType) -> Self {
-        self.event_types.insert(topic.into(), event_type);
+        self.policies.event_types.insert(topic.into(), event_type);
         self
     }
 
     /// Says what happens to records of a topic that no handler takes.
     pub fn unmatched(mut self, topic: impl Into<String>, policy: Unmatched) -> Self {
-        self.unmatched.insert(topic.into(), policy);
+        self.policies.unmatched.insert(topic.into(), policy);
         self
     }
 
@@ -343,22 +341,20 @@ impl App {
         #[cfg(feature = "schemas")]
         self.context.set_schemas(Schemas::new(&config.schema_registry)?);
         check_routes(&self.routes, &self.context, &config)?;
-        check_policy("unmatched", self.unmatched.keys(), &self.routes)?;
-        check_policy("event_type", self.event_types.keys(), &self.routes)?;
+        check_policies(&self.policies, &self.routes, &self.context)?;
         #[cfg(feature = "schemas")]
-        check_schemas(
-            &self.routes,
-            &self.context,
-            &self.event_types,
-            config.schema_registry.check.unwrap_or_default(),
-            self.only_checks,
-        )
-        .await?;
+        match check_schemas(&self.routes, &self.context, &self.policies, &config).await {
+            // A record will wait for it, if it has to.
+            Err(error @ Error::Registry { .. }) if !self.only_checks => {
+                tracing::warn!(?error, "handlers are not checked against the schema registry");
+            }
+            checked => checked?,
+        }
         let dedupe = connect(&config).await?;
         let spans = Spans::new(config.trace);
         let groups = group(self.routes);
         for routes in groups.values() {
-            check_topics(&config, routes, &self.unmatched).await?;
+            check_topics(&config, routes, &self.policies).await?;
         }
         self.health.set_stuck_after(config.stuck_after);
         let (sender, stop) = mpsc::unbounded_channel();
@@ -372,7 +368,7 @@ impl App {
             publishing,
             spans,
         };
-        let hooks = Arc::new(self.hooks);
+        let (hooks, policies) = (Arc::new(self.hooks), Arc::new(self.policies));
         let suspects: Arc<Suspects> = Arc::default();
         let shutdown = Shutdown::new(config.shutdown_deadline);
         let mut setups = Vec::new();
@@ -384,9 +380,8 @@ impl App {
             let routers = routers(RouterParts {
                 group: group.clone(),
                 bound,
-                event_types: self.event_types.clone(),
+                policies: policies.clone(),
                 context: common.context.clone(),
-                unmatched: self.unmatched.clone(),
                 letters: common.letters.to(None, None),
                 stop: sender.clone(),
             });

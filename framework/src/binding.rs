@@ -5,7 +5,6 @@ use crate::app::Routes;
 use crate::assignment::Routers;
 use crate::dead_letter::{DeadLetters, RouteLetters};
 use crate::dedupe::Dedupe;
-use crate::event_type::EventType;
 use crate::extract::Context;
 use crate::handler::Settings;
 use crate::metrics::Counts;
@@ -13,7 +12,7 @@ use crate::middleware::Layer;
 use crate::order::{CONCURRENCY, Turns};
 use crate::publish::Publishing;
 use crate::route::{AnyRoute, Bound, Handle};
-use crate::router::{EventRoute, Router, Unmatched};
+use crate::router::{EventRoute, Policies, Router};
 use crate::topics::matches;
 use crate::trace::Spans;
 use crate::trials::Trials;
@@ -100,9 +99,8 @@ const MAX_STARTS: u32 = 3;
 pub(crate) struct RouterParts {
     pub(crate) group: Arc<str>,
     pub(crate) bound: Vec<BoundRoute>,
-    pub(crate) event_types: HashMap<String, EventType>,
+    pub(crate) policies: Arc<Policies>,
     pub(crate) context: Arc<Context>,
-    pub(crate) unmatched: HashMap<String, Unmatched>,
     pub(crate) letters: RouteLetters,
     pub(crate) stop: mpsc::UnboundedSender<Error>,
 }
@@ -124,8 +122,9 @@ impl RouterParts {
         let routes: Vec<(String, &BoundRoute)> =
             self.bound.iter().filter_map(|bound| Some((reads(&bound.settings)?, bound))).collect();
         let (name, _) = routes.first()?;
-        let event_type = self.event_types.get(topic).or_else(|| self.event_types.get(name)).cloned();
-        let unmatched = self.unmatched.get(topic).or_else(|| self.unmatched.get(name)).copied();
+        let Policies { event_types, unmatched } = &*self.policies;
+        let event_type = event_types.get(topic).or_else(|| event_types.get(name)).cloned();
+        let unmatched = unmatched.get(topic).or_else(|| unmatched.get(name)).copied();
         let max_starts = routes.iter().map(|(_, bound)| bound.settings.max_starts.unwrap_or(MAX_STARTS));
         let max_run_records = routes.iter().filter_map(|(_, bound)| bound.settings.max_run_records).min();
         let route = |(_, bound): &(String, &BoundRoute)| EventRoute {

@@ -13,12 +13,11 @@ use crate::handler::Settings;
 use crate::middleware;
 use crate::order::{Guarantee, Order};
 use crate::route::AnyRoute;
-use crate::router::Unmatched;
+use crate::router::{Policies, Unmatched};
 #[cfg(feature = "schemas")]
 use crate::schemas::{SchemaCheck, compatibility::Reader};
 use crate::topics::{self, matches};
 use regex::Regex;
-use std::collections::HashMap;
 
 /// Looks at each handler by itself, and at each pair.
 pub(crate) fn check_routes(
@@ -76,23 +75,17 @@ pub(crate) fn check_routes(
 pub(crate) async fn check_schemas(
     routes: &[Box<dyn AnyRoute>],
     context: &Context,
-    event_types: &HashMap<String, EventType>,
-    policy: SchemaCheck,
-    must_answer: bool,
+    policies: &Policies,
+    config: &Resolved,
 ) -> Result<(), Error> {
-    for (topic, _) in event_types.iter().filter(|(_, kind)| matches!(kind, EventType::Schema)) {
-        if context.schemas().is_none() {
-            let problem = format!("is `EventType::Schema` for topic `{topic}`, but {NO_REGISTRY}");
-            return Err(Error::config("event_type", problem));
-        }
-    }
-    let Some(schemas) = context.schemas().filter(|_| policy != SchemaCheck::Off) else { return Ok(()) };
+    let how = config.schema_registry.check.unwrap_or_default();
+    let Some(schemas) = context.schemas().filter(|_| how != SchemaCheck::Off) else { return Ok(()) };
     context.take_reads();
     for route in routes {
         let Settings { name, topics, event, .. } = route.settings();
         route.check(context).map_err(|problem| Error::handler(name, problem))?;
         for (part, reads) in context.take_reads() {
-            let subjects = |topic: &String| match (event_types.get(topic), event) {
+            let subjects = |topic: &String| match (policies.event_types.get(topic), event) {
                 (Some(EventType::Schema), Some(event)) if part == Part::Value => {
                     vec![(topic.clone(), format!("{topic}-{event}")), (topic.clone(), event.clone())]
                 }
@@ -102,12 +95,7 @@ pub(crate) async fn check_schemas(
             let reader =
                 Reader { handler: name.clone(), subjects: of_one.flat_map(subjects).collect(), part, reads };
             match schemas.check(&reader).await {
-                // A record will wait for it, if it has to.
-                Err(error @ Error::Registry { .. }) if !must_answer => {
-                    tracing::warn!(?error, "handlers are not checked against the schema registry");
-                    return Ok(());
-                }
-                Err(error @ Error::Handler { .. }) if policy == SchemaCheck::Warn => {
+                Err(error @ Error::Handler { .. }) if how == SchemaCheck::Warn => {
                     tracing::warn!("{error}")
                 }
                 checked => checked?,
@@ -248,8 +236,23 @@ fn is_read(name: &str, topics: &[String]) -> bool {
     topics.iter().any(|topic| topic == name || matches(topic, name))
 }
 
+/// Looks at what is said of topics.
+pub(crate) fn check_policies(policies: &Policies, routes: &Routes, context: &Context) -> Result<(), Error> {
+    check_names("unmatched", policies.unmatched.keys(), routes)?;
+    check_names("event_type", policies.event_types.keys(), routes)?;
+    #[cfg(feature = "schemas")]
+    for (topic, _) in policies.event_types.iter().filter(|(_, kind)| matches!(kind, EventType::Schema)) {
+        if context.schemas().is_none() {
+            let problem = format!("is `EventType::Schema` for topic `{topic}`, but {NO_REGISTRY}");
+            return Err(Error::config("event_type", problem));
+        }
+    }
+    let _ = context;
+    Ok(())
+}
+
 /// A policy for a topic that nobody reads is a misspelt one.
-pub(crate) fn check_policy<'n>(
+fn check_names<'n>(
     setting: &'static str,
     names: impl Iterator<Item = &'n String>,
     routes: &Routes,
@@ -268,10 +271,10 @@ pub(crate) fn check_policy<'n>(
 pub(crate) async fn check_topics(
     config: &Resolved,
     routes: &Routes,
-    unmatched: &HashMap<String, Unmatched>,
+    policies: &Policies,
 ) -> Result<(), Error> {
     let read = topics_of(routes);
-    let letters = letter_topics(routes, &read, unmatched);
+    let letters = letter_topics(routes, &read, policies);
     for (source, letters) in &letters {
         dead_letter::check_circle(source, letters, &read)?;
     }
@@ -287,18 +290,15 @@ pub(crate) async fn check_topics(
 
 /// The dead-letter topics of a group, each with the topic that it is for; not those
 /// of patterns, whose topics come later.
-fn letter_topics(
-    routes: &Routes,
-    read: &[String],
-    unmatched: &HashMap<String, Unmatched>,
-) -> Vec<(String, String)> {
+fn letter_topics(routes: &Routes, read: &[String], policies: &Policies) -> Vec<(String, String)> {
     let of_routes = routes.iter().flat_map(|route| {
         let settings = route.settings();
         settings.topics.iter().flat_map(|topic| {
             settings.letter_topics(topic).into_iter().map(|letters| (topic.clone(), letters))
         })
     });
-    let of_nobody = unmatched
+    let of_nobody = policies
+        .unmatched
         .iter()
         .filter(|(name, policy)| **policy == Unmatched::DeadLetter && is_read(name, read))
         .map(|(name, _)| (name.clone(), dead_letter::topic_of(name)));

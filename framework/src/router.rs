@@ -13,6 +13,7 @@ use crate::middleware::idempotency::Pause;
 use crate::order::{Guarantee, Order, Sharing, Turns};
 use crate::route::Handle;
 use crate::{HandlerError, Outcome, Outcomes, Record, Run};
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedSender;
@@ -30,6 +31,13 @@ pub enum Unmatched {
     Skip,
     /// A copy goes to the dead-letter topic.
     DeadLetter,
+}
+
+/// What is said of topics, each by its name or by a pattern as a handler has it.
+#[derive(Default)]
+pub(crate) struct Policies {
+    pub(crate) event_types: HashMap<String, EventType>,
+    pub(crate) unmatched: HashMap<String, Unmatched>,
 }
 
 /// The handlers of one topic.
