@@ -3,7 +3,6 @@
 
 #[test]
 fn misuse_of_handler_is_explained() {
-    let tests = trybuild::TestCases::new();
-    tests.compile_fail("tests/ui/*.rs");
-    tests.pass("tests/ui/pass/*.rs");
+    // With one that has to pass, all dependencies would be compiled a second time, and not only checked.
+    trybuild::TestCases::new().compile_fail("tests/ui/*.rs");
 }

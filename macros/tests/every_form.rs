@@ -1,4 +1,4 @@
-// Every form of a handler, without a warning, and what is made of it.
+//! Every form of a handler, without a warning, and what is made of it.
 #![deny(warnings)]
 
 use onceward::Settings;
@@ -86,7 +86,8 @@ handlers! {
     of_macro_for_batches: "flights", Batch<&[u8]>, &mut Tx;
 }
 
-fn main() {
+#[test]
+fn every_form_is_taken() {
     #[handler(topic = "flights")]
     async fn r#in() {}
 
