@@ -108,7 +108,7 @@ async fn upsert(planes: &Planes, tx: &mut Tx) -> sqlx::Result<()> {
     Ok(())
 }
 
-/// Makes the table and runs a handler until the process is told to stop.
+/// Runs a handler until the process is told to stop.
 pub(crate) async fn serve(args: &Args) -> Result<()> {
     let (batch, avro) = (args.has("--batch"), args.is_avro()?);
     // RUST_LOG says otherwise. sqlx's notices of tables that are there already are no news.
@@ -119,13 +119,14 @@ pub(crate) async fn serve(args: &Args) -> Result<()> {
         .with_ansi(stderr().is_terminal())
         .with_writer(stderr)
         .init();
-    table::migrate().await?;
     // Its Debug is one line with the reason.
     run(batch, avro).await.map_err(|error| format!("{error:?}"))
 }
 
 async fn run(batch: bool, avro: bool) -> std::result::Result<(), onceward::Error> {
     let app = App::from_env()?.migrate(true).wait_for_topics(TOPIC_LIMIT);
+    // When the settings are right: what is wrong with them is told without a database.
+    let app = app.on_start(async || Ok(table::migrate().await?));
     let (topic, group) = (settings::topic(), settings::group());
     let app = match (batch, avro) {
         (false, false) => app.handler(on_flight {}.route().topic(topic).group(group)),
