@@ -11,14 +11,11 @@ use rdkafka::Message;
 use rdkafka::producer::FutureRecord;
 use std::collections::BTreeSet;
 use std::fmt;
-use std::fs::File;
 use std::future::ready;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use support::{
-    Breakable, Database, OwnPostgres, PATIENCE, Proxy, Stack, eventually, read_all, stack_or_leave_out, text,
-    unique,
+    Breakable, Flights, OwnPostgres, PATIENCE, Program, Proxy, Stack, eventually, read_all,
+    stack_or_leave_out, text,
 };
 
 const PARTITIONS: i32 = 12;
@@ -103,49 +100,23 @@ impl Servers {
     }
 }
 
-/// One run: a topic, a database, and the members of a group.
+/// One run: the service, and the members of its group.
 struct Run<'s> {
     servers: &'s Servers,
     plan: Plan,
     seed: u64,
-    database: Database,
-    topic: String,
-    group: String,
+    flights: Flights,
     members: Vec<Member>,
     started: usize,
     /// The points at which a member has ended itself.
     reached: Vec<&'static str>,
-    folder: PathBuf,
 }
 
 /// A service that runs.
 struct Member {
-    child: Child,
-    log: PathBuf,
+    program: Program,
+    log: String,
     started: Instant,
-}
-
-impl Member {
-    fn signal(&self, signal: &str) {
-        let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
-        assert!(status.unwrap().success());
-    }
-
-    fn has_ended(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_some()
-    }
-
-    fn has_partitions(&self) -> bool {
-        std::fs::read_to_string(&self.log).unwrap().contains("assigned group")
-    }
-}
-
-impl Drop for Member {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 impl<'s> Run<'s> {
@@ -158,78 +129,45 @@ impl<'s> Run<'s> {
             batch: order != "none" && random.bool(),
             dedupe_connections: random.usize(4..17),
         };
-        let (topic, group) = (servers.stack.topic("faults", PARTITIONS).await, unique("faults"));
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(&group);
-        std::fs::create_dir_all(&folder).unwrap();
-        let database = servers.stack.database().await;
-        Self {
-            servers,
-            plan,
-            seed,
-            database,
-            topic,
-            group,
-            members: Vec::new(),
-            started: 0,
-            reached: Vec::new(),
-            folder,
-        }
+        let flights = Flights::new(servers.stack.clone(), PARTITIONS).await;
+        Self { servers, plan, seed, flights, members: Vec::new(), started: 0, reached: Vec::new() }
     }
 
-    fn command(&self, words: &[&str]) -> Command {
-        let program = std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().join("flights");
-        assert!(program.exists(), "{} is not built: cargo build -p flights", program.display());
-        let mut command = Command::new(program);
-        command
-            .args(words)
-            .env("FLIGHTS_TOPIC", &self.topic)
-            .env("FLIGHTS_GROUP", &self.group)
-            .env("KAFKA_BROKERS", &self.servers.stack.brokers)
-            .env("DATABASE_URL", &self.database.url)
-            .stdin(Stdio::null());
-        command
-    }
-
-    fn spawn(&self, mut command: Command, log: &str) -> Member {
-        let log = self.folder.join(log);
-        let file = File::options().create(true).append(true).open(&log).unwrap();
-        let child = command.stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap();
-        Member { child, log, started: Instant::now() }
-    }
-
-    fn produce(&self) -> Member {
+    fn produce(&self) -> Program {
         let seed = self.seed.to_string();
         let words = ["produce", "--sample", SAMPLE, "--seed", &seed, "--duplicates", "5", "--rate", RATE];
-        self.spawn(self.command(&words), "produce")
+        self.flights.start(self.flights.command(&words), "produce")
     }
 
     /// Starts one more member, which may end itself at a point.
     fn join(&mut self, fault: Option<(&str, u64)>) {
-        let mut command = self.command(if self.plan.batch { &["serve", "--batch"] } else { &["serve"] });
+        let mut command = self.flights.serve(if self.plan.batch { &["--batch"] } else { &[] });
         command
             .env("KAFKA_BROKERS", self.servers.to_kafka.address())
-            .env("DATABASE_URL", self.servers.to_postgres.url(&self.database.url))
+            .env("DATABASE_URL", self.servers.to_postgres.url(&self.flights.database.url))
             .env("ONCEWARD_GROUP_PROTOCOL", self.plan.protocol)
             .env("ONCEWARD_MAX_CONNECTIONS", self.plan.dedupe_connections.to_string())
             .env("ONCEWARD_COMMIT_INTERVAL", "300ms")
             .env("ONCEWARD_HANDLERS__ON_FLIGHT__ORDER", self.plan.order)
-            // Who dies here is killed from outside.
-            .env("ONCEWARD_HANDLERS__ON_FLIGHT__MAX_STARTS", "1000")
             .env("ONCEWARD_HANDLERS__ON_FLIGHT__DEAD_LETTER", self.letters());
         if self.plan.protocol == "classic" {
-            command.env("ONCEWARD_KAFKA__SESSION_TIMEOUT_MS", "6000");
-            command.env("ONCEWARD_KAFKA__HEARTBEAT_INTERVAL_MS", "1500");
+            command.envs(Flights::SHORT_SESSIONS);
         }
         if let Some((point, times)) = fault {
             command.env("FAULT_POINT", format!("{point}:{times}"));
         }
-        let member = self.spawn(command, &format!("member-{}", self.started));
+        let log = format!("member-{}", self.started);
+        let program = self.flights.start(command, &log);
+        self.members.push(Member { program, log, started: Instant::now() });
         self.started += 1;
-        self.members.push(member);
     }
 
     fn letters(&self) -> String {
-        format!("{}.dlq", self.topic)
+        format!("{}.dlq", self.flights.topic)
+    }
+
+    fn has_partitions(&self, member: &Member) -> bool {
+        self.flights.log(&member.log).contains("assigned group")
     }
 
     async fn strike(&mut self, fault: &Fault, random: &mut Rng) {
@@ -240,20 +178,19 @@ impl<'s> Run<'s> {
                 let mut doomed = self.members.pop().unwrap();
                 if *point == "in_drain" {
                     tokio::time::sleep(Duration::from_secs(3)).await;
-                    doomed.signal("-TERM");
+                    doomed.program.signal("-TERM");
                 }
                 // What is not reached for long does not happen in this run.
                 let until = Instant::now() + Duration::from_secs(6);
-                while !doomed.has_ended() && Instant::now() < until {
+                while !doomed.program.has_ended() && Instant::now() < until {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
-                let log = std::fs::read_to_string(&doomed.log).unwrap();
-                if log.contains("as FAULT_POINT says") {
+                if self.flights.log(&doomed.log).contains("as FAULT_POINT says") {
                     self.reached.push(point);
                 }
             }
             Fault::Kill => {
-                self.members.remove(member).child.kill().unwrap();
+                self.members.remove(member).program.signal("-KILL");
                 self.join(None);
             }
             Fault::RestartBroker => {
@@ -293,16 +230,15 @@ impl<'s> Run<'s> {
             }
             Fault::FreezeService(time) => {
                 self.join(None);
-                self.members[member].signal("-STOP");
+                self.members[member].program.signal("-STOP");
                 tokio::time::sleep(*time).await;
-                self.members[member].signal("-CONT");
+                self.members[member].program.signal("-CONT");
             }
             Fault::Join => self.join(None),
             Fault::Leave => {
                 self.join(None);
                 let leaving = self.members.remove(member);
-                leaving.signal("-TERM");
-                self.ended(leaving).await;
+                leaving.program.terminate().await;
             }
         }
     }
@@ -311,21 +247,13 @@ impl<'s> Run<'s> {
     /// that works ends for nothing.
     fn supervise(&mut self) {
         for place in 0..self.members.len() {
-            if self.members[place].has_ended() {
+            if self.members[place].program.has_ended() {
                 let member = self.members.remove(place);
                 let is_young = member.started.elapsed() < Duration::from_secs(20);
-                assert!(
-                    is_young && !member.has_partitions(),
-                    "{self}: {} ended by itself",
-                    member.log.display()
-                );
+                assert!(is_young && !self.has_partitions(&member), "{self}: {} ended by itself", member.log);
                 self.join(None);
             }
         }
-    }
-
-    async fn ended(&self, mut member: Member) {
-        eventually("the member ends", || ready(member.has_ended())).await;
     }
 
     /// Sends what no handler can decode, in between.
@@ -333,7 +261,7 @@ impl<'s> Run<'s> {
         let producer = self.servers.stack.producer();
         for number in numbers {
             let (key, payload) = (format!("poison-{number}"), format!("{{\"poison\": {number}"));
-            let record = FutureRecord::<str, str>::to(&self.topic).key(&key).payload(&payload);
+            let record = FutureRecord::<str, str>::to(&self.flights.topic).key(&key).payload(&payload);
             producer.send(record, PATIENCE).await.unwrap();
         }
     }
@@ -342,22 +270,21 @@ impl<'s> Run<'s> {
     async fn verify(mut self) {
         eventually("all members work", || {
             self.supervise();
-            ready(self.members.iter().all(Member::has_partitions))
+            ready(self.members.iter().all(|member| self.has_partitions(member)))
         })
         .await;
-        self.servers.stack.caught_up(&self.group, &self.topic, PARTITIONS).await;
+        self.flights.caught_up().await;
         for member in std::mem::take(&mut self.members) {
-            member.signal("-TERM");
-            self.ended(member).await;
+            member.program.terminate().await;
         }
         let seed = self.seed.to_string();
-        let mut words = vec!["verify", "--sample", SAMPLE, "--seed", &seed];
+        let mut options = vec!["--sample", SAMPLE, "--seed", &seed];
         if self.plan.order == "none" {
-            words.push("--unordered");
+            options.push("--unordered");
         }
-        let output = self.command(&words).output().unwrap();
-        let report = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success() && report.ends_with("keys differ: 0\n"), "{self}: {report}");
+        if let Err(report) = self.flights.verify(&options) {
+            panic!("{self}: {report}");
+        }
 
         let mut letters = Vec::new();
         for partition in 0..PARTITIONS {
@@ -373,7 +300,7 @@ impl<'s> Run<'s> {
         let distinct: BTreeSet<String> = letters.iter().map(|(payload, _)| payload.clone()).collect();
         assert_eq!(distinct, poison, "{self}: dead letters");
         assert_eq!(letters.len(), POISON, "{self}: a dead letter twice: {letters:#?}");
-        std::fs::remove_dir_all(&self.folder).unwrap();
+        std::fs::remove_dir_all(&self.flights.folder).unwrap();
     }
 }
 
@@ -385,8 +312,7 @@ impl Drop for Run<'_> {
             return;
         }
         for member in 0..self.started {
-            let log =
-                std::fs::read_to_string(self.folder.join(format!("member-{member}"))).unwrap_or_default();
+            let log = self.flights.log(&format!("member-{member}"));
             let told =
                 |line: &&str| ["WARN", "ERROR", "ssigned", "revoked"].iter().any(|word| line.contains(word));
             println!("--- member {member}, what it warned of ---");
@@ -397,7 +323,7 @@ impl Drop for Run<'_> {
 
 impl fmt::Display for Run<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "FAULTS_SEED={} ({:?}), logs in {}", self.seed, self.plan, self.folder.display())
+        write!(f, "FAULTS_SEED={} ({:?}), logs in {}", self.seed, self.plan, self.flights.folder.display())
     }
 }
 
@@ -408,7 +334,7 @@ async fn run(servers: &Servers, seed: u64) -> Vec<&'static str> {
     let mut run = Run::new(servers, seed, &mut random).await;
     let faults: Vec<Fault> = (0..FAULTS).map(|_| Fault::draw(&mut random)).collect();
     println!("{run}: {faults:?}");
-    let mut producing = run.produce();
+    let producing = run.produce();
     run.join(None);
     let mut poison = 0..POISON;
     for fault in &faults {
@@ -417,8 +343,7 @@ async fn run(servers: &Servers, seed: u64) -> Vec<&'static str> {
         run.strike(fault, &mut random).await;
         run.supervise();
     }
-    eventually("all is produced", || ready(producing.has_ended())).await;
-    assert!(producing.child.wait().unwrap().success(), "{run}: the producer failed");
+    producing.succeeds().await;
     let reached = std::mem::take(&mut run.reached);
     run.verify().await;
     println!(

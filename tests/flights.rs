@@ -1,27 +1,20 @@
 //! The flights service, as a child process, against its truth: one event lost,
 //! done twice or done out of order changes a chain.
 
-use std::fs::File;
 use std::future::ready;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
-use support::{Database, OwnRegistry, Stack, eventually, stack_or_leave_out, unique};
+use support::{Flights, OwnRegistry, Program, Stack, eventually, stack_or_leave_out};
 
 const PARTITIONS: i32 = 12;
 const KILLS: u32 = 20;
 const SEED: u64 = 20130101;
 
-/// A topic, a group and a database for the service, and which rows it gets.
+/// The service, and which rows it gets.
 struct Service {
-    stack: Stack,
-    database: Database,
-    topic: String,
-    group: String,
+    flights: Flights,
     batch: bool,
     selection: &'static [&'static str],
     format: &'static [&'static str],
-    folder: PathBuf,
 }
 
 /// A fifth of the planes, with all their flights.
@@ -29,104 +22,41 @@ const FIFTH: &[&str] = &["--sample", "5", "--seed", "7"];
 
 impl Service {
     async fn new(stack: Stack, batch: bool, selection: &'static [&'static str]) -> Self {
-        let (topic, group) = (stack.topic("flights", PARTITIONS).await, unique("flights"));
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(&group);
-        std::fs::create_dir_all(&folder).unwrap();
-        Self { database: stack.database().await, stack, topic, group, batch, selection, format: &[], folder }
+        Self { flights: Flights::new(stack, PARTITIONS).await, batch, selection, format: &[] }
     }
 
-    fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(program());
-        command
-            .args(words)
-            .env("KAFKA_BROKERS", &self.stack.brokers)
-            .env("DATABASE_URL", &self.database.url)
-            .env("SCHEMA_REGISTRY_URL", &self.stack.registry_url)
-            .env("FLIGHTS_TOPIC", &self.topic)
-            .env("FLIGHTS_GROUP", &self.group)
-            .env("ONCEWARD_KAFKA__SESSION_TIMEOUT_MS", "6000")
-            .env("ONCEWARD_KAFKA__HEARTBEAT_INTERVAL_MS", "1500")
-            // Who dies here is killed from outside: twice, while one record is tried alone, is chance.
-            .env("ONCEWARD_HANDLERS__ON_FLIGHT__MAX_STARTS", "1000")
-            .stdin(Stdio::null());
-        command
-    }
-
-    fn produce(&self, options: &[&str]) -> Running {
+    fn produce(&self, options: &[&str]) -> Program {
         let words = [&["produce"], self.selection, self.format, options].concat();
-        Running::start(self.command(&words), &self.folder, "produce")
+        self.flights.start(self.flights.command(&words), "produce")
     }
 
     /// Starts the service; with an `instance` a restart takes its partitions over at once.
-    fn serve(&self, instance: Option<&str>, log: &str) -> Running {
+    fn serve(&self, instance: Option<&str>, log: &str) -> Program {
         let batch: &[&str] = if self.batch { &["--batch"] } else { &[] };
-        let mut command = self.command(&[&["serve"], self.format, batch].concat());
+        let mut command = self.flights.serve(&[self.format, batch].concat());
+        command.envs(Flights::SHORT_SESSIONS);
         command.envs(instance.map(|instance| ("ONCEWARD_INSTANCE_ID", instance)));
-        Running::start(command, &self.folder, log)
+        self.flights.start(command, log)
     }
 
     async fn done(&self) -> i64 {
         let sum = "select coalesce(sum(flights), 0)::bigint from flights_totals";
         // Before the service has made its table there is nothing done.
-        sqlx::query_scalar(sum).fetch_one(&mut self.database.connect().await).await.unwrap_or(0)
+        sqlx::query_scalar(sum).fetch_one(&mut self.flights.database.connect().await).await.unwrap_or(0)
     }
 
     /// Waits until all is done and committed, ends the service, and compares.
-    async fn ends_with_the_truth(&self, service: Running) {
-        self.stack.caught_up(&self.group, &self.topic, PARTITIONS).await;
-        assert!(service.terminate().success(), "{}", self.log("serve"));
-        let output = self.command(&[&["verify"], self.selection].concat()).output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success() && text.ends_with("keys differ: 0\n"), "{text}{}", self.log("serve"));
+    async fn ends_with_the_truth(&self, service: Program) {
+        self.flights.caught_up().await;
+        assert!(service.terminate().await.success(), "{}", self.log("serve"));
+        if let Err(report) = self.flights.verify(self.selection) {
+            panic!("{report}{}", self.log("serve"));
+        }
     }
 
     fn log(&self, name: &str) -> String {
-        std::fs::read_to_string(self.folder.join(name)).unwrap_or_default()
+        self.flights.log(name)
     }
-}
-
-/// A child process that dies with the test.
-struct Running(Child);
-
-impl Running {
-    fn start(mut command: Command, folder: &Path, log: &str) -> Self {
-        let log = File::options().create(true).append(true).open(folder.join(log)).unwrap();
-        Self(command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap())
-    }
-
-    /// As an orchestrator does it.
-    fn terminate(mut self) -> ExitStatus {
-        let status = Command::new("kill").args(["-TERM", &self.0.id().to_string()]).status().unwrap();
-        assert!(status.success());
-        self.0.wait().unwrap()
-    }
-
-    /// `kill -9`.
-    fn kill(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-
-    async fn succeeds(mut self) {
-        eventually("the program ends", || ready(self.0.try_wait().unwrap().is_some())).await;
-        assert!(self.0.wait().unwrap().success());
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It has ended already, or the test failed.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// The program stands beside the tests' own folder.
-fn program() -> PathBuf {
-    let tests = std::env::current_exe().unwrap();
-    let program = tests.parent().unwrap().parent().unwrap().join("flights");
-    assert!(program.exists(), "{} is not built: cargo build -p flights", program.display());
-    program
 }
 
 async fn clean(batch: bool) {
@@ -147,11 +77,11 @@ async fn in_avro(batch: bool) {
     const MIDDLE: &str = "150000";
     let mut service = Service::new(stack_or_leave_out!(), batch, FIFTH).await;
     let registry = OwnRegistry::start_new();
-    (service.format, service.stack.registry_url) = (&["--format", "avro"], registry.url());
+    (service.format, service.flights.stack.registry_url) = (&["--format", "avro"], registry.url());
     service.produce(&["--to", MIDDLE]).succeeds().await;
     let serving = service.serve(None, "serve");
-    service.stack.caught_up(&service.group, &service.topic, PARTITIONS).await;
-    assert!(serving.terminate().success(), "{}", service.log("serve"));
+    service.flights.caught_up().await;
+    assert!(serving.terminate().await.success(), "{}", service.log("serve"));
     let before = service.done().await;
     assert!(before > 10_000, "{before}");
     service.produce(&["--from", MIDDLE]).succeeds().await;
@@ -191,7 +121,8 @@ async fn killed(batch: bool) {
         let mut serving = service.serve(Some("one"), "serve");
         eventually("it works on", async || service.done().await > before).await;
         tokio::time::sleep(Duration::from_millis(random.u64(0..400))).await;
-        serving.kill();
+        serving.signal("-KILL");
+        serving.ended().await;
     }
     producing.succeeds().await;
     let serving = service.serve(Some("one"), "serve");
@@ -236,7 +167,7 @@ async fn joined_and_left(batch: bool) {
         let second = service.serve(None, &log);
         eventually("the second one has partitions", async || service.log(&log).contains("assigned group"))
             .await;
-        assert!(second.terminate().success(), "{}", service.log(&log));
+        assert!(second.terminate().await.success(), "{}", service.log(&log));
     }
     producing.succeeds().await;
     service.ends_with_the_truth(serving).await;
@@ -250,4 +181,14 @@ async fn a_second_instance_that_joins_and_leaves_changes_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_instance_that_joins_and_leaves_changes_nothing_in_batches() {
     joined_and_left(true).await;
+}
+
+#[tokio::test]
+async fn a_setting_that_does_not_exist_is_told_before_any_server_is_asked() {
+    let service = Service::new(stack_or_leave_out!(), false, &[]).await;
+    let mut command = service.flights.serve(&[]);
+    command.env("DATABASE_URL", "postgres://127.0.0.1:1/nowhere").env("ONCEWARD_DRAIN_DEADLIN", "3s");
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("drain_deadlin"), "{said}");
 }

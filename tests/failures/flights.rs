@@ -3,9 +3,7 @@
 use super::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::Path;
-use std::process::{Command, Stdio};
-use support::{Database, Program, Running, eventually, stack_or_leave_out, text};
+use support::{Database, Flights, Program, Running, eventually, stack_or_leave_out, text};
 
 const PARTITIONS: i32 = 6;
 
@@ -63,26 +61,15 @@ async fn program_that_flies() {
     app(&stack, &topic, &group, &std::env::var("TEST_DATABASE").unwrap()).run().await.unwrap();
 }
 
-/// A fiftieth of the planes, with all their flights.
-async fn produce(stack: &Stack) -> World {
-    let (topic, group) = (stack.topic("flights", PARTITIONS).await, unique("flights"));
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
-    let status = Command::new(target.join("debug/flights"))
-        .args(["produce", "--sample", "50", "--seed", "3"])
-        .env("KAFKA_BROKERS", &stack.brokers)
-        .env("FLIGHTS_TOPIC", &topic)
-        .stdout(Stdio::null())
-        .status()
-        .unwrap();
-    assert!(status.success());
-    World { letters: format!("{topic}.dlq"), stack: stack.clone(), topic, group }
-}
-
-async fn effects_table(stack: &Stack) -> Database {
-    let database = stack.database().await;
+/// A fiftieth of the planes, with all their flights, and a table for their effects.
+async fn produce(stack: &Stack) -> (World, Database) {
+    let flights = Flights::new(stack.clone(), PARTITIONS).await;
+    let command = flights.command(&["produce", "--sample", "50", "--seed", "3"]);
+    flights.start(command, "produce").succeeds().await;
     let sql = "create table effects (place bigserial, partition int not null, record_offset bigint not null)";
-    database.execute(sql).await;
-    database
+    flights.database.execute(sql).await;
+    let Flights { stack, database, topic, group, .. } = flights;
+    (World { letters: format!("{topic}.dlq"), stack, topic, group }, database)
 }
 
 /// Exactly those that fail for good are in the dead-letter topic, as they were and
@@ -138,7 +125,7 @@ async fn verify(world: &World, database: &Database) {
 #[tokio::test(flavor = "multi_thread")]
 async fn of_flights_exactly_those_that_fail_for_good_are_dead_lettered() {
     let stack = stack_or_leave_out!();
-    let (world, database) = (produce(&stack).await, effects_table(&stack).await);
+    let (world, database) = produce(&stack).await;
     let running = Running::start(app(&stack, &world.topic, &world.group, &database.url));
     world.caught_up(PARTITIONS).await;
     running.stop().await.unwrap();
@@ -149,7 +136,7 @@ async fn of_flights_exactly_those_that_fail_for_good_are_dead_lettered() {
 async fn of_flights_exactly_those_that_fail_for_good_are_dead_lettered_with_kills() {
     const KILLS: i64 = 8;
     let stack = stack_or_leave_out!();
-    let (world, database) = (produce(&stack).await, effects_table(&stack).await);
+    let (world, database) = produce(&stack).await;
     let variables =
         [("TEST_TOPIC", &*world.topic), ("TEST_GROUP", &*world.group), ("TEST_DATABASE", &*database.url)];
     let start = || Program::start("flights::program_that_flies", &variables);

@@ -5,6 +5,7 @@
 //! with `STACK_REQUIRED=1` it fails.
 
 mod breakable;
+mod flights;
 mod own;
 mod postgres;
 mod program;
@@ -12,6 +13,7 @@ mod proxy;
 mod registry;
 
 pub use breakable::Breakable;
+pub use flights::Flights;
 pub use postgres::OwnPostgres;
 pub use program::Program;
 pub use proxy::{Break, Proxy};

@@ -1,15 +1,17 @@
 //! Processes of their own, to be killed and looked at.
 
 use crate::eventually;
+use std::fs::File;
 use std::future::ready;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
 
-/// A process that runs one of the ignored tests of the program that starts it.
+/// A process that dies with the test.
 #[derive(Debug)]
 pub struct Program(Child);
 
 impl Program {
-    /// Starts it with these variables.
+    /// Starts one that runs an ignored test of the program that calls this, with these variables.
     pub fn start(test: &str, variables: &[(&str, &str)]) -> Self {
         let program = std::env::current_exe().expect("this program has a path");
         Self::start_in(Command::new(program), test, variables)
@@ -28,6 +30,13 @@ impl Program {
         Self(command.spawn().expect("the program starts"))
     }
 
+    /// Starts a command, and adds what it prints to a file.
+    pub fn logged(mut command: Command, log: &Path) -> Self {
+        let log = File::options().create(true).append(true).open(log).expect("a log");
+        command.stdout(log.try_clone().expect("a second handle")).stderr(log);
+        Self(command.spawn().expect("the program starts"))
+    }
+
     /// Sends it a signal: `-TERM`, `-KILL`.
     pub fn signal(&self, signal: &str) {
         let status = Command::new("kill").args([signal, &self.0.id().to_string()]).status();
@@ -43,6 +52,17 @@ impl Program {
     pub async fn ended(&mut self) -> ExitStatus {
         eventually("the program ends", || ready(self.has_ended())).await;
         self.0.wait().expect("it is our child")
+    }
+
+    /// Waits until it has ended by itself, without an error.
+    pub async fn succeeds(mut self) {
+        assert!(self.ended().await.success());
+    }
+
+    /// Ends it as an orchestrator does.
+    pub async fn terminate(mut self) -> ExitStatus {
+        self.signal("-TERM");
+        self.ended().await
     }
 
     /// The bytes of memory that are its own, without what it maps from files.
