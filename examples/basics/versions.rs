@@ -72,4 +72,9 @@ mod tests {
         assert_eq!(in_minutes(DelayV1 { hours: 1.5 }).minutes, 90);
         assert_eq!(without_reason(DelayV2 { minutes: 20 }).reason, "unknown");
     }
+
+    #[test]
+    fn the_example_runs() {
+        main().expect("all three are handled");
+    }
 }
