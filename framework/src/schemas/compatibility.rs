@@ -81,7 +81,7 @@ mod tests {
 
     fn reads(joined: &Reads, id: u32, version: u32) -> Result<(), String> {
         let (id, format) = (SchemaId::Number(id), SchemaFormat::Avro);
-        joined(&Schema { id, format, names: Vec::new(), parsed: Ok(Parsed::Not) }, version)
+        joined(&Schema { id, format, record_types: Vec::new(), parsed: Ok(Parsed::Not) }, version)
     }
 
     #[test]

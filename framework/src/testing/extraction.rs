@@ -44,18 +44,16 @@ impl InMemoryRecord {
     /// # Errors
     /// Why it is rejected, or the registry's trouble.
     pub async fn extract<'a, E: FromRecord<'a>>(&'a self, context: &'a Context) -> HandlerResult<E> {
+        let extract = || E::from_record(self.record(), context).map_err(HandlerError::from);
+        #[cfg(feature = "schemas")]
         loop {
-            let error = match E::from_record(self.record(), context) {
-                Ok(extracted) => return Ok(extracted),
-                Err(rejection) => HandlerError::from(rejection),
-            };
-            #[cfg(feature = "schemas")]
-            if let Some(lookup) = error.needed_lookup() {
-                context.look_up(lookup).await?;
-                continue;
-            }
-            return Err(error);
+            let extracted = extract();
+            let lookup = extracted.as_ref().err().and_then(HandlerError::needed_lookup);
+            let Some(lookup) = lookup else { return extracted };
+            context.look_up(lookup).await?;
         }
+        #[cfg(not(feature = "schemas"))]
+        extract()
     }
 }
 
