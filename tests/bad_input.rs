@@ -295,7 +295,7 @@ async fn a_record_that_is_larger_than_every_bound_is_handled_like_any_other() {
     }
     let bounds = config(|config| {
         config.max_run_bytes = Some(1000);
-        config.partition_bytes = Some(1000);
+        config.max_in_flight_bytes = Some(1000);
         config.start = Some(Start::Earliest);
     });
     let app = stack

@@ -514,7 +514,7 @@ async fn a_handler_that_blocks_its_thread_does_not_keep_the_consumer_from_pollin
 async fn stuck_at_partition_0_with_little_memory() {
     let Ok(topic) = std::env::var("TEST_TOPIC") else { return };
     let stack = stack_or_leave_out!();
-    let little = config(|config| config.partition_bytes = Some(1 << 20));
+    let little = config(|config| config.max_in_flight_bytes = Some(1 << 20));
     let app = stack
         .app()
         .config(little)

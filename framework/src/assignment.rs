@@ -9,12 +9,13 @@ use crate::commit::{Committed, Committer, add, commit_last};
 use crate::config::{OutOfRange, Start};
 use crate::contact::{ANSWERS_WITHIN, Contact};
 use crate::dead_letter::Written;
+use crate::drain::Drain;
 use crate::health::{Health, Oldest};
 use crate::inbox::Inbox;
 use crate::memo::Memo;
 use crate::partition::{Limits, Partition, PartitionWorker};
-use crate::queue::{self, Keepalive, PartitionQueue, Queued};
-use crate::record::{Message, TopicPartition};
+use crate::queue::{self, Keepalive, PartitionQueue, Polling, ReadLock};
+use crate::record::TopicPartition;
 use crate::router::Router;
 use crate::run::Source;
 use crate::starts::{Notes, Suspects};
@@ -24,7 +25,7 @@ use crate::{Error, fault, hooks::Hooks};
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, RebalanceProtocol};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::topic_partition_list::Offset;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Statistics, TopicPartitionList};
@@ -52,8 +53,6 @@ pub(crate) struct Setup {
     pub(crate) group: Arc<str>,
     pub(crate) routers: Routers,
     pub(crate) limits: Limits,
-    pub(crate) partition_records: usize,
-    pub(crate) partition_bytes: usize,
     pub(crate) drain_deadline: Duration,
     pub(crate) start: Start,
     pub(crate) out_of_range: OutOfRange,
@@ -79,6 +78,7 @@ pub(crate) struct Assignment {
     /// How many callbacks were served: `poll` says "nothing" after one.
     served: AtomicU64,
     contact: Arc<Contact>,
+    read_lock: Arc<ReadLock>,
 }
 
 struct Owned {
@@ -90,14 +90,18 @@ struct Owned {
 }
 
 struct OwnedPartition {
-    // Before the partition, whose records it holds a client for.
-    queue: PartitionQueue<Assignment>,
     partition: Arc<Partition>,
     worker: JoinHandle<()>,
     committed: Committed,
     stopped: bool,
     /// librdkafka has no position for it; when to look for one.
     without_position: Option<Instant>,
+}
+
+impl Drop for OwnedPartition {
+    fn drop(&mut self) {
+        self.partition.inbox.clear();
+    }
 }
 
 impl OwnedPartition {
@@ -139,6 +143,7 @@ impl Assignment {
             owned: Mutex::new(Owned { partitions: HashMap::new(), committer, tails, last_place: None }),
             served: AtomicU64::new(0),
             contact: Arc::default(),
+            read_lock: Arc::default(),
         }
     }
 
@@ -147,54 +152,30 @@ impl Assignment {
         self.consumer.get_or_init(|| Arc::downgrade(consumer));
     }
 
+    /// Keeps workers from reading, beside whom no rebalance may be served.
+    pub(crate) fn polling(&self) -> Polling<'_> {
+        self.read_lock.poll()
+    }
+
     pub(crate) fn served(&self) -> u64 {
         self.served.load(Ordering::Relaxed)
     }
 
-    /// Moves records from the partitions' queues to their inboxes. Says whether
-    /// there is more to move at once.
-    pub(crate) fn read(&self, batch: &mut Vec<Message>) -> bool {
-        const BATCH: usize = 1024;
-        let (mut more, mut heard) = (false, false);
+    /// Looks for partitions for which librdkafka has no position.
+    pub(crate) fn find_positions(&self) {
         let mut without_position = Vec::new();
         for (name, owned) in &mut self.owned().partitions {
+            if owned.partition.has_lost_position() {
+                owned.without_position = Some(Instant::now());
+            }
             if owned.without_position.is_some_and(|at| at <= Instant::now()) && !owned.stopped {
                 owned.without_position = Some(Instant::now() + Duration::from_secs(1));
                 without_position.push(name.clone());
             }
-            let limit = if owned.stopped { 0 } else { owned.partition.inbox.room().min(BATCH) };
-            if limit == 0 {
-                continue;
-            }
-            let mut offsets = owned.partition.offsets();
-            let count = owned.queue.read(limit, |queued| match queued {
-                Queued::Message(message) => {
-                    if offsets.begin(message.offset()) {
-                        batch.push(Message::Kafka(message));
-                    }
-                }
-                Queued::Error(error) => match error {
-                    RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => {
-                        owned.without_position = Some(Instant::now());
-                    }
-                    error => tracing::warn!(topic = name.0, partition = name.1, %error, "cannot fetch; trying again"),
-                },
-            });
-            drop(offsets);
-            if !batch.is_empty() {
-                owned.partition.inbox.put(batch);
-                batch.clear();
-            }
-            more |= count == limit;
-            heard |= count > 0;
-        }
-        if heard {
-            self.contact.heard();
         }
         for (topic, partition) in without_position {
             self.find_position(&topic, partition);
         }
-        more
     }
 
     pub(crate) fn commit_if_due(&self, consumer: &Consumer) -> Duration {
@@ -334,21 +315,21 @@ impl Assignment {
             source.written = Written::after_another();
         }
         source.notes = Notes::starting_with(offset.map(|offset| (offset, memo.note)));
-        let (records, bytes) = (self.setup.partition_records, self.setup.partition_bytes);
-        let inbox = Inbox::new(records, bytes, self.wake.clone(), Keepalive::of(consumer));
-        let shared = Arc::new(Partition::new(source, inbox, self.wake.clone()));
+        // Before the partition is assigned: records that come earlier would stay on
+        // the consumer's own queue.
+        let (arrived, drain) = (Arc::default(), Arc::<Drain>::default());
+        let queue = PartitionQueue::split(consumer, topic, partition, &arrived)?;
+        let inbox = Inbox::new(Some(Box::new(queue)), arrived, drain.clone(), Keepalive::of(consumer));
+        let (read_lock, contact) = (self.read_lock.clone(), self.contact.clone());
+        let shared = Arc::new(Partition::new(source, inbox, drain, read_lock, contact, self.wake.clone()));
         if !memo.ahead.is_empty() {
             tracing::info!(topic, partition, offset, ahead = memo.ahead.len(), "offsets ahead are done");
         }
         shared.offsets().remember(memo.ahead.clone());
-        // Before the partition is assigned: records that come earlier would stay on
-        // the consumer's own queue.
-        let queue = PartitionQueue::split(consumer, topic, partition, &self.wake)?;
         let (limits, suspects) = (self.setup.limits.clone(), self.setup.suspects.clone());
         let worker = PartitionWorker::new(shared.clone(), router, limits, suspects);
         let worker = self.setup.runtime.spawn(worker.work());
         Some(OwnedPartition {
-            queue,
             partition: shared,
             worker,
             committed: Committed::starting_with(offset, memo.ahead),

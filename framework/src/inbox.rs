@@ -1,111 +1,107 @@
-//! Gets records from the poll thread, gives runs of them to the partition's worker.
+//! Gets records from a partition's queue, gives runs of them to the partition's worker.
 
-use crate::queue::Keepalive;
+use crate::drain::Drain;
+use crate::offsets::OffsetTracker;
+use crate::queue::{Keepalive, Queue, Reading};
 use crate::record::Message;
 use crate::run::Fetched;
-use crate::wake::Wake;
+use rdkafka::error::RDKafkaErrorCode;
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
-/// Records between the poll thread and one worker, bounded by count and bytes.
+/// Where one worker takes its records from: librdkafka's own queue of the partition.
 ///
-/// When it is full the partition's queue is left alone, and librdkafka stops
-/// fetching by itself; nothing is paused, which would drop what was prefetched.
-#[derive(Debug)]
+/// What is not taken stays there. When it is full, librdkafka stops fetching by itself; nothing
+/// is paused, which would drop what was prefetched.
 pub(crate) struct Inbox {
     contents: Mutex<Contents>,
-    arrived: Notify,
-    most_records: usize,
-    most_bytes: usize,
-    wake: Arc<Wake>,
+    arrived: Arc<Notify>,
+    drain: Arc<Drain>,
     // After the messages, so that it is dropped after them.
     client: Keepalive,
 }
 
-#[derive(Debug, Default)]
 struct Contents {
-    messages: VecDeque<Message>,
-    bytes: usize,
-    closed: bool,
-    /// The poll thread found it full and waits to be woken.
-    awaited: bool,
+    queue: Option<Box<dyn Queue>>,
+    /// Read, and beyond the bytes of the run before.
+    kept: VecDeque<Message>,
+    batch: Vec<Message>,
+}
+
+/// What came of looking into the queue.
+#[derive(Default)]
+pub(crate) struct Found {
+    pub(crate) fetched: Option<Fetched>,
+    /// Whether the broker has sent anything.
+    pub(crate) heard: bool,
+    pub(crate) errors: Vec<RDKafkaErrorCode>,
 }
 
 impl Inbox {
-    pub(crate) fn new(most_records: usize, most_bytes: usize, wake: Arc<Wake>, client: Keepalive) -> Self {
-        Self { contents: Mutex::default(), arrived: Notify::new(), most_records, most_bytes, wake, client }
+    /// `arrived` is notified when the empty queue gets something.
+    pub(crate) fn new(
+        queue: Option<Box<dyn Queue>>,
+        arrived: Arc<Notify>,
+        drain: Arc<Drain>,
+        client: Keepalive,
+    ) -> Self {
+        let contents = Contents { queue, kept: VecDeque::new(), batch: Vec::new() };
+        Self { contents: Mutex::new(contents), arrived, drain, client }
     }
 
-    /// How many records may be put in now. After a zero, the poll thread is woken
-    /// when half of the inbox is free.
-    pub(crate) fn room(&self) -> usize {
-        let mut contents = self.contents();
-        let full = contents.bytes >= self.most_bytes || contents.messages.len() >= self.most_records;
-        contents.awaited |= full;
-        if contents.awaited || contents.closed { 0 } else { self.most_records - contents.messages.len() }
+    /// Waits until there may be something, or the partition is given away.
+    pub(crate) async fn arrived(&self) {
+        // Remembers a notification that came in between.
+        self.arrived.notified().await;
     }
 
-    /// Puts records in.
-    pub(crate) fn put(&self, messages: &mut Vec<Message>) {
-        let bytes = messages.iter().map(Message::size).sum::<usize>();
+    /// Takes what is there, within bounds but at least one record, and notes it as delivered.
+    pub(crate) fn read(
+        &self,
+        reading: &Reading<'_>,
+        most_records: usize,
+        most_bytes: usize,
+        offsets: &Mutex<OffsetTracker>,
+    ) -> Found {
         let mut contents = self.contents();
-        if contents.closed {
-            return;
+        let Contents { queue, kept, batch } = &mut *contents;
+        let mut found = Found::default();
+        if self.drain.has_begun() {
+            return found;
         }
-        contents.bytes += bytes;
-        contents.messages.extend(messages.drain(..));
-        drop(contents);
-        self.arrived.notify_one();
-    }
-
-    /// Waits for records and takes what is there, within bounds but at least one;
-    /// `None` once closed.
-    pub(crate) async fn take(&self, most_records: usize, most_bytes: usize) -> Option<Fetched> {
-        loop {
-            if let Some(taken) = self.try_take(most_records, most_bytes) {
-                return taken;
+        if let (Some(queue), true) = (queue, kept.is_empty()) {
+            // Those that an owner before has finished are passed over.
+            while kept.is_empty() && queue.read(reading, most_records, batch, &mut found.errors) > 0 {
+                found.heard = true;
+                let mut offsets = offsets.lock().unwrap_or_else(PoisonError::into_inner);
+                kept.extend(batch.drain(..).filter(|message| offsets.begin(message.offset())));
             }
-            // Remembers a notification that came in between.
-            self.arrived.notified().await;
         }
+        let (mut count, mut bytes) = (0, 0);
+        while count < kept.len().min(most_records) && (count == 0 || bytes < most_bytes) {
+            bytes += kept[count].size();
+            count += 1;
+        }
+        if count > 0 {
+            let messages = kept.drain(..count).collect();
+            found.fetched = Some(Fetched { messages, client: self.client.clone() });
+        }
+        found
     }
 
-    /// The same without waiting: `None` where nothing is there.
-    pub(crate) fn try_take(&self, most_records: usize, most_bytes: usize) -> Option<Option<Fetched>> {
-        let mut contents = self.contents();
-        if contents.closed {
-            return Some(None);
-        }
-        let available = contents.messages.len().min(most_records);
-        if available == 0 {
-            return None;
-        }
-        let mut messages = Vec::with_capacity(available);
-        let mut bytes = 0;
-        while messages.len() < available && (messages.is_empty() || bytes < most_bytes) {
-            let Some(message) = contents.messages.pop_front() else { break };
-            bytes += message.size();
-            messages.push(message);
-        }
-        contents.bytes -= bytes;
-        let has_room =
-            contents.messages.len() <= self.most_records / 2 && contents.bytes <= self.most_bytes / 2;
-        if contents.awaited && has_room {
-            contents.awaited = false;
-            self.wake.wake();
-        }
-        Some(Some(Fetched { messages, client: self.client.clone() }))
-    }
-
-    /// Drops what is there and lets no more in: the worker ends.
-    pub(crate) fn close(&self) {
-        let mut contents = self.contents();
-        contents.closed = true;
-        let messages = std::mem::take(&mut contents.messages);
-        drop(contents);
-        drop(messages);
+    /// Wakes the worker, which sees then that the partition is given away.
+    pub(crate) fn wake_worker(&self) {
         self.arrived.notify_one();
+    }
+
+    /// Lets go of all that is there, and of the queue.
+    pub(crate) fn clear(&self) {
+        let mut contents = self.contents();
+        let (kept, queue) = (std::mem::take(&mut contents.kept), contents.queue.take());
+        drop(contents);
+        drop((kept, queue));
     }
 
     fn contents(&self) -> MutexGuard<'_, Contents> {
@@ -113,53 +109,79 @@ impl Inbox {
     }
 }
 
+impl fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Inbox")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memo::Ahead;
+    use crate::queue::ReadLock;
     use crate::record::OwnedMessage;
 
-    fn inbox(records: usize, bytes: usize) -> Inbox {
-        Inbox::new(records, bytes, Arc::new(Wake::this_thread()), Keepalive::default())
+    /// A queue in memory.
+    struct InMemory(VecDeque<i64>);
+
+    impl Queue for InMemory {
+        fn read(
+            &mut self,
+            _: &Reading<'_>,
+            limit: usize,
+            messages: &mut Vec<Message>,
+            _: &mut Vec<RDKafkaErrorCode>,
+        ) -> usize {
+            let message = |offset| OwnedMessage { offset, payload: Some(vec![0; 10]), ..Default::default() };
+            let count = limit.min(self.0.len());
+            messages.extend(self.0.drain(..count).map(|offset| Message::Owned(Box::new(message(offset)))));
+            count
+        }
     }
 
-    fn messages(range: std::ops::Range<i64>) -> Vec<Message> {
-        let message = |offset| OwnedMessage { offset, payload: Some(vec![0; 10]), ..Default::default() };
-        range.map(|offset| Message::Owned(Box::new(message(offset)))).collect()
+    /// An inbox with these records, its drain, and the books of its partition.
+    fn inbox(offsets: std::ops::Range<i64>) -> (Inbox, Arc<Drain>, Mutex<OffsetTracker>) {
+        let (queue, drain) = (Box::new(InMemory(offsets.collect())), Arc::<Drain>::default());
+        let inbox = Inbox::new(Some(queue), Arc::default(), drain.clone(), Keepalive::default());
+        (inbox, drain, Mutex::default())
     }
 
-    fn offsets(fetched: Option<Option<Fetched>>) -> Vec<i64> {
-        fetched.unwrap().unwrap().messages.iter().map(Message::offset).collect()
+    fn read(inbox: &Inbox, records: usize, bytes: usize, offsets: &Mutex<OffsetTracker>) -> Vec<i64> {
+        let lock = ReadLock::default();
+        let found = lock.try_read(|reading| inbox.read(reading, records, bytes, offsets)).unwrap();
+        found.fetched.iter().flat_map(|fetched| &fetched.messages).map(Message::offset).collect()
     }
 
     #[test]
     fn a_run_takes_what_is_there_in_order_within_its_bounds() {
-        let inbox = inbox(10, 1000);
-        inbox.put(&mut messages(0..5));
-        assert_eq!(offsets(inbox.try_take(3, 1000)), [0, 1, 2]);
-        assert_eq!(offsets(inbox.try_take(3, 5)), [3], "one record, however large");
-        assert_eq!(offsets(inbox.try_take(3, 1000)), [4]);
-        assert!(inbox.try_take(3, 1000).is_none());
+        let (inbox, _, offsets) = inbox(0..6);
+        assert_eq!(read(&inbox, 3, 1000, &offsets), [0, 1, 2]);
+        assert_eq!(
+            offsets.lock().unwrap().delivered_to(),
+            Some(3),
+            "what stands in the queue is not delivered"
+        );
+        assert_eq!(read(&inbox, 3, 5, &offsets), [3], "one record, however large");
+        assert_eq!(read(&inbox, 1, 1000, &offsets), [4]);
+        assert_eq!(read(&inbox, 3, 1000, &offsets), [5]);
+        assert!(read(&inbox, 3, 1000, &offsets).is_empty());
     }
 
     #[test]
-    fn a_full_inbox_has_room_again_when_half_of_it_is_free() {
-        for inbox in [inbox(10, 1000), inbox(1000, 100)] {
-            inbox.put(&mut messages(0..10));
-            assert_eq!(inbox.room(), 0);
-            inbox.try_take(4, 1000);
-            assert_eq!(inbox.room(), 0);
-            inbox.try_take(1, 1000);
-            assert!(inbox.room() >= 5);
-        }
+    fn what_an_owner_before_has_finished_is_passed_over() {
+        let (inbox, _, offsets) = inbox(0..9);
+        offsets.lock().unwrap().remember(Ahead(vec![0..3, 3..7]));
+        assert_eq!(read(&inbox, 2, 1000, &offsets), [7]);
+        assert_eq!(read(&inbox, 2, 1000, &offsets), [8]);
     }
 
     #[test]
-    fn a_closed_inbox_gives_nothing_and_takes_nothing() {
-        let inbox = inbox(10, 1000);
-        inbox.put(&mut messages(0..2));
-        inbox.close();
-        inbox.put(&mut messages(2..4));
-        assert!(inbox.try_take(5, 1000).unwrap().is_none());
-        assert_eq!(inbox.room(), 0);
+    fn a_partition_that_is_given_away_gets_nothing() {
+        let (inbox, drain, offsets) = inbox(0..6);
+        assert_eq!(read(&inbox, 3, 15, &offsets), [0, 1]);
+        drain.begin();
+        assert!(read(&inbox, 3, 1000, &offsets).is_empty());
+        assert_eq!(offsets.lock().unwrap().delivered_to(), Some(3), "nothing more is delivered");
     }
 }

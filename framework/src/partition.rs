@@ -1,12 +1,14 @@
 //! Gets runs from the inbox, gives finished offsets to the OffsetTracker.
 
 use crate::backoff::Backoff;
+use crate::contact::Contact;
 use crate::drain::Drain;
 use crate::error::Decision;
 use crate::inbox::Inbox;
 use crate::offsets::OffsetTracker;
 use crate::order::{Guarantee, Order};
 use crate::pace::Pace;
+use crate::queue::{ReadLock, Reading};
 use crate::record::{Message, Record};
 use crate::router::Router;
 use crate::run::{Fetched, Run, RunClock, Source};
@@ -14,6 +16,7 @@ use crate::side_by_side::{self, Hands};
 use crate::starts::{Note, Suspects};
 use crate::wake::Wake;
 use crate::{HandlerError, Outcome, Outcomes};
+use rdkafka::error::RDKafkaErrorCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -28,19 +31,79 @@ pub(crate) struct Partition {
     pub(crate) drain: Arc<Drain>,
     offsets: Mutex<OffsetTracker>,
     ended: AtomicBool,
+    /// librdkafka does not know where to go on.
+    lost_position: AtomicBool,
+    read_lock: Arc<ReadLock>,
+    contact: Arc<Contact>,
     wake: Arc<Wake>,
 }
 
 impl Partition {
-    pub(crate) fn new(source: Source, inbox: Inbox, wake: Arc<Wake>) -> Self {
+    pub(crate) fn new(
+        source: Source,
+        inbox: Inbox,
+        drain: Arc<Drain>,
+        read_lock: Arc<ReadLock>,
+        contact: Arc<Contact>,
+        wake: Arc<Wake>,
+    ) -> Self {
         Self {
             source,
             inbox,
-            drain: Arc::default(),
+            drain,
             offsets: Mutex::default(),
             ended: AtomicBool::new(false),
+            lost_position: AtomicBool::new(false),
+            read_lock,
+            contact,
             wake,
         }
+    }
+
+    /// Waits for records and takes what is there, within bounds but at least one;
+    /// `None` once the partition is being given away.
+    pub(crate) async fn take(&self, most_records: usize, most_bytes: usize) -> Option<Fetched> {
+        loop {
+            let fetched = tokio::select! {
+                fetched = self.read_lock.read(|reading| self.read(reading, most_records, most_bytes)) => fetched,
+                // The poll thread, which holds the lock then, waits for this worker.
+                () = self.drain.begun() => return None,
+            };
+            match fetched {
+                Some(fetched) => return Some(fetched),
+                None if self.drain.has_begun() => return None,
+                None => self.inbox.arrived().await,
+            }
+        }
+    }
+
+    /// The same without waiting: `None` where nothing is there, or somebody else reads.
+    pub(crate) fn try_take(&self, most_records: usize, most_bytes: usize) -> Option<Fetched> {
+        self.read_lock.try_read(|reading| self.read(reading, most_records, most_bytes)).flatten()
+    }
+
+    fn read(&self, reading: &Reading<'_>, most_records: usize, most_bytes: usize) -> Option<Fetched> {
+        let found = self.inbox.read(reading, most_records, most_bytes, &self.offsets);
+        if found.heard {
+            self.contact.heard();
+        }
+        for error in found.errors {
+            match error {
+                RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => {
+                    self.lost_position.store(true, Ordering::Release);
+                    self.wake.wake();
+                }
+                error => {
+                    tracing::warn!(source = %self.source.partition, %error, "cannot fetch; trying again");
+                }
+            }
+        }
+        found.fetched
+    }
+
+    /// Whether librdkafka has said since the last look that it does not know where to go on.
+    pub(crate) fn has_lost_position(&self) -> bool {
+        self.lost_position.swap(false, Ordering::AcqRel)
     }
 
     pub(crate) fn offsets(&self) -> MutexGuard<'_, OffsetTracker> {
@@ -50,7 +113,7 @@ impl Partition {
     /// Lets the worker finish the record in hand and end.
     pub(crate) fn begin_drain(&self) {
         self.drain.begin();
-        self.inbox.close();
+        self.inbox.wake_worker();
     }
 
     /// Notes which records of a run are finished, and says how many.
@@ -128,6 +191,8 @@ impl PartitionWorker {
         let mut next = Some(first);
         while let Some(fetched) = next {
             self.process(fetched).await;
+            // There may always be more, and other workers share this thread.
+            tokio::task::yield_now().await;
             next = self.fetch(self.pace.records()).await;
         }
     }
@@ -138,7 +203,7 @@ impl PartitionWorker {
     }
 
     async fn fetch(&self, most: usize) -> Option<Fetched> {
-        self.partition.inbox.take(most, self.limits.bytes).await
+        self.partition.take(most, self.limits.bytes).await
     }
 
     /// Notes this start, tries what may end the process, and gives what comes next.

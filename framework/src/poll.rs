@@ -1,4 +1,4 @@
-//! Gets records from the broker, gives them to their partitions' inboxes.
+//! Serves the group: rebalances, commits and errors. The workers read the records themselves.
 
 use crate::Error;
 use crate::assignment::{Assignment, Consumer, Setup};
@@ -68,11 +68,11 @@ impl Poller {
 
     fn consume(&mut self) -> Result<(), Error> {
         let assignment = self.consumer.context().clone();
-        let mut batch = Vec::new();
         let mut looked = Instant::now();
         while !self.shutdown.has_begun() {
+            let polling = assignment.polling();
             self.serve_events()?;
-            let more = assignment.read(&mut batch);
+            assignment.find_positions();
             let until_commit = assignment.commit_if_due(&self.consumer);
             assignment.close_holes(&self.consumer);
             if looked.elapsed() >= LOOKS_EVERY {
@@ -85,9 +85,8 @@ impl Poller {
                     source: "it panicked outside any handler; its partition stands still".into(),
                 });
             }
-            if !more {
-                self.wake.wait(until_commit.clamp(Duration::from_millis(1), IDLE));
-            }
+            drop(polling);
+            self.wake.wait(until_commit.clamp(Duration::from_millis(1), IDLE));
         }
         Ok(())
     }
@@ -151,12 +150,14 @@ impl Poller {
         self.shutdown.begin();
         assignment.begin_drain();
         while !assignment.is_drained() && !self.shutdown.is_over() {
+            let polling = assignment.polling();
             // What is wrong with the client now does not keep work from finishing.
             if let Err(error) = self.serve_events() {
                 tracing::warn!(%error, "while shutting down");
             }
             // A partition that came in between.
             assignment.begin_drain();
+            drop(polling);
             self.wake.wait(IDLE);
         }
         let unfinished = assignment.end(&self.consumer, self.shutdown.left().max(Duration::from_secs(1)));

@@ -4,10 +4,9 @@
 //! With `permission.rs` the only file with unsafe code. Reading in batches costs a third to a half of
 //! what `BaseConsumer::poll` costs a record. What keeps it sound:
 //!
-//! - All batch reads of a consumer are made by the one thread that owns it, which
-//!   [`PartitionQueue::read`] checks. Batch reads beside rebalances on another
-//!   thread are undefined (librdkafka INTRODUCTION.md, "Note on Batch consume
-//!   APIs").
+//! - Whoever reads a batch has the consumer's [`ReadLock`], and so has the poll thread while it
+//!   calls the consumer. Batch reads side by side, or beside a rebalance on another thread, are
+//!   undefined (librdkafka INTRODUCTION.md, "Note on Batch consume APIs").
 //! - Only split partition queues are read. A batch read of the consumer's own
 //!   queue would serve rebalance events itself and unassign everything.
 //! - A message must be destroyed before its client. [`KafkaMessage`] does not
@@ -19,7 +18,7 @@
 //!   message; a `Once` makes that happen once.
 #![allow(unsafe_code)]
 
-use crate::wake::Wake;
+use crate::record::Message;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
@@ -30,9 +29,10 @@ use std::any::Any;
 use std::ffi::{CStr, CString, c_void};
 use std::fmt;
 use std::ptr::{self, NonNull};
-use std::sync::{Arc, Once};
-use std::thread::{self, ThreadId};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
+use tokio::sync::Notify;
 
 /// Keeps the client alive for as long as its messages live.
 #[derive(Clone, Default)]
@@ -197,11 +197,84 @@ impl fmt::Debug for KafkaMessage {
     }
 }
 
-/// What stands in a partition's queue.
+/// Held by the one that reads from a queue of the consumer, or by the poll thread while it serves
+/// rebalances and changes the assignment.
+///
+/// Only running code has it, and no worker wakes another one: a lock that is handed over, or a task
+/// that is woken, may stand behind a handler that blocks its thread.
+#[derive(Debug, Default)]
+pub(crate) struct ReadLock {
+    lock: Mutex<()>,
+    is_polling: AtomicBool,
+    polled: Notify,
+}
+
+/// The lock is held.
 #[derive(Debug)]
-pub(crate) enum Queued {
-    Message(KafkaMessage),
-    Error(RDKafkaErrorCode),
+pub(crate) struct Reading<'l> {
+    _guard: MutexGuard<'l, ()>,
+}
+
+/// The poll thread holds the lock.
+#[derive(Debug)]
+pub(crate) struct Polling<'l> {
+    guard: Option<MutexGuard<'l, ()>>,
+    lock: &'l ReadLock,
+}
+
+impl ReadLock {
+    /// Reads, unless somebody else has the lock.
+    pub(crate) fn try_read<T>(&self, read: impl FnOnce(&Reading<'_>) -> T) -> Option<T> {
+        let guard = match self.lock.try_lock() {
+            Ok(guard) => guard,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        Some(read(&Reading { _guard: guard }))
+    }
+
+    /// Reads when nobody else has the lock.
+    pub(crate) async fn read<T>(&self, mut read: impl FnMut(&Reading<'_>) -> T) -> T {
+        loop {
+            // Listens before it looks, so that no release in between is missed.
+            let polled = self.polled.notified();
+            if let Some(found) = self.try_read(&mut read) {
+                return found;
+            }
+            match self.is_polling.load(Ordering::Acquire) {
+                true => polled.await,
+                // Another worker's read takes microseconds.
+                false => tokio::task::yield_now().await,
+            }
+        }
+    }
+
+    /// For the poll thread.
+    pub(crate) fn poll(&self) -> Polling<'_> {
+        self.is_polling.store(true, Ordering::Release);
+        let guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        Polling { guard: Some(guard), lock: self }
+    }
+}
+
+impl Drop for Polling<'_> {
+    fn drop(&mut self) {
+        drop(self.guard.take());
+        self.lock.is_polling.store(false, Ordering::Release);
+        self.lock.polled.notify_waiters();
+    }
+}
+
+/// Where the records of one partition stand.
+pub(crate) trait Queue: Send {
+    /// Takes what is there, up to `limit`, without waiting; says how many it took.
+    fn read(
+        &mut self,
+        reading: &Reading<'_>,
+        limit: usize,
+        messages: &mut Vec<Message>,
+        errors: &mut Vec<RDKafkaErrorCode>,
+    ) -> usize;
 }
 
 /// One assigned partition's own queue.
@@ -209,14 +282,13 @@ pub(crate) struct PartitionQueue<C: ConsumerContext + 'static> {
     queue: NonNull<sys::rd_kafka_queue_t>,
     batch: Vec<*mut sys::rd_kafka_message_t>,
     // The callback's argument points into it.
-    _wake: Arc<Wake>,
+    _arrived: Arc<Notify>,
     // Last, so that the queue is destroyed before the client.
     _consumer: Arc<BaseConsumer<C>>,
-    thread: ThreadId,
 }
 
-// SAFETY: librdkafka's queues may be used and destroyed on any thread; what must
-// stay on one is reading, which `read` checks. `batch` is empty between reads.
+// SAFETY: librdkafka's queues may be used and destroyed on any thread, and reads come one after
+// the other (`ReadLock`). `batch` is empty between reads.
 unsafe impl<C: ConsumerContext + 'static> Send for PartitionQueue<C> {}
 
 impl<C: ConsumerContext + 'static> PartitionQueue<C> {
@@ -228,7 +300,7 @@ impl<C: ConsumerContext + 'static> PartitionQueue<C> {
         consumer: &Arc<BaseConsumer<C>>,
         topic: &str,
         partition: i32,
-        wake: &Arc<Wake>,
+        arrived: &Arc<Notify>,
     ) -> Option<Self> {
         let topic = CString::new(topic).ok()?;
         // SAFETY: the client lives as long as `consumer`; the name is a C string.
@@ -245,24 +317,23 @@ impl<C: ConsumerContext + 'static> PartitionQueue<C> {
             sys::rd_kafka_queue_cb_event_enable(
                 queue.as_ptr(),
                 Some(wake_up),
-                Arc::as_ptr(wake).cast_mut().cast(),
+                Arc::as_ptr(arrived).cast_mut().cast(),
             );
         }
-        Some(Self {
-            queue,
-            batch: Vec::new(),
-            _wake: wake.clone(),
-            _consumer: consumer.clone(),
-            thread: thread::current().id(),
-        })
+        Some(Self { queue, batch: Vec::new(), _arrived: arrived.clone(), _consumer: consumer.clone() })
     }
+}
 
-    /// Takes what is there, up to `limit`, without waiting; says how many it took.
-    ///
+impl<C: ConsumerContext + 'static> Queue for PartitionQueue<C> {
     /// The wake-up comes when the queue turns from empty to non-empty, so read on
-    /// until fewer than `limit` come back before waiting for it.
-    pub(crate) fn read(&mut self, limit: usize, mut take: impl FnMut(Queued)) -> usize {
-        assert_eq!(self.thread, thread::current().id(), "one thread makes all batch reads");
+    /// until nothing comes back before waiting for it.
+    fn read(
+        &mut self,
+        _: &Reading<'_>,
+        limit: usize,
+        messages: &mut Vec<Message>,
+        errors: &mut Vec<RDKafkaErrorCode>,
+    ) -> usize {
         self.batch.reserve(limit);
         // SAFETY: `batch` is empty and has room for `limit` pointers; librdkafka
         // writes as many as it returns, and each is ours then.
@@ -276,10 +347,10 @@ impl<C: ConsumerContext + 'static> PartitionQueue<C> {
         for message in self.batch.drain(..) {
             let Some(message) = NonNull::new(message) else { continue };
             let message = KafkaMessage { message, headers: Once::new() };
-            take(match message.raw().err {
-                RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => Queued::Message(message),
-                error => Queued::Error(error.into()),
-            });
+            match message.raw().err {
+                RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => messages.push(Message::Kafka(message)),
+                error => errors.push(error.into()),
+            }
         }
         count
     }
@@ -302,9 +373,9 @@ impl<C: ConsumerContext + 'static> fmt::Debug for PartitionQueue<C> {
     }
 }
 
-unsafe extern "C" fn wake_up(_: *mut sys::rd_kafka_t, wake: *mut c_void) {
-    // SAFETY: `split` passed a pointer to a `Wake` that outlives the callback.
-    unsafe { &*wake.cast::<Wake>() }.wake();
+unsafe extern "C" fn wake_up(_: *mut sys::rd_kafka_t, arrived: *mut c_void) {
+    // SAFETY: `split` passed a pointer to a `Notify` that outlives the callback.
+    unsafe { &*arrived.cast::<Notify>() }.notify_one();
 }
 
 /// Queues an offset commit. Its result comes to the context's `commit_callback`
@@ -392,4 +463,52 @@ pub(crate) fn known_watermarks<C: ConsumerContext>(
         )
     };
     (error == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR && low >= 0 && high >= 0).then_some((low, high))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+    use std::thread;
+
+    #[test]
+    fn one_reads_at_a_time_and_a_handler_that_blocks_its_thread_holds_up_nobody() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+        let (lock, is_held) = (Arc::<ReadLock>::default(), Arc::<AtomicBool>::default());
+        let exclusively = move || {
+            assert!(!is_held.swap(true, Ordering::AcqRel), "two at a time");
+            thread::yield_now();
+            is_held.store(false, Ordering::Release);
+        };
+        let (ended, ends) = mpsc::channel();
+        let (unblock, blocked) = mpsc::channel::<()>();
+        let polling = lock.poll();
+        for reads in [5_000; 4] {
+            let (lock, exclusively, ended) = (lock.clone(), exclusively.clone(), ended.clone());
+            runtime.spawn(async move {
+                for _ in 0..reads {
+                    lock.read(|_| exclusively()).await;
+                    tokio::task::yield_now().await;
+                }
+                ended.send(()).unwrap();
+            });
+        }
+        let last = lock.clone();
+        runtime.spawn(async move {
+            last.read(|_| ()).await;
+            blocked.recv().unwrap();
+        });
+        drop(polling);
+        let poll_thread = thread::spawn(move || {
+            for _ in 0..1_000 {
+                let _polling = lock.poll();
+                exclusively();
+            }
+        });
+        poll_thread.join().unwrap();
+        for _ in 0..4 {
+            ends.recv_timeout(Duration::from_secs(60)).expect("a task waits for a release that was missed");
+        }
+        unblock.send(()).unwrap();
+    }
 }

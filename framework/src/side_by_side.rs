@@ -3,7 +3,6 @@
 
 use crate::backoff::{ceiling, jittered};
 use crate::error::Decision;
-use crate::inbox::Inbox;
 use crate::lanes::{LaneId, Lanes};
 use crate::order::{Order, Sharing};
 use crate::pace::Pace;
@@ -80,7 +79,7 @@ pub(crate) async fn work(hands: Hands<'_>, first: Fetched) {
     let _client = first.client.clone();
     let mut desk = Desk::new(hands);
     let mut runs = FuturesUnordered::new();
-    let (inbox, drain) = (&hands.partition.inbox, &hands.partition.drain);
+    let drain = &hands.partition.drain;
     let most_runs = match (desk.sharing, hands.router.order) {
         (Sharing::Always, Order::Key) => SHARED_RUNS,
         (Sharing::Always, _) => 1,
@@ -99,7 +98,7 @@ pub(crate) async fn work(hands: Hands<'_>, first: Fetched) {
         let now = Instant::now();
         let wakes = desk.lanes.wake(now);
         desk.sweep(now);
-        desk.fill(inbox);
+        desk.fill();
         let mut started = false;
         while !drain.has_begun()
             && desk.lanes.has_ready()
@@ -126,7 +125,7 @@ pub(crate) async fn work(hands: Hands<'_>, first: Fetched) {
         let (room, wakes) = (desk.room(), desk.looks_at(wakes));
         tokio::select! {
             ended = next(&mut runs, &early, false) => ended.into_iter().for_each(|ended| desk.settle(ended)),
-            fetched = inbox.take(room.min(desk.at_once()), hands.limits.bytes), if room > 0 => match fetched {
+            fetched = hands.partition.take(room.min(desk.at_once()), hands.limits.bytes), if room > 0 => match fetched {
                 Some(fetched) => desk.add(fetched),
                 None => break,
             },
@@ -383,15 +382,15 @@ impl<'w> Desk<'w> {
         }
     }
 
-    fn fill(&mut self, inbox: &Inbox) {
+    fn fill(&mut self) {
         loop {
             let room = self.room();
             if room == 0 {
                 return;
             }
-            match inbox.try_take(room.min(self.at_once()), self.hands.limits.bytes) {
-                Some(Some(fetched)) => self.add(fetched),
-                Some(None) | None => return,
+            match self.hands.partition.try_take(room.min(self.at_once()), self.hands.limits.bytes) {
+                Some(fetched) => self.add(fetched),
+                None => return,
             }
         }
     }
@@ -436,7 +435,7 @@ impl<'w> Desk<'w> {
                 source = %partition.source.partition,
                 oldest = partition.offsets().oldest(),
                 full_for = ?since.elapsed(),
-                "`max_in_flight` or `partition_bytes` is reached: the partition waits for its oldest unfinished record"
+                "`max_in_flight` or `max_in_flight_bytes` is reached: the partition waits for its oldest unfinished record"
             );
         }
         let again = Instant::now() + SAID_AFTER;

@@ -133,11 +133,9 @@ pub struct Config {
     /// unfinished one, where the order is by key or none; 10,000 by default. At the bound the
     /// partition waits for that one, and says so.
     pub max_in_flight: Option<usize>,
-    /// The most records of a partition in memory before its worker, 4,000 by default.
-    pub partition_records: Option<usize>,
     /// The most bytes of these, 16 MiB by default. What librdkafka prefetches and
     /// pins comes on top: `queued.max.messages.kbytes` and one fetch a partition.
-    pub partition_bytes: Option<usize>,
+    pub max_in_flight_bytes: Option<usize>,
 }
 
 /// What can be set per handler.
@@ -216,8 +214,7 @@ impl Config {
             max_run_bytes: self.max_run_bytes.or(weaker.max_run_bytes),
             max_run_time: self.max_run_time.or(weaker.max_run_time),
             max_in_flight: self.max_in_flight.or(weaker.max_in_flight),
-            partition_records: self.partition_records.or(weaker.partition_records),
-            partition_bytes: self.partition_bytes.or(weaker.partition_bytes),
+            max_in_flight_bytes: self.max_in_flight_bytes.or(weaker.max_in_flight_bytes),
         }
     }
 }

@@ -37,8 +37,7 @@ pub(crate) struct Resolved {
     pub(crate) max_run_bytes: usize,
     pub(crate) max_run_time: Duration,
     pub(crate) max_in_flight: usize,
-    pub(crate) partition_records: usize,
-    pub(crate) partition_bytes: usize,
+    pub(crate) max_in_flight_bytes: usize,
 }
 
 const SHORTEST_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
@@ -78,8 +77,7 @@ impl Config {
             max_run_bytes: self.max_run_bytes.unwrap_or(4 << 20),
             max_run_time: self.max_run_time.unwrap_or(Duration::from_millis(250)),
             max_in_flight: self.max_in_flight.unwrap_or(self.max_run_records.unwrap_or(1000).max(10_000)),
-            partition_records: self.partition_records.unwrap_or(4000),
-            partition_bytes: self.partition_bytes.unwrap_or(16 << 20),
+            max_in_flight_bytes: self.max_in_flight_bytes.unwrap_or(16 << 20),
         };
         resolved.check()?;
         Ok(resolved)
@@ -102,8 +100,7 @@ impl Resolved {
             ("max_connections", self.max_connections),
             ("max_run_records", self.max_run_records),
             ("max_run_bytes", self.max_run_bytes),
-            ("partition_records", self.partition_records),
-            ("partition_bytes", self.partition_bytes),
+            ("max_in_flight_bytes", self.max_in_flight_bytes),
         ];
         if let Some((setting, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
             return Err(Error::config(setting, "is 0; it must be at least 1"));
