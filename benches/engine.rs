@@ -63,11 +63,17 @@ pub fn sizes(bench: &Bench, report: &mut Report) {
     for (size, partitions) in [(512, 8), (512, 1), (1024, 8)] {
         let records = bench.records(400_000);
         let topic = &*filled(bench, Filling { partitions, records, size, keys: 600, codec: "none" });
-        report.compare(
-            Case::new(format!("no-op, {size} B, partitions: {partitions}"))
-                .contender("plain loop", || loops::plain(bench, topic, records, Settings::Tuned, touch))
-                .contender("librdkafka batch", || loops::batch(bench, topic, records))
-                .contender("onceward", || onceward(bench, topic, records)),
-        );
+        let case = Case::new(format!("no-op, {size} B, partitions: {partitions}"))
+            .contender("plain loop", || loops::plain(bench, topic, records, Settings::Tuned, touch))
+            .contender("librdkafka batch", || loops::batch(bench, topic, records))
+            .contender("onceward", || onceward(bench, topic, records));
+        report.compare(match (size, partitions) {
+            (512, 8) => others::add(case, bench, topic, records)
+                .at_least("onceward", 0.95, "librdkafka batch")
+                .cpu_at_most("onceward", 0.75, "plain loop")
+                .at_least("onceward", 1.1, "ruststream")
+                .cpu_at_most("onceward", 0.65, "ruststream"),
+            _ => case,
+        });
     }
 }
