@@ -8,7 +8,7 @@ use crate::inbox::Inbox;
 use crate::offsets::OffsetTracker;
 use crate::order::{Guarantee, Order};
 use crate::pace::Pace;
-use crate::queue::{ReadLock, Reading};
+use crate::queue::{ReadLock, Reading, step_aside};
 use crate::record::{Message, Record};
 use crate::router::Router;
 use crate::run::{Fetched, Run, RunClock, Source};
@@ -192,7 +192,7 @@ impl PartitionWorker {
         while let Some(fetched) = next {
             self.process(fetched).await;
             // There may always be more, and other workers share this thread.
-            tokio::task::yield_now().await;
+            step_aside().await;
             next = self.fetch(self.pace.records()).await;
         }
     }

@@ -28,9 +28,11 @@ use rdkafka_sys as sys;
 use std::any::Any;
 use std::ffi::{CStr, CString, c_void};
 use std::fmt;
+use std::future::poll_fn;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, TryLockError};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
@@ -244,7 +246,7 @@ impl ReadLock {
             match self.is_polling.load(Ordering::Acquire) {
                 true => polled.await,
                 // Another worker's read takes microseconds.
-                false => tokio::task::yield_now().await,
+                false => step_aside().await,
             }
         }
     }
@@ -263,6 +265,20 @@ impl Drop for Polling<'_> {
         self.lock.is_polling.store(false, Ordering::Release);
         self.lock.polled.notify_waiters();
     }
+}
+
+/// Lets other tasks of this thread go first. Unlike `tokio::task::yield_now`, this stands where other
+/// threads take tasks from, should one of those block this thread.
+pub(crate) async fn step_aside() {
+    let mut stepped = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut stepped, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Where the records of one partition stand.
@@ -488,7 +504,7 @@ mod tests {
             runtime.spawn(async move {
                 for _ in 0..reads {
                     lock.read(|_| exclusively()).await;
-                    tokio::task::yield_now().await;
+                    step_aside().await;
                 }
                 ended.send(()).unwrap();
             });
