@@ -14,7 +14,8 @@ use crate::health::{Health, Oldest};
 use crate::inbox::Inbox;
 use crate::memo::Memo;
 use crate::partition::{Limits, Partition, PartitionWorker};
-use crate::queue::{self, Keepalive, PartitionQueue, Polling, ReadLock};
+use crate::queue::{self, Keepalive, PartitionQueue};
+use crate::read_lock::{Polling, ReadLock};
 use crate::record::TopicPartition;
 use crate::router::Router;
 use crate::run::Source;
@@ -319,7 +320,7 @@ impl Assignment {
         // the consumer's own queue.
         let (arrived, drain) = (Arc::default(), Arc::<Drain>::default());
         let queue = PartitionQueue::split(consumer, topic, partition, &arrived)?;
-        let inbox = Inbox::new(Some(Box::new(queue)), arrived, drain.clone(), Keepalive::of(consumer));
+        let inbox = Inbox::new(Box::new(queue), arrived, drain.clone(), Keepalive::of(consumer));
         let (read_lock, contact) = (self.read_lock.clone(), self.contact.clone());
         let shared = Arc::new(Partition::new(source, inbox, drain, read_lock, contact, self.wake.clone()));
         if !memo.ahead.is_empty() {
@@ -602,6 +603,7 @@ impl Assignment {
     fn stop(&self, topic: &str, partition: i32, offset: i64) {
         if let Some(owned) = self.owned().partitions.get_mut(&(topic.to_owned(), partition)) {
             owned.stopped = true;
+            owned.partition.inbox.stop();
         }
         tracing::error!(
             topic,

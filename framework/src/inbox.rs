@@ -2,7 +2,8 @@
 
 use crate::drain::Drain;
 use crate::offsets::OffsetTracker;
-use crate::queue::{Keepalive, Queue, Reading};
+use crate::queue::{Keepalive, Queue};
+use crate::read_lock::Reading;
 use crate::record::Message;
 use crate::run::Fetched;
 use rdkafka::error::RDKafkaErrorCode;
@@ -30,6 +31,9 @@ struct Contents {
     batch: Vec<Message>,
 }
 
+/// Records of one read, so that a bound without end takes no memory.
+const BATCH: usize = 1024;
+
 /// What came of looking into the queue.
 #[derive(Default)]
 pub(crate) struct Found {
@@ -42,12 +46,12 @@ pub(crate) struct Found {
 impl Inbox {
     /// `arrived` is notified when the empty queue gets something.
     pub(crate) fn new(
-        queue: Option<Box<dyn Queue>>,
+        queue: Box<dyn Queue>,
         arrived: Arc<Notify>,
         drain: Arc<Drain>,
         client: Keepalive,
     ) -> Self {
-        let contents = Contents { queue, kept: VecDeque::new(), batch: Vec::new() };
+        let contents = Contents { queue: Some(queue), kept: VecDeque::new(), batch: Vec::new() };
         Self { contents: Mutex::new(contents), arrived, drain, client }
     }
 
@@ -72,11 +76,17 @@ impl Inbox {
             return found;
         }
         if let (Some(queue), true) = (queue, kept.is_empty()) {
-            // Those that an owner before has finished are passed over.
-            while kept.is_empty() && queue.read(reading, most_records, batch, &mut found.errors) > 0 {
-                found.heard = true;
+            while kept.len() < most_records {
+                let limit = (most_records - kept.len()).min(BATCH);
+                let count = queue.read(reading, limit, batch, &mut found.errors);
+                found.heard |= count > 0;
+                // Those that an owner before has finished are passed over.
                 let mut offsets = offsets.lock().unwrap_or_else(PoisonError::into_inner);
                 kept.extend(batch.drain(..).filter(|message| offsets.begin(message.offset())));
+                // Whoever has nothing reads on until nothing is there: only then is it woken again.
+                if count == 0 || (count < limit && !kept.is_empty()) {
+                    break;
+                }
             }
         }
         let (mut count, mut bytes) = (0, 0);
@@ -96,12 +106,17 @@ impl Inbox {
         self.arrived.notify_one();
     }
 
+    /// Reads no more: what comes is left with librdkafka.
+    pub(crate) fn stop(&self) {
+        let queue = self.contents().queue.take();
+        drop(queue);
+    }
+
     /// Lets go of all that is there, and of the queue.
     pub(crate) fn clear(&self) {
-        let mut contents = self.contents();
-        let (kept, queue) = (std::mem::take(&mut contents.kept), contents.queue.take());
-        drop(contents);
-        drop((kept, queue));
+        let kept = std::mem::take(&mut self.contents().kept);
+        drop(kept);
+        self.stop();
     }
 
     fn contents(&self) -> MutexGuard<'_, Contents> {
@@ -119,7 +134,7 @@ impl fmt::Debug for Inbox {
 mod tests {
     use super::*;
     use crate::memo::Ahead;
-    use crate::queue::ReadLock;
+    use crate::read_lock::ReadLock;
     use crate::record::OwnedMessage;
 
     /// A queue in memory.
@@ -143,7 +158,7 @@ mod tests {
     /// An inbox with these records, its drain, and the books of its partition.
     fn inbox(offsets: std::ops::Range<i64>) -> (Inbox, Arc<Drain>, Mutex<OffsetTracker>) {
         let (queue, drain) = (Box::new(InMemory(offsets.collect())), Arc::<Drain>::default());
-        let inbox = Inbox::new(Some(queue), Arc::default(), drain.clone(), Keepalive::default());
+        let inbox = Inbox::new(queue, Arc::default(), drain.clone(), Keepalive::default());
         (inbox, drain, Mutex::default())
     }
 
@@ -169,11 +184,27 @@ mod tests {
     }
 
     #[test]
+    fn a_run_may_be_longer_than_a_read_and_a_bound_without_end_is_none() {
+        for (most, found) in [(2 * BATCH + 1, 2 * BATCH + 1), (usize::MAX, 3 * BATCH)] {
+            let (inbox, _, offsets) = inbox(0..3 * BATCH as i64);
+            assert_eq!(read(&inbox, most, usize::MAX, &offsets).len(), found);
+        }
+    }
+
+    #[test]
+    fn a_partition_that_is_stopped_hands_out_what_it_has_and_reads_no_more() {
+        let (inbox, _, offsets) = inbox(0..6);
+        assert_eq!(read(&inbox, 3, 15, &offsets), [0, 1]);
+        inbox.stop();
+        assert_eq!(read(&inbox, 3, 1000, &offsets), [2]);
+        assert!(read(&inbox, 3, 1000, &offsets).is_empty());
+    }
+
+    #[test]
     fn what_an_owner_before_has_finished_is_passed_over() {
         let (inbox, _, offsets) = inbox(0..9);
         offsets.lock().unwrap().remember(Ahead(vec![0..3, 3..7]));
-        assert_eq!(read(&inbox, 2, 1000, &offsets), [7]);
-        assert_eq!(read(&inbox, 2, 1000, &offsets), [8]);
+        assert_eq!(read(&inbox, 2, 1000, &offsets), [7, 8]);
     }
 
     #[test]

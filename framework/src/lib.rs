@@ -44,7 +44,7 @@ mod record;
 mod run;
 
 mod queue;
-mod poll;
+mod read_lock;
 mod inbox;
 mod partition;
 mod side_by_side;
@@ -65,6 +65,7 @@ mod commit;
 
 mod publish;
 
+mod poll;
 mod assignment;
 mod shutdown;
 mod tail;

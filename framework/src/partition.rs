@@ -8,7 +8,7 @@ use crate::inbox::Inbox;
 use crate::offsets::OffsetTracker;
 use crate::order::{Guarantee, Order};
 use crate::pace::Pace;
-use crate::queue::{ReadLock, Reading, step_aside};
+use crate::read_lock::{ReadLock, Reading, step_aside};
 use crate::record::{Message, Record};
 use crate::router::Router;
 use crate::run::{Fetched, Run, RunClock, Source};

@@ -4,7 +4,7 @@
 //! With `permission.rs` the only file with unsafe code. Reading in batches costs a third to a half of
 //! what `BaseConsumer::poll` costs a record. What keeps it sound:
 //!
-//! - Whoever reads a batch has the consumer's [`ReadLock`], and so has the poll thread while it
+//! - Whoever reads a batch has the consumer's `ReadLock`, and so has the poll thread while it
 //!   calls the consumer. Batch reads side by side, or beside a rebalance on another thread, are
 //!   undefined (librdkafka INTRODUCTION.md, "Note on Batch consume APIs").
 //! - Only split partition queues are read. A batch read of the consumer's own
@@ -18,6 +18,7 @@
 //!   message; a `Once` makes that happen once.
 #![allow(unsafe_code)]
 
+use crate::read_lock::Reading;
 use crate::record::Message;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
@@ -28,11 +29,8 @@ use rdkafka_sys as sys;
 use std::any::Any;
 use std::ffi::{CStr, CString, c_void};
 use std::fmt;
-use std::future::poll_fn;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, TryLockError};
-use std::task::Poll;
+use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
@@ -197,88 +195,6 @@ impl fmt::Debug for KafkaMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "KafkaMessage({})", self.offset())
     }
-}
-
-/// Held by the one that reads from a queue of the consumer, or by the poll thread while it serves
-/// rebalances and changes the assignment.
-///
-/// Only running code has it, and no worker wakes another one: a lock that is handed over, or a task
-/// that is woken, may stand behind a handler that blocks its thread.
-#[derive(Debug, Default)]
-pub(crate) struct ReadLock {
-    lock: Mutex<()>,
-    is_polling: AtomicBool,
-    polled: Notify,
-}
-
-/// The lock is held.
-#[derive(Debug)]
-pub(crate) struct Reading<'l> {
-    _guard: MutexGuard<'l, ()>,
-}
-
-/// The poll thread holds the lock.
-#[derive(Debug)]
-pub(crate) struct Polling<'l> {
-    guard: Option<MutexGuard<'l, ()>>,
-    lock: &'l ReadLock,
-}
-
-impl ReadLock {
-    /// Reads, unless somebody else has the lock.
-    pub(crate) fn try_read<T>(&self, read: impl FnOnce(&Reading<'_>) -> T) -> Option<T> {
-        let guard = match self.lock.try_lock() {
-            Ok(guard) => guard,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return None,
-        };
-        Some(read(&Reading { _guard: guard }))
-    }
-
-    /// Reads when nobody else has the lock.
-    pub(crate) async fn read<T>(&self, mut read: impl FnMut(&Reading<'_>) -> T) -> T {
-        loop {
-            // Listens before it looks, so that no release in between is missed.
-            let polled = self.polled.notified();
-            if let Some(found) = self.try_read(&mut read) {
-                return found;
-            }
-            match self.is_polling.load(Ordering::Acquire) {
-                true => polled.await,
-                // Another worker's read takes microseconds.
-                false => step_aside().await,
-            }
-        }
-    }
-
-    /// For the poll thread.
-    pub(crate) fn poll(&self) -> Polling<'_> {
-        self.is_polling.store(true, Ordering::Release);
-        let guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        Polling { guard: Some(guard), lock: self }
-    }
-}
-
-impl Drop for Polling<'_> {
-    fn drop(&mut self) {
-        drop(self.guard.take());
-        self.lock.is_polling.store(false, Ordering::Release);
-        self.lock.polled.notify_waiters();
-    }
-}
-
-/// Lets other tasks of this thread go first. Unlike `tokio::task::yield_now`, this stands where other
-/// threads take tasks from, should one of those block this thread.
-pub(crate) async fn step_aside() {
-    let mut stepped = false;
-    poll_fn(|context| {
-        if std::mem::replace(&mut stepped, true) {
-            return Poll::Ready(());
-        }
-        context.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }
 
 /// Where the records of one partition stand.
@@ -479,52 +395,4 @@ pub(crate) fn known_watermarks<C: ConsumerContext>(
         )
     };
     (error == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR && low >= 0 && high >= 0).then_some((low, high))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::mpsc;
-    use std::thread;
-
-    #[test]
-    fn one_reads_at_a_time_and_a_handler_that_blocks_its_thread_holds_up_nobody() {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
-        let (lock, is_held) = (Arc::<ReadLock>::default(), Arc::<AtomicBool>::default());
-        let exclusively = move || {
-            assert!(!is_held.swap(true, Ordering::AcqRel), "two at a time");
-            thread::yield_now();
-            is_held.store(false, Ordering::Release);
-        };
-        let (ended, ends) = mpsc::channel();
-        let (unblock, blocked) = mpsc::channel::<()>();
-        let polling = lock.poll();
-        for reads in [5_000; 4] {
-            let (lock, exclusively, ended) = (lock.clone(), exclusively.clone(), ended.clone());
-            runtime.spawn(async move {
-                for _ in 0..reads {
-                    lock.read(|_| exclusively()).await;
-                    step_aside().await;
-                }
-                ended.send(()).unwrap();
-            });
-        }
-        let last = lock.clone();
-        runtime.spawn(async move {
-            last.read(|_| ()).await;
-            blocked.recv().unwrap();
-        });
-        drop(polling);
-        let poll_thread = thread::spawn(move || {
-            for _ in 0..1_000 {
-                let _polling = lock.poll();
-                exclusively();
-            }
-        });
-        poll_thread.join().unwrap();
-        for _ in 0..4 {
-            ends.recv_timeout(Duration::from_secs(60)).expect("a task waits for a release that was missed");
-        }
-        unblock.send(()).unwrap();
-    }
 }
