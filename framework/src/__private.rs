@@ -9,6 +9,7 @@ pub use crate::order::{Guarantee, Order};
 pub use crate::schemas::fuzzing;
 use crate::{HandlerError, Outcome};
 pub use crate::{HandlerResult, Run};
+pub use futures_util::FutureExt;
 
 /// An extractor, as generated code uses it.
 ///

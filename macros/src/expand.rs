@@ -193,15 +193,18 @@ fn call(function: &HandlerFn) -> TokenStream {
         false => quote_spanned!(at(result)=> IntoHandled::into_handled),
     };
     let handled = quote_spanned! {at(result)=>
-        ::onceward::__private::#into_handled(#name(#(#values),*).await)
+        |result| ::onceward::__private::#into_handled(result)
     };
     quote_spanned! {at(name)=>
-        async fn call<'a, 'r: 'a>(
+        #[inline(always)]
+        fn call<'a, 'r: 'a>(
             &'a self,
             #args: Self::Args<'r>,
             #delivery: ::onceward::__private::Delivery<'a>,
-        ) -> ::onceward::__private::HandlerResult<::onceward::__private::Handled> {
-            #handled
+        ) -> impl ::core::future::Future<
+            Output = ::onceward::__private::HandlerResult<::onceward::__private::Handled>,
+        > + ::core::marker::Send + 'a {
+            ::onceward::__private::FutureExt::map(#name(#(#values),*), #handled)
         }
     }
 }

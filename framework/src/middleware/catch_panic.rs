@@ -3,9 +3,11 @@
 use super::{Delivery, Next, RecordMiddleware};
 use crate::error::{ErrorKind, HandlerError};
 use crate::{HandlerResult, Outcome};
-use futures_util::FutureExt;
+use pin_project_lite::pin_project;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 /// Turns a panic of the handler into a failure of its record.
 ///
@@ -21,20 +23,44 @@ impl RecordMiddleware for CatchPanic {
         delivery: Delivery<'a>,
         next: N,
     ) -> impl Future<Output = HandlerResult<Outcome>> + Send + 'a {
+        // In a block, so that it is caught where the next middleware panics before its future.
+        Caught { call: async move { next.run(delivery).await } }
+    }
+}
+
+pin_project! {
+    /// A call whose panic is its error.
+    struct Caught<F> {
+        #[pin]
+        call: F,
+    }
+}
+
+impl<F: Future<Output = HandlerResult<Outcome>>> Future for Caught<F> {
+    type Output = HandlerResult<Outcome>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let call = self.project().call;
         // Unwind safe: what the handler could have left half done is its own, or
-        // the transaction, whose connection is closed.
-        AssertUnwindSafe(async move { next.run(delivery).await })
-            .catch_unwind()
-            .map(|result| result.unwrap_or_else(|panic| Err(error("the handler", &*panic))))
+        // the transaction, whose connection is closed. After a panic it is not polled again.
+        match catch_unwind(AssertUnwindSafe(|| call.poll(context))) {
+            // What most records end with is not copied.
+            Ok(Poll::Ready(Ok(Outcome::Completed))) => Poll::Ready(Ok(Outcome::Completed)),
+            Ok(poll) => poll,
+            Err(panic) => Poll::Ready(Err(error("the handler", &*panic))),
+        }
     }
 }
 
 /// The same for code that decodes a record or finds out its identity.
+#[inline]
 pub(crate) fn without_panic<T>(what: &str, work: impl FnOnce() -> T) -> HandlerResult<T> {
     // Unwind safe: what it was making is dropped.
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| error(what, &*panic))
 }
 
+#[cold]
 fn error(what: &str, panic: &(dyn Any + Send)) -> HandlerError {
     let text = panic
         .downcast_ref::<&str>()

@@ -57,13 +57,19 @@ const _: () = {
                 ),
             )
         }
-        async fn call<'a, 'r: 'a>(
+        #[inline(always)]
+        fn call<'a, 'r: 'a>(
             &'a self,
             args: Self::Args<'r>,
             delivery: ::onceward::__private::Delivery<'a>,
-        ) -> ::onceward::__private::HandlerResult<::onceward::__private::Handled> {
-            ::onceward::__private::IntoHandledInTransaction::into_handled_in_transaction(
-                on_flight(args.0, delivery.into_tx(), args.1).await,
+        ) -> impl ::core::future::Future<
+            Output = ::onceward::__private::HandlerResult<::onceward::__private::Handled>,
+        > + ::core::marker::Send + 'a {
+            ::onceward::__private::FutureExt::map(
+                on_flight(args.0, delivery.into_tx(), args.1),
+                |result| ::onceward::__private::IntoHandledInTransaction::into_handled_in_transaction(
+                    result,
+                ),
             )
         }
         fn check(

@@ -5,8 +5,6 @@ use crate::dedupe::{Claim, StoreError};
 use crate::handler::{Handled, Handler, Rejected};
 use crate::middleware::{Call, Delivery, Next, Stack, without_panic};
 use crate::route::Parts;
-#[cfg(feature = "schemas")]
-use crate::schemas::Lookup;
 use crate::tx::Tx;
 use crate::{HandlerError, HandlerResult, Outcome, Record, Run};
 
@@ -26,53 +24,68 @@ impl<'r, S: Stack, H: Handler> Calls<'r, S, H> {
     ///
     /// # Errors
     /// An outage of what has to be asked. The inner error is the record's.
-    #[inline]
     pub(super) async fn decode<'b>(&self, part: Run<'b>) -> Result<Result<H::Args<'b>, Rejected>, StoreError>
     where
         'r: 'b,
     {
-        let decoded = self.decode_at_once(part);
-        #[cfg(feature = "schemas")]
-        if needed_lookup(&decoded).is_some() {
-            // Boxed: rare, and large in a future that is made for each record.
-            return Box::pin(self.decode_with_lookups(part)).await;
+        match self.decode_at_once(part) {
+            Ok(args) => Ok(Ok(args)),
+            Err(rejected) => self.look_up_and_decode(part, rejected).await,
         }
-        Ok(decoded)
     }
 
-    #[cfg(feature = "schemas")]
-    async fn decode_with_lookups<'b>(
+    /// Decodes what was rejected, if that needs what can be looked up.
+    async fn look_up_and_decode<'b>(
         &self,
         part: Run<'b>,
+        rejected: Rejected,
     ) -> Result<Result<H::Args<'b>, Rejected>, StoreError>
     where
         'r: 'b,
     {
-        loop {
-            let decoded = self.decode_at_once(part);
-            let Some(lookup) = needed_lookup(&decoded) else { return Ok(decoded) };
+        #[cfg(feature = "schemas")]
+        let mut rejected = rejected;
+        #[cfg(feature = "schemas")]
+        while let Some(lookup) = rejected.error.needed_lookup() {
             let looked_up = tokio::select! {
                 looked_up = self.parts.bound.context.look_up(lookup) => looked_up,
                 () = part.is_to_drain() => Err("the partition is given away".into()),
             };
             looked_up.map_err(StoreError::Outage)?;
+            match self.decode_at_once(part) {
+                Ok(args) => return Ok(Ok(args)),
+                Err(again) => rejected = again,
+            }
         }
+        let _ = part;
+        Ok(Err(rejected))
     }
 
     /// Decodes what one call gets, if nothing has to be looked up for it.
+    #[inline]
     pub(super) fn decode_at_once<'b>(&self, part: Run<'b>) -> Result<H::Args<'b>, Rejected>
     where
         'r: 'b,
     {
+        match self.extract(part) {
+            Ok(extracted) => extracted,
+            Err(error) => Err(self.rejected_by_panic(part, error)),
+        }
+    }
+
+    #[inline]
+    fn extract<'b>(&self, part: Run<'b>) -> HandlerResult<Result<H::Args<'b>, Rejected>>
+    where
+        'r: 'b,
+    {
         let parts = self.parts;
-        let extract = |part: Run<'b>| {
-            without_panic("an extractor", || parts.handler.extract(part, &parts.bound.context))
-        };
-        extract(part).unwrap_or_else(|error| {
-            let panics = |record| extract(part.with(std::slice::from_ref(record))).is_err();
-            let index = part.records().iter().position(panics).unwrap_or(0);
-            Err(Rejected { index, error })
-        })
+        without_panic("an extractor", || parts.handler.extract(part, &parts.bound.context))
+    }
+
+    #[cold]
+    fn rejected_by_panic(&self, part: Run<'_>, error: HandlerError) -> Rejected {
+        let panics = |record| self.extract(part.with(std::slice::from_ref(record))).is_err();
+        Rejected { index: part.records().iter().position(panics).unwrap_or(0), error }
     }
 
     /// The identities of a part.
@@ -118,8 +131,7 @@ impl<'r, S: Stack, H: Handler> Calls<'r, S, H> {
             if index > 0 && (part.is_draining() || part.is_cut()) {
                 break;
             }
-            let call = self.delivered(part.with(std::slice::from_ref(record)));
-            let outcome = match self.handle_one(&call).await {
+            let outcome = match self.handle_one(&part, record).await {
                 Err(error) => match error.into_outage() {
                     Ok(outage) if outcomes.is_empty() => {
                         return Attempt::Blameless(StoreError::Outage(outage));
@@ -140,23 +152,30 @@ impl<'r, S: Stack, H: Handler> Calls<'r, S, H> {
         Attempt::Done(outcomes)
     }
 
-    /// Decodes one record and calls the handler with it. Made for each record, so what it is
-    /// given and what it holds is small.
-    async fn handle_one(&self, one: &Call<'_>) -> HandlerResult<Outcome> {
-        let decoded = match self.decode_at_once(one.run) {
-            #[cfg(feature = "schemas")]
-            Err(rejected) if rejected.error.needed_lookup().is_some() => {
-                match Box::pin(self.decode_with_lookups(one.run)).await {
+    /// Decodes one record and calls the handler with it.
+    // Made for each record, so what is taken apart before the next await is not kept.
+    #[expect(clippy::manual_async_fn, reason = "an async fn moves its arguments once more")]
+    fn handle_one<'b>(
+        &'b self,
+        part: &'b Run<'b>,
+        record: &'b Record<'b>,
+    ) -> impl Future<Output = HandlerResult<Outcome>> + Send + 'b {
+        async move {
+            let one = part.with(std::slice::from_ref(record));
+            let args = match self.decode_at_once(one) {
+                Ok(args) => args,
+                // Boxed: rare, and large in a future that is made for each record.
+                Err(rejected) => match Box::pin(self.look_up_and_decode(one, rejected)).await {
+                    Ok(decoded) => decoded.map_err(|rejected| rejected.error)?,
                     Err(StoreError::Outage(outage)) => return Err(HandlerError::outage(outage)),
-                    decoded => decoded.map_err(HandlerError::new)?,
-                }
-            }
-            decoded => decoded,
-        };
-        let mut slot = Slot::of(decoded.map_err(|rejected| rejected.error)?);
-        let invoke = Invoke { parts: self.parts, slot: &mut slot };
-        let outcome = self.stack.call(Delivery::new(one, None), invoke).await?;
-        for_one(slot.handled(outcome))
+                    Err(error) => return Err(HandlerError::new(error)),
+                },
+            };
+            let (call, mut slot) = (self.delivered(one), Slot::of(args));
+            let invoke = Invoke { parts: self.parts, slot: &mut slot };
+            let outcome = self.stack.call(Delivery::new(&call, None), invoke).await?;
+            for_one(slot.handled(outcome))
+        }
     }
 
     async fn handle_together(&self, part: Run<'_>) -> Attempt {
@@ -173,12 +192,6 @@ impl<'r, S: Stack, H: Handler> Calls<'r, S, H> {
             },
         }
     }
-}
-
-/// What has to be looked up before a part decodes.
-#[cfg(feature = "schemas")]
-fn needed_lookup<T>(decoded: &Result<T, Rejected>) -> Option<&Lookup> {
-    decoded.as_ref().err()?.error.needed_lookup()
 }
 
 /// Dedupe is off: each attempt handles the part.
@@ -240,19 +253,23 @@ impl<A> Slot<A> {
 
 impl<'a, 'r: 'a, H: Handler> Next<'a> for Invoke<'a, 'r, H> {
     #[inline(always)]
-    async fn run(self, delivery: Delivery<'a>) -> HandlerResult<Outcome> {
-        let args = self.slot.args.take().expect("called once");
-        let cause = delivery.record();
-        match self.parts.handler.call(args, delivery).await? {
-            Handled::All(outcome) => Ok(outcome),
-            Handled::Publish(records) => {
-                self.parts.bound.publishing.publish_all(records, cause, !H::BATCH).await?;
-                Ok(Outcome::Completed)
-            }
-            Handled::Each(results) => {
-                self.slot.each = Some(results);
-                Ok(Outcome::Completed)
-            }
+    #[expect(clippy::manual_async_fn, reason = "an async fn moves its arguments once more")]
+    fn run(self, delivery: Delivery<'a>) -> impl Future<Output = HandlerResult<Outcome>> + Send + 'a {
+        async move {
+            let args = self.slot.args.take().expect("called once");
+            let cause = delivery.record();
+            let records = match self.parts.handler.call(args, delivery).await {
+                Ok(Handled::All(outcome)) => return Ok(outcome),
+                Ok(Handled::Each(results)) => {
+                    self.slot.each = Some(results);
+                    return Ok(Outcome::Completed);
+                }
+                Ok(Handled::Publish(records)) => records,
+                Err(error) => return Err(error),
+            };
+            // Boxed: as above.
+            Box::pin(self.parts.bound.publishing.publish_all(records, cause, !H::BATCH)).await?;
+            Ok(Outcome::Completed)
         }
     }
 }
