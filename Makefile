@@ -65,14 +65,15 @@ faults: ## the fault matrix; FAULTS_RUNS=50 for more runs, FAULTS_SEED=7 for one
 	cargo test -p onceward-tests --test faults --no-run
 	STACK_REQUIRED=1 stack/ctl run cargo test -p onceward-tests --test faults -- --nocapture
 
-bench: ## measure against others; CASES="engine dedupe" for a part, ROUNDS=15 to publish
+bench: ## measure against others; CASES="engine dedupe" for a part, ROUNDS=15 to publish, ALLOCATOR=mimalloc
 	@stack/install
 # The others bring a librdkafka of their own, which is built by CMake.
 	@if command -v cmake >/dev/null; then \
-	cargo build --release --manifest-path benches/contenders/Cargo.toml --target-dir target/contenders; \
+	cargo build --release --manifest-path benches/contenders/Cargo.toml --target-dir target/contenders \
+	$(ALLOCATOR:%=--features %); \
 	else echo "Left out: ruststream and arroyo. To have them: apt-get install cmake"; fi
-	cargo bench -p benches --no-run
-	stack/ctl run cargo bench -p benches -- $(CASES)
+	cargo bench -p benches --no-run $(ALLOCATOR:%=--features %)
+	stack/ctl run cargo bench -p benches $(ALLOCATOR:%=--features %) -- $(CASES)
 
 bench-smoke: ## see that all of it runs, with few records; part of make test
 	@stack/install

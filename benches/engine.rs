@@ -25,7 +25,7 @@ pub fn lz4_one(bench: &Bench, report: &mut Report) {
 }
 
 fn against_all(bench: &Bench, report: &mut Report, partitions: i32, codec: &'static str, cpu: f64) {
-    let records = bench.records(1_500_000);
+    let records = bench.records(3_000_000);
     let topic = &*filled(bench, Filling { partitions, records, size: 100, keys: 600, codec });
     let codec = if codec == "none" { String::new() } else { format!(", {codec}") };
     let case = Case::new(format!("no-op, 100 B, partitions: {partitions}{codec}"))

@@ -22,25 +22,30 @@ mod others;
 mod payloads;
 mod postgres;
 mod rebalance;
+mod settings;
 mod topics;
 mod transactions;
 mod wake_up;
 
 use bench::Bench;
 use harness::Report;
+// Takes the place of C's `malloc`, which the counting allocator and librdkafka call.
+#[cfg(feature = "mimalloc")]
+use mimalloc as _;
 use std::cell::RefCell;
 use std::path::Path;
 
 type Case = (&'static str, fn(&Bench, &mut Report));
 
 /// In the order in which they run. Each takes about a minute with five rounds.
-const CASES: [Case; 23] = [
+const CASES: [Case; 24] = [
     ("engine-8", engine::eight),
     ("engine-1", engine::one),
     ("engine-lz4-8", engine::lz4_eight),
     ("engine-lz4-1", engine::lz4_one),
     ("engine-defaults", engine::defaults),
     ("engine-sizes", engine::sizes),
+    ("settings", settings::run),
     ("json", payloads::json),
     ("avro", payloads::avro),
     ("handlers-compute", handlers::computing),

@@ -14,6 +14,7 @@ pub fn environment(postgres: &str, librdkafka: &str) -> String {
         ("Kafka", kafka()),
         ("PostgreSQL", Some(postgres.to_owned())),
         ("librdkafka", Some(librdkafka.to_owned())),
+        ("allocator", Some(allocator())),
         ("rustc", output("rustc", &["--version"])),
         ("date", output("date", &["--utc", "+%F"])),
         ("commit", Some(git(&["rev-parse", "--short", "HEAD"]) + changed)),
@@ -23,6 +24,12 @@ pub fn environment(postgres: &str, librdkafka: &str) -> String {
         table += &format!("| {name} | {} |\n", value.as_deref().unwrap_or("unknown"));
     }
     table
+}
+
+/// Whose `malloc` it is.
+fn allocator() -> String {
+    let libc = || output("getconf", &["GNU_LIBC_VERSION"]).unwrap_or("the system's".to_owned());
+    if cfg!(feature = "mimalloc") { "mimalloc".to_owned() } else { libc() }
 }
 
 /// What a file in /proc says behind a name and a colon.

@@ -7,6 +7,8 @@
 mod arroyo;
 mod ruststream;
 
+#[cfg(feature = "mimalloc")]
+use mimalloc as _;
 use std::collections::HashMap;
 use std::hint::black_box;
 use std::sync::OnceLock;

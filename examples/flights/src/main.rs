@@ -25,6 +25,8 @@ mod totals;
 mod verify;
 
 use args::Args;
+// Takes the place of `malloc`: librdkafka allocates a record in one thread and frees it in another.
+use mimalloc as _;
 use std::process::ExitCode;
 
 /// What failed, in one sentence for the user.
