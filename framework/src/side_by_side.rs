@@ -7,6 +7,7 @@ use crate::lanes::{LaneId, Lanes};
 use crate::order::{Order, Sharing};
 use crate::pace::Pace;
 use crate::partition::{Limits, Partition};
+use crate::read_lock::step_aside;
 use crate::record::{Message, Record};
 use crate::router::Router;
 use crate::run::{Fetched, Progress, Run, RunClock};
@@ -71,6 +72,8 @@ const MOST_QUICK: usize = 256;
 /// With so many lanes ready no more is taken in: what is looked at just before it is handled is
 /// still in the processor's cache.
 const ENOUGH: usize = 256;
+/// So many runs are begun before other tasks of the thread go first.
+const RUNS_IN_A_ROW: usize = 128;
 const TROUBLE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
 
 /// Works one partition until it is given away.
@@ -89,6 +92,7 @@ pub(crate) async fn work(hands: Hands<'_>, first: Fetched) {
     let turns = &hands.router.turns;
     let _worker = turns.join();
     let mut acquiring = None;
+    let mut begun = 0_usize;
     desk.add(first);
     while !drain.has_begun() {
         while let Some(ended) = next(&mut runs, &early, true).await {
@@ -112,7 +116,11 @@ pub(crate) async fn work(hands: Hands<'_>, first: Fetched) {
             while let Some(ended) = next(&mut runs, &early, true).await {
                 desk.settle(ended);
             }
-            tokio::task::coop::consume_budget().await;
+            begun += 1;
+            // There may always be more, and other workers share this thread.
+            if begun.is_multiple_of(RUNS_IN_A_ROW) {
+                step_aside().await;
+            }
         }
         if started {
             continue;
