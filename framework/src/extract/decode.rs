@@ -128,6 +128,7 @@ pub trait Decode<'a>: Sized + Send {
 }
 
 impl<'a, D: Decode<'a>> FromRecord<'a> for D {
+    #[inline]
     fn from_record(record: Record<'a>, context: &'a Context) -> Result<Self, Rejection> {
         D::decode(Encoded::new(Part::Value, record), context)
     }

@@ -14,11 +14,20 @@ pub struct Json<T>(pub T);
 format_of!(Json, IS_JSON);
 
 impl<'a, T: Deserialize<'a> + Send> Decode<'a> for Json<T> {
+    #[inline]
     fn decode(encoded: Encoded<'a>, _: &'a Context) -> Result<Self, Rejection> {
         let Some(json) = encoded.bytes() else { return encoded.none("Json").map(Json) };
-        let rejected = |error| Rejection::new(not_json(&format!("the {}", encoded.part().name()), &error));
-        serde_json::from_slice(json).map(Json).map_err(rejected)
+        // Taken apart here, and not mapped twice: each is a copy of the whole value.
+        match serde_json::from_slice(json) {
+            Ok(value) => Ok(Self(value)),
+            Err(error) => Err(rejection(encoded, &error)),
+        }
     }
+}
+
+#[cold]
+fn rejection(encoded: Encoded<'_>, error: &serde_json::Error) -> Rejection {
+    Rejection::new(not_json(&format!("the {}", encoded.part().name()), error))
 }
 
 /// serde's message quotes values of the record; those stay out of logs.
