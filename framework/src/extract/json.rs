@@ -17,9 +17,13 @@ impl<'a, T: Deserialize<'a> + Send> Decode<'a> for Json<T> {
     #[inline]
     fn decode(encoded: Encoded<'a>, _: &'a Context) -> Result<Self, Rejection> {
         let Some(json) = encoded.bytes() else { return encoded.none("Json").map(Json) };
-        // Taken apart here, and not mapped twice: each is a copy of the whole value.
-        match serde_json::from_slice(json) {
-            Ok(value) => Ok(Self(value)),
+        // As `from_slice` does it. To map what that gives would copy the whole value once more.
+        let mut json = serde_json::Deserializer::from_slice(json);
+        match T::deserialize(&mut json) {
+            Ok(value) => match json.end() {
+                Ok(()) => Ok(Self(value)),
+                Err(error) => Err(rejection(encoded, &error)),
+            },
             Err(error) => Err(rejection(encoded, &error)),
         }
     }
