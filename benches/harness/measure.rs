@@ -120,6 +120,9 @@ mod tests {
             assert_eq!(left_out(values) + 1, rank, "{values} values");
         }
         let spread = Spread::of((0..15).rev().map(f64::from));
-        assert_eq!((spread.median, spread.least, spread.most, spread.interval), (7.0, 0.0, 14.0, (3.0, 11.0)));
+        assert_eq!(
+            (spread.median, spread.least, spread.most, spread.interval),
+            (7.0, 0.0, 14.0, (3.0, 11.0))
+        );
     }
 }
