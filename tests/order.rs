@@ -7,7 +7,9 @@ use rdkafka::Offset;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use std::collections::{BTreeMap, HashSet};
+use std::future::poll_fn;
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 use support::{
     PATIENCE, Program, Running, Stack, eventually, fill, produce, produce_one, read_all, stack_or_leave_out,
@@ -186,6 +188,27 @@ async fn a_partition_gets_its_share_of_the_concurrency_beside_one_that_wants_all
     assert!(desk.count() < 20_000, "only once all else was done");
     running.stop().await.unwrap();
     desk.assert_in_order();
+}
+
+/// All on one thread. A task that is woken at once is one of those that wait for their turn.
+#[tokio::test]
+async fn quick_handlers_let_other_tasks_of_their_thread_go_first_now_and_then() {
+    const RECORDS: usize = 10_000;
+    let (case, desk) = (Case::new(stack_or_leave_out!(), 1).await, Desk::default());
+    let records = (0..RECORDS).map(|number| (format!("key-{number}"), String::new()));
+    produce(&case.stack.producer(), &case.topic, records).await;
+    let running = Running::start(case.app(&desk, |_| ()));
+    let (mut seen, mut most) = (0, 0);
+    let watching = tokio::spawn(poll_fn(move |context| {
+        let count = desk.count();
+        most = most.max(count - seen);
+        seen = count;
+        context.waker().wake_by_ref();
+        if seen < RECORDS { Poll::Pending } else { Poll::Ready(most) }
+    }));
+    let most = tokio::time::timeout(PATIENCE, watching).await.expect("all are handled").unwrap();
+    running.stop().await.unwrap();
+    assert!(most <= 1000, "{most} records before another task of the thread");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -67,13 +67,12 @@ const SHARED_RUNS: usize = 4;
 const LONG: Duration = Duration::from_millis(50);
 /// What stands in its lane for longer does so too.
 const SWEPT_AFTER: Duration = Duration::from_secs(1);
-/// Records of a run that is shared while the handler is quick.
+/// Records of a run that is shared while the handler is quick, and about so many before other tasks of
+/// the thread go first.
 const MOST_QUICK: usize = 256;
 /// With so many lanes ready no more is taken in: what is looked at just before it is handled is
 /// still in the processor's cache.
 const ENOUGH: usize = 256;
-/// So many runs are begun before other tasks of the thread go first.
-const RUNS_IN_A_ROW: usize = 128;
 const TROUBLE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
 
 /// Works one partition until it is given away.
@@ -92,7 +91,7 @@ pub(crate) async fn work(hands: Hands<'_>, first: Fetched) {
     let turns = &hands.router.turns;
     let _worker = turns.join();
     let mut acquiring = None;
-    let mut begun = 0_usize;
+    let mut in_a_row = 0;
     desk.add(first);
     while !drain.has_begun() {
         while let Some(ended) = next(&mut runs, &early, true).await {
@@ -110,15 +109,17 @@ pub(crate) async fn work(hands: Hands<'_>, first: Fetched) {
             && acquiring.is_none()
             && let Ok(permit) = turns.permits.try_acquire()
         {
-            runs.push(hands.run(desk.take(), early.clone(), permit));
+            let taken = desk.take();
+            in_a_row += taken.len();
+            runs.push(hands.run(taken, early.clone(), permit));
             started = true;
             // A quick one ends at once, while its records are still in the processor's cache.
             while let Some(ended) = next(&mut runs, &early, true).await {
                 desk.settle(ended);
             }
-            begun += 1;
             // There may always be more, and other workers share this thread.
-            if begun.is_multiple_of(RUNS_IN_A_ROW) {
+            if in_a_row >= MOST_QUICK {
+                in_a_row = 0;
                 step_aside().await;
             }
         }
