@@ -1,8 +1,9 @@
 //! Why the application stopped, and why a record failed.
 
-use crate::failure::{GivenUp, Outage, Reason};
+use crate::failure::{GivenUp, Held, Reason};
 #[cfg(feature = "schemas")]
 use crate::schemas::{Lookup, Wanted};
+use crate::trouble::Cause;
 use std::any::type_name;
 use std::borrow::Cow;
 use std::fmt;
@@ -231,16 +232,21 @@ impl HandlerError {
         None
     }
 
-    /// Kafka or the schema registry cannot be reached or cannot work: no record's fault.
-    pub(crate) fn outage(error: impl Into<BoxError>) -> Self {
-        Self::new(Outage(error.into()))
+    /// Onceward's own work cannot go on: no record's fault.
+    pub(crate) fn held(cause: Cause, error: impl Into<BoxError>) -> Self {
+        Self::new(Held { cause, source: error.into() })
     }
 
-    /// Gives the outage, if it is one that Onceward's own client has made.
-    pub(crate) fn into_outage(self) -> Result<BoxError, Self> {
+    /// Kafka or the schema registry cannot be reached or cannot work: no record's fault.
+    pub(crate) fn outage(error: impl Into<BoxError>) -> Self {
+        Self::held(Cause::Outage, error)
+    }
+
+    /// Gives what Onceward's own work failed by, if it is that.
+    pub(crate) fn into_held(self) -> Result<Held, Self> {
         let Self(inner) = self;
-        match inner.source.downcast::<Outage>() {
-            Ok(outage) => Ok(outage.0),
+        match inner.source.downcast::<Held>() {
+            Ok(held) => Ok(*held),
             Err(source) => Err(Self(Box::new(Inner { source, ..*inner }))),
         }
     }

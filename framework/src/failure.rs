@@ -5,6 +5,7 @@ use crate::Error;
 use crate::backoff;
 use crate::error::{BoxError, ErrorKind, HandlerError};
 use crate::trials::Trial;
+use crate::trouble::Cause;
 use std::any::type_name;
 use std::fmt;
 use std::time::Duration;
@@ -241,11 +242,14 @@ pub(crate) fn capped(error: impl fmt::Display) -> String {
     text
 }
 
-/// An error that only Onceward's own clients make, through a handler's hands: no
-/// record's fault.
+/// An error of Onceward's own work, also where it comes through a handler's hands: no record's
+/// fault, so no attempt is charged.
 #[derive(Debug, thiserror::Error)]
-#[error("Kafka or the schema registry is unreachable or cannot work")]
-pub(crate) struct Outage(#[source] pub(crate) BoxError);
+#[error("{source}")]
+pub(crate) struct Held {
+    pub(crate) cause: Cause,
+    pub(crate) source: BoxError,
+}
 
 #[cfg(test)]
 mod tests {

@@ -93,11 +93,13 @@ mod pace;
 mod permission;
 mod producer;
 mod starts;
+mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod topics;
 mod trace;
 mod trials;
+mod trouble;
 mod wake;
 
 #[doc(hidden)]

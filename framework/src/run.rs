@@ -6,6 +6,7 @@ use crate::order::Order;
 use crate::queue::Keepalive;
 use crate::record::{Message, Record, TopicPartition};
 use crate::starts::Notes;
+use crate::trouble::Troubles;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -157,6 +158,8 @@ pub(crate) struct Source {
     pub(crate) written: Written,
     /// What is noted of starts beside its committed offset.
     pub(crate) notes: Notes,
+    /// Why it does not go on.
+    pub(crate) troubles: Troubles,
 }
 
 impl Source {
@@ -168,6 +171,7 @@ impl Source {
             fence: tokio::sync::Mutex::new(None),
             written: Written::default(),
             notes: Notes::default(),
+            troubles: Troubles::default(),
         }
     }
 }

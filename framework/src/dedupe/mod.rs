@@ -17,6 +17,7 @@ pub(crate) use memory::Memory;
 use crate::Record;
 use crate::identity::{Identity, REDRIVEN_HEADER};
 use crate::run::Source;
+use crate::trouble::Cause;
 use std::sync::Arc;
 
 /// Where it is kept.
@@ -64,6 +65,10 @@ pub(crate) enum StoreError {
     /// It cannot be reached, or cannot work. No record's fault.
     #[error("PostgreSQL, Kafka or the schema registry is unreachable or cannot work")]
     Outage(#[source] crate::error::BoxError),
+    /// It can be reached and refuses: rights, a login, tables. No record's fault, and somebody has to
+    /// mend it.
+    #[error("Onceward may not, or cannot as it is set up, do its own work")]
+    Setup(#[source] crate::error::BoxError),
     /// Another owner has an identity of the run in progress.
     #[error("another owner has a record of this run in progress")]
     InProgress,
@@ -82,6 +87,15 @@ pub(crate) enum StoreError {
     /// Anything else.
     #[error(transparent)]
     Other(crate::error::BoxError),
+}
+
+impl From<crate::failure::Held> for StoreError {
+    fn from(held: crate::failure::Held) -> Self {
+        match held.cause {
+            Cause::Setup => Self::Setup(held.source),
+            Cause::Outage | Cause::Passing => Self::Outage(held.source),
+        }
+    }
 }
 
 impl Dedupe {

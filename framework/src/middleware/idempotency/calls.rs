@@ -132,11 +132,9 @@ impl<'r, S: Stack, H: Handler> Calls<'r, S, H> {
                 break;
             }
             let outcome = match self.handle_one(&part, record).await {
-                Err(error) => match error.into_outage() {
-                    Ok(outage) if outcomes.is_empty() => {
-                        return Attempt::Blameless(StoreError::Outage(outage));
-                    }
-                    // What was done before it counts; the outage is met again, and first.
+                Err(error) => match error.into_held() {
+                    Ok(held) if outcomes.is_empty() => return Attempt::Blameless(held.into()),
+                    // What was done before it counts; it is met again, and first.
                     Ok(_) => break,
                     Err(error) => Outcome::Failed(error),
                 },
@@ -186,8 +184,8 @@ impl<'r, S: Stack, H: Handler> Calls<'r, S, H> {
         };
         match self.call(part, args, None).await.and_then(|handled| for_each(handled, part.len())) {
             Ok(results) => Attempt::Done(results.into_iter().map(Into::into).collect()),
-            Err(error) => match error.into_outage() {
-                Ok(outage) => Attempt::Blameless(StoreError::Outage(outage)),
+            Err(error) => match error.into_held() {
+                Ok(held) => Attempt::Blameless(held.into()),
                 Err(error) => Attempt::Failed(error),
             },
         }
