@@ -13,7 +13,9 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use support::{Breakable, PATIENCE, Program, Running, Stack, eventually, fill, stack_or_leave_out, unique};
+use support::{
+    Breakable, PATIENCE, Program, Running, Signal, Stack, eventually, fill, stack_or_leave_out, unique,
+};
 use tokio::sync::Semaphore;
 
 /// What a handler has seen: partition, offset and attempt.
@@ -640,12 +642,12 @@ async fn a_broker_that_freezes_for_10_s_or_is_killed_costs_time_but_no_record() 
     fill_all(1000).await;
     eventually("it works", async || seen.count() > 100).await;
     assert!(health.is_ready(), "{health:?}");
-    kafka.signal("-STOP");
+    kafka.signal(Signal::SIGSTOP);
     let frozen = Instant::now();
     let is_noticed = || health.problems().iter().any(|problem| problem.contains("Kafka does not answer"));
     eventually("its silence is noticed", async || is_noticed()).await;
     tokio::time::sleep(Duration::from_secs(10).saturating_sub(frozen.elapsed())).await;
-    kafka.signal("-CONT");
+    kafka.signal(Signal::SIGCONT);
     stack.caught_up(&group, &topic, 3).await;
     eventually("it is ready again", async || health.is_ready()).await;
 

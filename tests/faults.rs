@@ -14,7 +14,7 @@ use std::fmt;
 use std::future::ready;
 use std::time::{Duration, Instant};
 use support::{
-    Breakable, Flights, OwnPostgres, PATIENCE, Program, Proxy, Stack, eventually, read_all,
+    Breakable, Flights, OwnPostgres, PATIENCE, Program, Proxy, Signal, Stack, eventually, read_all,
     stack_or_leave_out, text,
 };
 
@@ -178,7 +178,7 @@ impl<'s> Run<'s> {
                 let mut doomed = self.members.pop().unwrap();
                 if *point == "in_drain" {
                     tokio::time::sleep(Duration::from_secs(3)).await;
-                    doomed.program.signal("-TERM");
+                    doomed.program.signal(Signal::SIGTERM);
                 }
                 // What is not reached for long does not happen in this run.
                 let until = Instant::now() + Duration::from_secs(6);
@@ -190,7 +190,7 @@ impl<'s> Run<'s> {
                 }
             }
             Fault::Kill => {
-                self.members.remove(member).program.signal("-KILL");
+                self.members.remove(member).program.signal(Signal::SIGKILL);
                 self.join(None);
             }
             Fault::RestartBroker => {
@@ -198,9 +198,9 @@ impl<'s> Run<'s> {
                 self.servers.kafka.ctl(&["start", "kafka"]);
             }
             Fault::FreezeBroker(time) => {
-                self.servers.kafka.signal("-STOP");
+                self.servers.kafka.signal(Signal::SIGSTOP);
                 tokio::time::sleep(*time).await;
-                self.servers.kafka.signal("-CONT");
+                self.servers.kafka.signal(Signal::SIGCONT);
             }
             Fault::RestartPostgres => {
                 self.servers.postgres.stop();
@@ -230,9 +230,9 @@ impl<'s> Run<'s> {
             }
             Fault::FreezeService(time) => {
                 self.join(None);
-                self.members[member].program.signal("-STOP");
+                self.members[member].program.signal(Signal::SIGSTOP);
                 tokio::time::sleep(*time).await;
-                self.members[member].program.signal("-CONT");
+                self.members[member].program.signal(Signal::SIGCONT);
             }
             Fault::Join => self.join(None),
             Fault::Leave => {

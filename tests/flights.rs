@@ -3,7 +3,7 @@
 
 use std::future::ready;
 use std::time::Duration;
-use support::{Flights, OwnRegistry, Program, Stack, eventually, stack_or_leave_out};
+use support::{Flights, OwnRegistry, Program, Signal, Stack, eventually, stack_or_leave_out};
 
 const PARTITIONS: i32 = 12;
 const KILLS: u32 = 20;
@@ -121,7 +121,7 @@ async fn killed(batch: bool) {
         let mut serving = service.serve(Some("one"), "serve");
         eventually("it works on", async || service.done().await > before).await;
         tokio::time::sleep(Duration::from_millis(random.u64(0..400))).await;
-        serving.signal("-KILL");
+        serving.signal(Signal::SIGKILL);
         serving.ended().await;
     }
     producing.succeeds().await;

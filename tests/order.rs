@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 use support::{
-    PATIENCE, Program, Running, Stack, eventually, fill, produce, produce_one, read_all, stack_or_leave_out,
-    unique,
+    PATIENCE, Program, Running, Signal, Stack, eventually, fill, produce, produce_one, read_all,
+    stack_or_leave_out, unique,
 };
 use tokio::sync::Semaphore;
 
@@ -348,7 +348,7 @@ async fn at_most_once_has_to_be_asked_for_and_then_repeats_nothing() {
     let lines = || std::fs::read_to_string(&file).unwrap();
     // The last one may be committed and not handled yet.
     eventually("the last one is handled", async || lines().contains("29")).await;
-    program.signal("-TERM");
+    program.signal(Signal::SIGTERM);
     program.ended().await;
     let handled: Vec<i64> = lines().lines().map(|line| line.parse().unwrap()).collect();
     assert!(handled.is_sorted_by(|a, b| a < b), "none twice: {handled:?}");

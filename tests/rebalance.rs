@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use support::{Program, Running, Stack, eventually, fill, stack_or_leave_out, unique};
+use support::{Program, Running, Signal, Stack, eventually, fill, stack_or_leave_out, unique};
 use tokio::sync::Semaphore;
 
 use GroupProtocol::{Classic, Consumer};
@@ -520,7 +520,7 @@ async fn program_that_handles_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signal_ends_it_cleanly_and_a_second_one_at_once() {
     let stack = stack_or_leave_out!();
-    for (signal, code) in [("-TERM", 143), ("-INT", 130)] {
+    for (signal, code) in [(Signal::SIGTERM, 143), (Signal::SIGINT, 130)] {
         let (topic, group) = (stack.topic("signals", 1).await, unique("group"));
         fill(&stack, &topic, 0, 1).await;
         let mut program =

@@ -6,7 +6,7 @@ use rdkafka::admin::AdminOptions;
 use rdkafka::message::{Header, Headers as _, OwnedHeaders};
 use rdkafka::producer::FutureRecord;
 use support::{
-    Breakable, Database, PATIENCE, Program, Proxy, Running, eventually, header, produce_one,
+    Breakable, Database, PATIENCE, Program, Proxy, Running, Signal, eventually, header, produce_one,
     stack_or_leave_out, text,
 };
 use tokio::sync::{Notify, Semaphore};
@@ -460,7 +460,7 @@ async fn a_kill_between_the_copy_and_the_commit_reorders_and_repeats_nothing() {
         [("TEST_TOPIC", &*world.topic), ("TEST_GROUP", &*world.group), ("TEST_DATABASE", &*database.url)];
     let mut program = Program::start("dead_letters::program_that_never_commits_an_offset", &variables);
     eventually("what comes later is done", async || effects(&database).await == ["1", "2", "3"]).await;
-    program.signal("-KILL");
+    program.signal(Signal::SIGKILL);
     program.ended().await;
     assert_ne!(world.stack.committed(&world.group, &world.topic, 0), Some(4));
 

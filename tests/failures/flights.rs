@@ -3,7 +3,7 @@
 use super::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use support::{Database, Flights, Program, Running, eventually, stack_or_leave_out, text};
+use support::{Database, Flights, Program, Running, Signal, eventually, stack_or_leave_out, text};
 
 const PARTITIONS: i32 = 6;
 
@@ -148,12 +148,12 @@ async fn of_flights_exactly_those_that_fail_for_good_are_dead_lettered_with_kill
         let reached = (kill - 1) * total / KILLS + random.i64(0..total / KILLS);
         let count = "select coalesce(max(place), 0) from effects";
         eventually("so much is done", async || database.number(count).await >= reached).await;
-        program.signal("-KILL");
+        program.signal(Signal::SIGKILL);
         program.ended().await;
     }
     let program = start();
     world.caught_up(PARTITIONS).await;
-    program.signal("-TERM");
+    program.signal(Signal::SIGTERM);
     drop(program);
     verify(&world, &database).await;
 }

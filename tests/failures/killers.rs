@@ -3,7 +3,7 @@
 use super::*;
 use onceward::Route;
 use std::future::ready;
-use support::{Program, Running, eventually, produce_one, stack_or_leave_out, text};
+use support::{Program, Running, Signal, eventually, produce_one, stack_or_leave_out, text};
 
 /// Writes down the number, and ends the process at "abort" and at "eat".
 #[handler(topic = "overridden")]
@@ -71,7 +71,7 @@ async fn a_killer_is_put_away(payload: &str, start: impl Fn(&str, &[(&str, &str)
         assert!(starts < 10, "the killer is not found");
     };
     world.caught_up(PARTITIONS).await;
-    program.signal("-TERM");
+    program.signal(Signal::SIGTERM);
     program.ended().await;
     // Three for the record, and one for the others. A start that is noted late, on a slow
     // machine, is not counted.

@@ -1,7 +1,7 @@
 //! A Kafka of one test, that can be broken.
 
 use crate::own::Own;
-use crate::{Proxy, Stack};
+use crate::{Proxy, Signal, Stack};
 
 /// A Kafka of its own, that can be broken.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ impl Breakable {
     }
 
     /// Sends the broker's process a signal.
-    pub fn signal(&self, signal: &str) {
+    pub fn signal(&self, signal: Signal) {
         self.own.signal("STACK_PID_KAFKA", signal);
     }
 }

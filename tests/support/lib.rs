@@ -19,6 +19,8 @@ pub use program::Program;
 pub use proxy::{Break, Proxy};
 pub use registry::OwnRegistry;
 
+pub use nix::sys::signal::Signal;
+
 use onceward::{App, CancellationToken};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};

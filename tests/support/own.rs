@@ -1,8 +1,8 @@
 //! Where `stack/ctl` keeps a server of one test.
 
-use crate::{Stack, unique};
+use crate::program::send;
+use crate::{Signal, Stack, unique};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
 /// A folder with a server of one test.
@@ -57,9 +57,8 @@ impl Own {
     }
 
     /// Sends the process whose id this variable has a signal.
-    pub(crate) fn signal(&self, pid: &str, signal: &str) {
-        let status = Command::new("kill").args([signal, &self.variable(pid)]).status();
-        assert!(status.expect("kill runs").success());
+    pub(crate) fn signal(&self, pid: &str, signal: Signal) {
+        send(signal, self.variable(pid).parse().expect("a process id"));
     }
 
     /// Stops it as these words say, and removes what is left.

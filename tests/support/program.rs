@@ -1,6 +1,8 @@
 //! Processes of their own, to be killed and looked at.
 
 use crate::eventually;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::fs::File;
 use std::future::ready;
 use std::path::Path;
@@ -37,10 +39,9 @@ impl Program {
         Self(command.spawn().expect("the program starts"))
     }
 
-    /// Sends it a signal: `-TERM`, `-KILL`.
-    pub fn signal(&self, signal: &str) {
-        let status = Command::new("kill").args([signal, &self.0.id().to_string()]).status();
-        assert!(status.expect("kill runs").success());
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        send(signal, self.0.id());
     }
 
     /// Whether it has ended.
@@ -61,7 +62,7 @@ impl Program {
 
     /// Ends it as an orchestrator does.
     pub async fn terminate(mut self) -> ExitStatus {
-        self.signal("-TERM");
+        self.signal(Signal::SIGTERM);
         self.ended().await
     }
 
@@ -71,6 +72,12 @@ impl Program {
         let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("Linux tells");
         line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") << 10
     }
+}
+
+/// Sends a process a signal. Not by the program `kill`, which a bare Debian does not have.
+pub(crate) fn send(signal: Signal, pid: u32) {
+    let pid = Pid::from_raw(pid.try_into().expect("a process id"));
+    kill(pid, signal).expect("the process is there");
 }
 
 impl Drop for Program {

@@ -1,5 +1,6 @@
 //! A schema registry of one test, which it can stop without disturbing others.
 
+use crate::Signal;
 use crate::own::Own;
 
 /// A server in a folder of its own, gone when dropped. It remembers its schemas while it is stopped.
@@ -30,7 +31,7 @@ impl OwnRegistry {
     }
 
     /// Sends its process a signal.
-    pub fn signal(&self, signal: &str) {
+    pub fn signal(&self, signal: Signal) {
         self.0.signal("STACK_PID_REGISTRY", signal);
     }
 
