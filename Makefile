@@ -59,11 +59,12 @@ fuzz: ## try odd bytes for FUZZ_SECONDS=600 each; TARGET=wire picks one
 			-max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=1024 -malloc_limit_mb=256) || exit 1; \
 	done
 
-faults: ## the fault matrix; FAULTS_RUNS=50 for more runs, FAULTS_SEED=7 for one again
+faults: ## the fault matrix; FAULTS_RUNS=50 for more runs than 30, FAULTS_SEED=7 for one again
 	@stack/install
 	cargo build --workspace --bins
 	cargo test -p onceward-tests --test faults --no-run
-	STACK_REQUIRED=1 stack/ctl run cargo test -p onceward-tests --test faults -- --nocapture
+	STACK_REQUIRED=1 FAULTS_RUNS=$${FAULTS_RUNS:-$(if $(FAULTS_SEED),1,30)} \
+	stack/ctl run cargo test -p onceward-tests --test faults -- --nocapture
 
 bench: ## measure against others; CASES="engine dedupe" for a part, ROUNDS=15 to publish, ALLOCATOR=mimalloc
 	@stack/install

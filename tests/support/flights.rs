@@ -15,7 +15,8 @@ pub struct Flights {
     pub topic: String,
     /// The group of the service.
     pub group: String,
-    partitions: i32,
+    /// How many partitions the topic has.
+    pub partitions: i32,
     /// Where the logs are.
     pub folder: PathBuf,
 }

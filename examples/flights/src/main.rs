@@ -33,12 +33,13 @@ use std::process::ExitCode;
 pub(crate) type Result<T> = std::result::Result<T, String>;
 
 const USAGE: &str = "\
-flights produce [FILE] [SELECTION] [--format FORMAT] [--duplicates PERCENT] [--rate N]
+flights produce [FILE] [SELECTION] [--format FORMAT] [--duplicates PERCENT] [--forwarded] [--rate N]
     Produces one record a row of FILE, a CSV or CSV.xz (default: the bundled year).
     --format FORMAT       json (default), or avro by schemas that it registers: a first version, then
                           one with a field more, then one with a field renamed
     --duplicates PERCENT  that share of the events twice: every second copy within 50 records,
                           the others within 100,000; one in three on the other side of midnight
+    --forwarded           with headers that a forwarder copied from a record that Onceward wrote
     --rate N              at most N records a second
 flights serve [--format FORMAT] [--batch]
     Reads the topic and keeps flights_totals, until SIGTERM or Ctrl-C. --batch: a run at once.

@@ -21,9 +21,18 @@ use std::time::{Duration, Instant};
 
 pub(crate) const OPTIONS: Options = Options {
     operand: Some("FILE"),
-    flags: &[],
+    flags: &["--forwarded"],
     values: &["--from", "--to", "--sample", "--seed", "--duplicates", "--format", "--rate"],
 };
+
+/// What a forwarder copies to every record that it makes of one that Onceward wrote.
+const FORWARDED: [(&str, &str); 5] = [
+    ("onceward.identity", "0123456789abcdef0123456789abcdef@~1700000000000"),
+    ("onceward.hops", "1"),
+    ("onceward.redriven", "1"),
+    ("onceward.dlq.topic", "flights"),
+    ("onceward.dlq.offset", "7"),
+];
 
 const TICK: Duration = Duration::from_millis(10);
 
@@ -35,6 +44,7 @@ pub(crate) async fn produce(args: &Args) -> Result<()> {
     let (brokers, topic) = (settings::brokers()?, settings::topic());
     create_topic(&brokers, &topic, settings::partitions()?).await?;
     let mut sender = Sender::connect(&brokers, topic.clone(), rate)?;
+    sender.forwarded = args.has("--forwarded");
     selection.each(args.operand().unwrap_or(DATA), |row| {
         let payload = match &avro {
             Some(encoders) => encoders.encode(&topic, &row)?,
@@ -102,8 +112,12 @@ impl Event {
             .insert(Header { key: "traceparent", value: Some(&traceparent) })
     }
 
-    fn to_record<'a>(&'a self, topic: &'a str) -> BaseRecord<'a, String, Vec<u8>> {
-        let record = BaseRecord::to(topic).key(&self.key).payload(&self.payload).headers(self.headers());
+    fn to_record<'a>(&'a self, topic: &'a str, forwarded: bool) -> BaseRecord<'a, String, Vec<u8>> {
+        let mut headers = self.headers();
+        for (key, value) in FORWARDED.iter().filter(|_| forwarded) {
+            headers = headers.insert(Header { key, value: Some(*value) });
+        }
+        let record = BaseRecord::to(topic).key(&self.key).payload(&self.payload).headers(headers);
         match self.timestamp {
             Some(timestamp) => record.timestamp(timestamp),
             None => record,
@@ -115,6 +129,8 @@ struct Sender {
     producer: BaseProducer<Deliveries>,
     topic: String,
     rate: Option<u32>,
+    /// As a forwarder sends records that copies the headers of another one.
+    forwarded: bool,
     start: Instant,
     sent: u64,
 }
@@ -132,12 +148,12 @@ impl Sender {
             .set("queue.buffering.max.messages", "20000")
             .create_with_context(Deliveries::default())
             .map_err(|error| format!("cannot make a producer for {brokers} (KAFKA_BROKERS): {error}"))?;
-        Ok(Self { producer, topic, rate, start: Instant::now(), sent: 0 })
+        Ok(Self { producer, topic, rate, forwarded: false, start: Instant::now(), sent: 0 })
     }
 
     fn send(&mut self, event: &Event) -> Result<()> {
         self.wait_for_turn();
-        let mut record = event.to_record(&self.topic);
+        let mut record = event.to_record(&self.topic, self.forwarded);
         while let Err((error, unsent)) = self.producer.send(record) {
             if error != KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) {
                 return Err(format!("cannot produce {} to the topic `{}`: {error}", event.id, self.topic));
