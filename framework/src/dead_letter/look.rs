@@ -56,7 +56,8 @@ impl Look {
 
     /// Has it read again, from these letters on.
     pub(super) fn begin_anew(&mut self, since: Option<i64>) {
-        *self = Self { since, ..Self::default() };
+        *self = Self::default();
+        self.since = since;
     }
 
     /// Reads for at most this long, unless it is done sooner. `group` is one that this user may read
@@ -131,11 +132,8 @@ impl Look {
         let mut list = TopicPartitionList::new();
         for partition in partitions {
             let (low, high) = client.fetch_watermarks(topic, partition, REQUEST)?;
-            let since = since.get(&partition).map_or(low, |since| since.unwrap_or(high));
-            // Beyond the end: the topic was made anew.
-            let read_to = self.read_to.get(&partition).filter(|read_to| **read_to <= high);
-            let read_to = read_to.copied().unwrap_or(low);
-            let first = low.max(high - NEWEST).max(since).max(read_to);
+            let read_to = self.read_to.get(&partition).copied();
+            let first = first_to_read((low, high), since.get(&partition).copied(), read_to);
             if first < high {
                 list.add_partition_offset(topic, partition, Offset::Offset(first))?;
                 self.open.add(partition, high);
@@ -171,10 +169,30 @@ impl Look {
     }
 }
 
+impl Drop for Look {
+    /// A consumer takes its time to close, and this may be the thread that serves the group.
+    fn drop(&mut self) {
+        if let Some(client) = self.client.take() {
+            let closing = std::thread::Builder::new().name("onceward-close".to_owned());
+            // Without a thread, it is closed here.
+            let _ = closing.spawn(|| drop(client));
+        }
+    }
+}
+
 impl fmt::Debug for Look {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Look({:?})", self.open)
     }
+}
+
+/// The first offset that is read of a partition with these ends. `since` is where the letters begin that
+/// are young enough, if that was asked for, and `None` in it if there are none.
+fn first_to_read((low, high): (i64, i64), since: Option<Option<i64>>, read_to: Option<i64>) -> i64 {
+    let since = since.map_or(low, |since| since.unwrap_or(high));
+    // Beyond the end: the topic was made anew.
+    let read_to = read_to.filter(|read_to| *read_to <= high).unwrap_or(low);
+    low.max(high - NEWEST).max(since).max(read_to)
 }
 
 /// Partitions that are not read to their end yet.
@@ -269,6 +287,17 @@ fn guarded(letter: &BorrowedMessage<'_>, take: &mut impl FnMut(&[(&[u8], Option<
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_more_is_read_than_is_young_enough_and_was_not_read_before() {
+        assert_eq!(first_to_read((3, 50_000), None, None), 40_000, "the newest");
+        assert_eq!(first_to_read((3, 50), None, None), 3);
+        assert_eq!(first_to_read((3, 50_000), Some(Some(49_000)), None), 49_000);
+        assert_eq!(first_to_read((3, 50_000), Some(None), None), 50_000, "none is young enough");
+        assert_eq!(first_to_read((3, 50), Some(Some(7)), Some(20)), 20);
+        assert_eq!(first_to_read((30, 50), Some(Some(7)), Some(20)), 30, "retention went on");
+        assert_eq!(first_to_read((0, 5), Some(Some(0)), Some(20)), 0, "the topic was made anew");
+    }
 
     #[test]
     fn a_partition_that_grows_meanwhile_does_not_end_the_reading_of_another() {

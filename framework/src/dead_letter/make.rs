@@ -93,4 +93,11 @@ mod tests {
         assert_eq!(room_for(1_048_588), 2 * 1_048_588 + HEADER_ROOM);
         assert_eq!(room_for(i32::MAX as u64), i32::MAX as u64);
     }
+
+    #[test]
+    fn a_right_that_is_missing_is_told_from_what_the_broker_refuses() {
+        let refused = |code| problem(&NotMade { code: Some(code), reason: String::new() });
+        assert!(refused(RDKafkaErrorCode::TopicAuthorizationFailed).contains("CREATE"));
+        assert!(!refused(RDKafkaErrorCode::InvalidTopic).contains("CREATE"));
+    }
 }

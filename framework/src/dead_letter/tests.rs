@@ -189,7 +189,7 @@ async fn a_copy_whose_partition_the_topic_lacks_goes_to_that_of_its_key() {
 async fn a_topic_that_may_not_be_read_or_written_is_told_as_what_it_is() {
     let world = World::new(1, DeadLetterConfig::default());
     let source = Source::new(TopicPartition::new("t", 0), "g".into());
-    let message = Message::Owned(Box::new(OwnedMessage::default()));
+    let message = Message::Owned(Box::default());
     let record = Record::new(&message, &source, 1);
     let refused = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
     // An empty topic needs no reading.
