@@ -3,7 +3,7 @@
 use super::*;
 use onceward::REDRIVEN_HEADER;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
-use rdkafka::message::{Header, Headers as _};
+use rdkafka::message::Header;
 use rdkafka::producer::FutureRecord;
 use rdkafka::{Offset, TopicPartitionList};
 use support::{PATIENCE, Running, header, produce_one, stack_or_leave_out, text};
@@ -57,6 +57,7 @@ async fn the_rights_that_the_guide_asks_for_suffice_also_after_a_restart() {
 }
 
 /// Has all be delivered again.
+#[allow(clippy::disallowed_methods, reason = "as another tool may do")]
 fn rewind(world: &World) {
     let consumer: BaseConsumer = world.stack.client().set("group.id", &world.group).create().unwrap();
     let mut list = TopicPartitionList::new();

@@ -146,8 +146,8 @@ impl RouteLetters {
                             topic,
                             partition,
                             copies,
-                            "the dead-letter topic lacks the partition of `dead_letter.partition` = `source`; the copy goes to \
-                         that of its key"
+                            "the dead-letter topic lacks the partition that `dead_letter.partition` = `source` asks for; \
+                             the copy goes to that of its key"
                         );
                     }
                     partition = None;
