@@ -7,6 +7,8 @@ mod dead_letters;
 mod flights;
 #[path = "failures/killers.rs"]
 mod killers;
+#[path = "failures/letter_topics.rs"]
+mod letter_topics;
 #[path = "failures/publishing.rs"]
 mod publishing;
 #[path = "failures/readers.rs"]

@@ -70,6 +70,7 @@ mod assignment;
 mod shutdown;
 mod tail;
 
+mod admin;
 mod backoff;
 mod cloud_event;
 mod contact;
@@ -90,7 +91,6 @@ mod metrics;
 pub mod otlp;
 mod outage;
 mod pace;
-mod permission;
 mod producer;
 mod starts;
 mod sync;

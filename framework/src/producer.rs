@@ -4,13 +4,16 @@
 use crate::config::Resolved;
 use crate::error::{BoxError, Error};
 use crate::fault;
+use crate::sync::lock;
 use crate::trace::{SendSpan, Spans};
+use crate::trouble::Cause;
 use crate::{Record, outage};
 use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Message, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 /// How long a record waits for room in the producer's queue.
@@ -25,22 +28,49 @@ pub(crate) struct Producer {
     spans: Spans,
     /// How long a record waits for its acknowledgement.
     within: Duration,
+    sends: Sends,
     client: Mutex<Option<FutureProducer>>,
+    /// For records that were too large together with others, or without compression.
+    alone: Mutex<Option<FutureProducer>>,
 }
 
-/// Why a record was not sent.
+/// What a producer is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sends {
+    /// Records that handlers make.
+    Records,
+    /// Copies of records, which their own producers may have compressed to fit their topic.
+    Copies,
+}
+
+/// Why a record was not sent, or why there is no copy of it yet.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot publish to topic `{topic}`")]
+#[error("{problem}")]
 pub(crate) struct ProduceError {
     pub(crate) topic: String,
+    /// One sentence, with the setting and what to do where somebody has to.
+    problem: String,
     pub(crate) source: BoxError,
     code: Option<RDKafkaErrorCode>,
+    cause: Cause,
 }
 
 impl ProduceError {
     pub(crate) fn new(topic: &str, error: KafkaError) -> Self {
         let code = error.rdkafka_error_code();
-        Self { topic: topic.to_owned(), source: error.into(), code }
+        let cause = if code.is_some_and(outage::is_kafka) { Cause::Outage } else { Cause::Setup };
+        let problem = format!("cannot publish to topic `{topic}`");
+        Self { topic: topic.to_owned(), problem, source: error.into(), code, cause }
+    }
+
+    /// Says in other words what is wrong, and whose fault it is.
+    pub(crate) fn explained(self, cause: Cause, problem: impl Into<String>) -> Self {
+        Self { cause, problem: problem.into(), ..self }
+    }
+
+    /// Without an error of the client.
+    pub(crate) fn of(topic: &str, cause: Cause, problem: String, source: impl Into<BoxError>) -> Self {
+        Self { topic: topic.to_owned(), problem, source: source.into(), code: None, cause }
     }
 
     pub(crate) fn is_too_large(&self) -> bool {
@@ -50,21 +80,35 @@ impl ProduceError {
         )
     }
 
+    /// Whether the topic lacks the partition that was asked for.
+    pub(crate) fn is_unknown_partition(&self) -> bool {
+        self.code == Some(RDKafkaErrorCode::UnknownPartition)
+    }
+
+    pub(crate) fn code(&self) -> Option<RDKafkaErrorCode> {
+        self.code
+    }
+
+    /// Whose fault it is that the record is not there, if it is not the record's own.
+    pub(crate) fn cause(&self) -> Cause {
+        self.cause
+    }
+
     /// Whether the broker could not be reached or could not work: no record's fault.
     pub(crate) fn is_outage(&self) -> bool {
-        self.code.is_some_and(outage::is_kafka)
+        self.cause == Cause::Outage
     }
 }
 
 impl Producer {
     /// Checks the settings; nothing is connected yet.
-    pub(crate) fn new(config: Resolved, spans: Spans, within: Duration) -> Result<Self, Error> {
-        client(&config, within).create_native_config().map_err(|source| Error::Kafka {
+    pub(crate) fn new(config: Resolved, spans: Spans, sends: Sends, within: Duration) -> Result<Self, Error> {
+        client(&config, sends, within).create_native_config().map_err(|source| Error::Kafka {
             action: "create the producer (setting `kafka`)".into(),
             brokers: config.brokers.clone(),
             source,
         })?;
-        Ok(Self { config, spans, within, client: Mutex::default() })
+        Ok(Self { config, spans, within, sends, client: Mutex::default(), alone: Mutex::default() })
     }
 
     pub(crate) fn config(&self) -> &Resolved {
@@ -82,34 +126,71 @@ impl Producer {
         &self,
         record: FutureRecord<'_, [u8], [u8]>,
     ) -> Result<(i32, i64), ProduceError> {
+        let mut again = FutureRecord::<[u8], [u8]>::to(record.topic);
+        (again.key, again.payload) = (record.key, record.payload);
+        (again.partition, again.timestamp) = (record.partition, record.timestamp);
+        match self.send_once(record, Company::Others).await {
+            // The broker measures the whole batch that it stood in. It was not written.
+            Err((error, headers)) if error.is_too_large() => {
+                again.headers = headers;
+                self.send_once(again, Company::Alone).await.map_err(|(error, _)| error)
+            }
+            sent => sent.map_err(|(error, _)| error),
+        }
+    }
+
+    /// Sends a record; gives its headers back with an error.
+    async fn send_once(
+        &self,
+        record: FutureRecord<'_, [u8], [u8]>,
+        company: Company,
+    ) -> Result<(i32, i64), (ProduceError, Option<OwnedHeaders>)> {
         let topic = record.topic;
-        let client = self.client().map_err(|error| ProduceError::new(topic, error))?;
+        let client = self.client(company).map_err(|error| (ProduceError::new(topic, error), None))?;
         let sending = fault::point_once_sent("before_acknowledgement", client.send(record, ROOM_WITHIN));
         match sending.await {
             Ok(delivery) => Ok((delivery.partition, delivery.offset)),
-            Err((error, _)) => {
+            Err((error, unsent)) => {
                 if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
-                    self.lock().take();
+                    lock(self.slot(company)).take();
                 }
-                Err(ProduceError::new(topic, error))
+                Err((ProduceError::new(topic, error), unsent.headers().cloned()))
             }
         }
     }
 
-    fn client(&self) -> Result<FutureProducer, KafkaError> {
-        let mut made = self.lock();
-        match &*made {
-            Some(client) => Ok(client.clone()),
-            None => Ok(made.insert(client(&self.config, self.within).create()?).clone()),
+    fn slot(&self, company: Company) -> &Mutex<Option<FutureProducer>> {
+        match company {
+            Company::Others => &self.client,
+            Company::Alone => &self.alone,
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<FutureProducer>> {
-        self.client.lock().unwrap_or_else(PoisonError::into_inner)
+    fn client(&self, company: Company) -> Result<FutureProducer, KafkaError> {
+        let mut made = lock(self.slot(company));
+        if let Some(client) = &*made {
+            return Ok(client.clone());
+        }
+        let mut config = client(&self.config, self.sends, self.within);
+        if company == Company::Alone {
+            config.set("batch.num.messages", "1");
+            if self.sends == Sends::Copies {
+                // The strongest that is always built in.
+                config.remove("compression.type").set("compression.codec", "gzip");
+            }
+        }
+        Ok(made.insert(config.create()?).clone())
     }
 }
 
-fn client(config: &Resolved, within: Duration) -> ClientConfig {
+/// Whether other records may share a record's batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Company {
+    Others,
+    Alone,
+}
+
+fn client(config: &Resolved, sends: Sends, within: Duration) -> ClientConfig {
     let mut client = config.client();
     if client.get("partitioner").is_none() {
         // What Java producers use: a key finds its partition from any client.
@@ -118,6 +199,12 @@ fn client(config: &Resolved, within: Duration) -> ClientConfig {
     if client.get("linger.ms").is_none() {
         // Most wait for one acknowledgement at a time.
         client.set("linger.ms", "1");
+    }
+    let is_compression_set =
+        ["compression.type", "compression.codec"].iter().any(|name| client.get(name).is_some());
+    if sends == Sends::Copies && !is_compression_set {
+        // A topic's limit counts after compression, and the original may have been compressed.
+        client.set("compression.codec", "lz4");
     }
     client
         .set("enable.idempotence", "true")

@@ -6,7 +6,7 @@ use crate::error::{Error, ErrorKind, HandlerError, HandlerResult};
 use crate::extract::{Context, FromRecord, Rejection};
 use crate::failure::Reason;
 use crate::identity::{IDENTITY_HEADER, Identity, IdentitySource};
-use crate::producer::{ProduceError, Producer};
+use crate::producer::{ProduceError, Producer, Sends};
 use crate::trace::Spans;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::FutureRecord;
@@ -190,7 +190,7 @@ type Place = (&'static str, u32);
 
 impl Publishing {
     pub(crate) fn new(config: &Resolved, spans: &Spans) -> Result<Self, Error> {
-        let producer = Producer::new(config.clone(), spans.clone(), ACKNOWLEDGED_WITHIN)?;
+        let producer = Producer::new(config.clone(), spans.clone(), Sends::Records, ACKNOWLEDGED_WITHIN)?;
         Ok(Self { producer, max_hops: config.max_hops })
     }
 

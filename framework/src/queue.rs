@@ -1,7 +1,7 @@
 //! Batches of records out of librdkafka's split partition queues, and offset
 //! commits whose results can be read: what the `rdkafka` crate does not offer.
 //!
-//! With `permission.rs` the only file with unsafe code. Reading in batches costs a third to a half of
+//! With `admin.rs` the only file with unsafe code. Reading in batches costs a third to a half of
 //! what `BaseConsumer::poll` costs a record. What keeps it sound:
 //!
 //! - Whoever reads a batch has the consumer's `ReadLock`, and so has the poll thread while it
@@ -99,47 +99,14 @@ impl KafkaMessage {
         kind == sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME
     }
 
-    /// A copy of all headers but those of some names: names that are not UTF-8 too,
-    /// which `OwnedHeaders` itself does not take.
-    pub(crate) fn copy_headers(&self, is_left_out: impl Fn(&[u8]) -> bool) -> OwnedHeaders {
-        let Some(list) = self.header_list() else { return OwnedHeaders::new() };
-        let left_out: Vec<CString> = (0..self.header_count())
-            .filter_map(|index| self.header(index))
-            .filter(|(name, _)| is_left_out(name))
-            .filter_map(|(name, _)| CString::new(name).ok())
-            .collect();
-        // SAFETY: the list belongs to the message; the copy is ours and destroyed once. A
-        // `BorrowedHeaders` is librdkafka's list behind a reference, which lives for the
-        // call of `detach`, and that copies it.
-        unsafe {
-            let copy = sys::rd_kafka_headers_copy(list);
-            for name in left_out {
-                sys::rd_kafka_header_remove(copy, name.as_ptr());
-            }
-            let owned = (*copy.cast::<BorrowedHeaders>()).detach();
-            sys::rd_kafka_headers_destroy(copy);
-            owned
-        }
-    }
-
     pub(crate) fn header_count(&self) -> usize {
         // SAFETY: the list belongs to the message, which outlives the call.
         self.header_list().map_or(0, |list| unsafe { sys::rd_kafka_header_cnt(list) })
     }
 
     pub(crate) fn header(&self, index: usize) -> Option<(&[u8], Option<&[u8]>)> {
-        let list = self.header_list()?;
-        let (mut name, mut value, mut size) = (ptr::null(), ptr::null(), 0);
-        // SAFETY: the list belongs to the message; on success librdkafka has set
-        // all three, and name and value live as long as the message.
-        unsafe {
-            match sys::rd_kafka_header_get_all(list, index, &mut name, &mut value, &mut size) {
-                RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => {
-                    Some((CStr::from_ptr(name).to_bytes(), bytes(value.cast_mut(), size)))
-                }
-                _ => None,
-            }
-        }
+        // SAFETY: the list belongs to the message, and so does what is read of it.
+        unsafe { header_at(self.header_list()?, index) }
     }
 
     fn header_list(&self) -> Option<*const sys::rd_kafka_headers_t> {
@@ -166,10 +133,36 @@ unsafe fn bytes<'a>(start: *mut c_void, length: usize) -> Option<&'a [u8]> {
     (!start.is_null()).then(|| unsafe { std::slice::from_raw_parts(start.cast::<u8>(), length) })
 }
 
+/// # Safety
+/// `list` must be valid for `'a`.
+unsafe fn header_at<'a>(
+    list: *const sys::rd_kafka_headers_t,
+    index: usize,
+) -> Option<(&'a [u8], Option<&'a [u8]>)> {
+    let (mut name, mut value, mut size) = (ptr::null(), ptr::null(), 0);
+    // SAFETY: on success librdkafka has set all three, and name and value live as long as the list.
+    unsafe {
+        match sys::rd_kafka_header_get_all(list, index, &mut name, &mut value, &mut size) {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => {
+                Some((CStr::from_ptr(name).to_bytes(), bytes(value.cast_mut(), size)))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// One of the headers of a message that `rdkafka` has read; its own way to them panics at a name
+/// that is not UTF-8.
+pub(crate) fn header_of(headers: &BorrowedHeaders, index: usize) -> Option<(&[u8], Option<&[u8]>)> {
+    // SAFETY: a `BorrowedHeaders` is librdkafka's list behind a reference, which lives as long.
+    unsafe { header_at(ptr::from_ref(headers).cast(), index) }
+}
+
 /// Headers of any bytes, which `OwnedHeaders` itself does not take.
 pub(crate) fn headers_of<'h>(headers: impl Iterator<Item = (&'h [u8], Option<&'h [u8]>)>) -> OwnedHeaders {
-    // SAFETY: the list is ours and destroyed once; librdkafka copies names and values. For
-    // `detach` see `copy_headers`.
+    // SAFETY: the list is ours and destroyed once; librdkafka copies names and values. A
+    // `BorrowedHeaders` is librdkafka's list behind a reference, which lives for the call of
+    // `detach`, and that copies it.
     unsafe {
         let list = sys::rd_kafka_headers_new(8);
         for (name, value) in headers {

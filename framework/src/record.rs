@@ -1,8 +1,7 @@
 //! What Kafka delivered: a record and where it came from.
 
-use crate::queue::{self, KafkaMessage};
+use crate::queue::KafkaMessage;
 use crate::run::Source;
-use rdkafka::message::OwnedHeaders;
 use std::fmt;
 use std::sync::Arc;
 
@@ -288,18 +287,6 @@ impl<'a> Headers<'a> {
         self.get(name).and_then(|value| std::str::from_utf8(value).ok())
     }
 
-    /// A copy, byte for byte, without those of these names in whatever case.
-    pub(crate) fn to_owned_without(self, names: &[String]) -> OwnedHeaders {
-        let is_left_out = |name: &[u8]| names.iter().any(|out| name.eq_ignore_ascii_case(out.as_bytes()));
-        match self.message {
-            Message::Kafka(message) => message.copy_headers(is_left_out),
-            Message::Owned(message) => {
-                let kept = message.headers.iter().filter(|(name, _)| !is_left_out(name));
-                queue::headers_of(kept.map(|(name, value)| (&**name, value.as_deref())))
-            }
-        }
-    }
-
     fn at(&self, index: usize) -> Option<Header<'a>> {
         match self.message {
             Message::Kafka(message) => message.header(index).map(|(name, value)| Header { name, value }),
@@ -339,25 +326,5 @@ mod tests {
         assert_eq!(headers.get("empty"), Some(&b""[..]));
         assert_eq!(headers.get("null"), None);
         assert_eq!(headers.iter().filter(|header| header.name().is_none()).count(), 1);
-    }
-
-    #[test]
-    fn headers_of_a_copy_keep_order_duplicates_null_and_what_is_no_utf_8() {
-        use rdkafka::message::Headers as _;
-        let message = Message::Owned(Box::new(OwnedMessage {
-            headers: vec![
-                (b"\xff".to_vec(), Some(b"bytes".to_vec())),
-                (b"a".to_vec(), Some(b"1".to_vec())),
-                (b"Drop".to_vec(), Some(b"x".to_vec())),
-                (b"a".to_vec(), Some(vec![])),
-                (b"a".to_vec(), None),
-            ],
-            ..Default::default()
-        }));
-        let source = Source::new(TopicPartition::new("t", 0), "g".into());
-        let copy = Record::new(&message.copy(), &source, 1).headers().to_owned_without(&["drop".to_owned()]);
-        assert_eq!(copy.count(), 4);
-        let values: Vec<_> = (1..4).map(|index| (copy.get(index).key, copy.get(index).value)).collect();
-        assert_eq!(values, [("a", Some(&b"1"[..])), ("a", Some(&b""[..])), ("a", None)]);
     }
 }

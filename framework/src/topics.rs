@@ -2,7 +2,7 @@
 
 use crate::config::Resolved;
 use crate::error::Error;
-use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifier};
+use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ConfigSource, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -42,20 +42,32 @@ pub(crate) async fn is_there(config: &Resolved, topic: &str) -> Result<bool, Err
     }
 }
 
-/// How many partitions a topic has.
-pub(crate) async fn partitions(config: &Resolved, topic: &str) -> Result<i32, KafkaError> {
+/// How a topic is laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Layout {
+    pub(crate) partitions: i32,
+    /// Of the partition that has the fewest.
+    pub(crate) replicas: usize,
+}
+
+/// How many partitions and replicas a topic has.
+pub(crate) async fn layout(config: &Resolved, topic: &str) -> Result<Layout, KafkaError> {
     let (config, topic) = (config.clone(), topic.to_owned());
-    let count = move || -> Result<i32, KafkaError> {
+    let look = move || -> Result<Layout, KafkaError> {
         let client: BaseConsumer = config.client().create()?;
         let metadata = client.fetch_metadata(Some(&topic), REQUEST)?;
         let topic = metadata.topics().first();
         if let Some(error) = topic.and_then(|topic| topic.error()) {
             return Err(KafkaError::MetadataFetch(error.into()));
         }
-        let count = topic.map_or(0, |topic| topic.partitions().len());
-        Ok(i32::try_from(count).unwrap_or(1).max(1))
+        let partitions = topic.map_or(&[][..], |topic| topic.partitions());
+        let replicas = partitions.iter().map(|partition| partition.replicas().len()).min();
+        Ok(Layout {
+            partitions: i32::try_from(partitions.len()).unwrap_or(1).max(1),
+            replicas: replicas.unwrap_or(1),
+        })
     };
-    blocking(count).await.unwrap_or_else(|_| Err(KafkaError::Canceled))
+    blocking(look).await.unwrap_or_else(|_| Err(KafkaError::Canceled))
 }
 
 /// A client that joins no group.
@@ -166,6 +178,15 @@ impl Settings {
 
     pub(crate) fn max_message_bytes(&self) -> Option<u64> {
         self.value("max.message.bytes").parse().ok()
+    }
+
+    pub(crate) fn min_insync_replicas(&self) -> Option<usize> {
+        self.value("min.insync.replicas").parse().ok()
+    }
+
+    /// Whether a value was set for this topic, and is not the brokers' own.
+    pub(crate) fn is_own(&self, name: &str) -> bool {
+        self.resource.get(name).is_some_and(|entry| entry.source == ConfigSource::DynamicTopic)
     }
 }
 

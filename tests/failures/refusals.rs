@@ -72,7 +72,8 @@ async fn a_dead_letter_topic_that_could_not_take_a_copy_is_refused() {
 
     for (setting, value, says) in [
         ("cleanup.policy", "compact", "`cleanup.policy=delete`"),
-        ("max.message.bytes", "1000", "`max.message.bytes`"),
+        ("max.message.bytes", "1000", "`max.message.bytes` to 1114124"),
+        ("min.insync.replicas", "2", "`min.insync.replicas`"),
     ] {
         world.stack.topic_named(&world.letters, 1, &[(setting, value)]).await;
         world.refuses(route(), &[&world.letters, says]).await;
@@ -89,4 +90,27 @@ async fn a_dead_letter_topic_that_could_not_take_a_copy_is_refused() {
         })
         .await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_topic_is_refused_with_what_is_wrong_and_what_to_do() {
+    let stack = stack_or_leave_out!();
+    let topic = stack.topic_with("failures", 4, &[("max.message.bytes", "3000")]).await;
+    let letters = format!("{topic}.dlq");
+    let world = World { stack, topic, letters, group: unique("group") };
+    let route = || world.route(fallible {});
+
+    world.stack.topic_named(&world.letters, 1, &[("max.message.bytes", "3000")]).await;
+    world.refuses(route(), &[&world.letters, "3000 bytes", "`max.message.bytes` to 68536"]).await;
+    world.stack.alter_topic(&world.letters, &[("max.message.bytes", "100000")]).await;
+    let mut to_source = DeadLetterConfig::default();
+    to_source.partition = Some(onceward::DeadLetterPartition::Source);
+    let error = world.refusal(world.stack.app().dead_letters(to_source).handler(route())).await;
+    assert!(error.contains("has 1 partition") && error.contains("has 4"), "{error}");
+
+    // Kafka takes `.` and `_` for one.
+    let colliding = unique("letters").replace('-', "_");
+    world.stack.topic_named(&colliding, 1, &[]).await;
+    let wanted = colliding.replacen('_', ".", 1);
+    world.refuses(route().dead_letter(&wanted), &[&wanted, "collide", &colliding]).await;
 }

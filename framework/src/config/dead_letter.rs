@@ -20,7 +20,7 @@ pub struct DeadLetterConfig {
     /// yes by default. It gets as many partitions as its source.
     pub create: Option<bool>,
     /// Whether dead-letter topics are looked at before anything is consumed: that they
-    /// are there or can be made, may be written to, and take what their sources
+    /// are there or can be made, may be read and written to, and take what their sources
     /// have; yes by default. A Kafka without admin requests needs `false`.
     pub check: Option<bool>,
 }
@@ -74,6 +74,7 @@ pub enum DeadLetterPartition {
     /// The one that its key finds (murmur2, as Java's producers).
     #[default]
     Key,
-    /// The one that its original has. The dead-letter topic must have it.
+    /// The one that its original has. The dead-letter topic must have as many as the source; a copy whose
+    /// partition is missing, since some were added to the source, goes to that of its key.
     Source,
 }

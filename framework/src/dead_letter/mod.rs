@@ -2,6 +2,9 @@
 //! dead-letter topic.
 
 mod headers;
+mod look;
+mod make;
+mod refusal;
 #[cfg(test)]
 mod tests;
 mod topic;
@@ -14,14 +17,17 @@ use crate::config::{DeadLetterConfig, DeadLetterPartition, Resolved};
 use crate::error::Error;
 use crate::failure::{Reason, capped};
 use crate::identity::{Identity, IdentitySource};
-use crate::producer::{ProduceError, Producer};
+use crate::producer::{ProduceError, Producer, Sends};
+use crate::sync::lock;
 use crate::trace::Spans;
 use crate::trials::Trial;
-use crate::{Record, Run};
+use crate::trouble::Rarely;
+use crate::{Header, Record, Run};
+use headers::Extent;
 use rdkafka::error::KafkaError;
 use rdkafka::producer::FutureRecord;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::RwLock;
 use written::Found;
@@ -54,14 +60,21 @@ pub(crate) struct DeadLetters {
     config: Arc<DeadLetterConfig>,
     /// Read by each send until it is over, also where nobody waits for it any more.
     under_way: Arc<RwLock<()>>,
+    /// Copies that went to another partition than `dead_letter.partition` asks for.
+    elsewhere: Arc<Mutex<Rarely>>,
 }
 
 impl DeadLetters {
     pub(crate) fn new(config: &Resolved, spans: &Spans) -> Result<Self, Error> {
         let within = (config.session_timeout()? / 2).min(COPIED_WITHIN);
-        let producer = Producer::new(config.clone(), spans.clone(), within)?;
+        let producer = Producer::new(config.clone(), spans.clone(), Sends::Copies, within)?;
         let config = Arc::new(config.dead_letter.clone());
-        Ok(Self { producer: Arc::new(producer), config, under_way: Arc::default() })
+        Ok(Self {
+            producer: Arc::new(producer),
+            config,
+            under_way: Arc::default(),
+            elsewhere: Arc::default(),
+        })
     }
 
     /// For the records of one route, or of one topic that no route takes.
@@ -94,43 +107,67 @@ impl RouteLetters {
     }
 
     /// Publishes a copy and waits until all in-sync replicas have it.
+    ///
+    /// # Errors
+    /// Where there is none yet. [`ProduceError::cause`] says whose fault that is; it is worth
+    /// trying again, and for [`Cause::Passing`](crate::trouble::Cause::Passing) at once.
     pub(crate) async fn put(&self, letter: &Letter<'_>) -> Result<(), ProduceError> {
         let topic = self.topic_for(letter.record.topic(), letter.reason);
         let config = self.letters.producer.config();
-        let found =
-            letter.record.source().written.find(config, &topic, letter, &self.letters.under_way).await;
-        match found.map_err(|error| ProduceError::new(&topic, error))? {
+        let written = &letter.record.source().written;
+        match written.find(config, &topic, letter, &self.letters.under_way).await? {
             Found::Copy => return Ok(()),
             Found::NoTopic if self.letters.config.create() => {
-                topic::create(config, letter.record.topic(), &topic).await?;
+                make::create(config, letter.record.topic(), &topic).await?;
             }
-            Found::NoTopic | Found::NoCopy => {}
+            Found::NoTopic => return Err(refusal::is_missing(&topic)),
+            Found::NoCopy => {}
         }
-        let sent = match self.send(&topic, letter, headers::Extent::All).await {
-            Err(error) if error.is_too_large() => {
-                self.send(&topic, letter, headers::Extent::NeededForRepair).await
-            }
-            sent => sent,
-        };
+        let sent = self.send_until_it_fits(&topic, letter).await;
         if sent.is_err() {
             // The broker may have it, and only its answer is missing.
-            letter.record.source().written.forget(&topic).await;
+            written.forget(&topic).await;
         }
-        sent
+        sent.map_err(|error| refusal::not_taken(&topic, error, size_of(letter)))
+    }
+
+    async fn send_until_it_fits(&self, topic: &str, letter: &Letter<'_>) -> Result<(), ProduceError> {
+        let to_source = self.letters.config.partition() == DeadLetterPartition::Source;
+        let (mut extent, mut partition) = (Extent::All, to_source.then(|| letter.record.partition()));
+        loop {
+            match self.send(topic, letter, extent, partition).await {
+                Err(error) if error.is_too_large() && extent == Extent::All => {
+                    extent = Extent::NeededForRepair
+                }
+                Err(error) if error.is_unknown_partition() && partition.is_some() => {
+                    let copies = lock(&self.letters.elsewhere).count();
+                    if let Some(copies) = copies {
+                        tracing::warn!(
+                            topic,
+                            partition,
+                            copies,
+                            "the dead-letter topic lacks the partition that `dead_letter.partition` = `source` asks for; \
+                             the copy goes to that of its key"
+                        );
+                    }
+                    partition = None;
+                }
+                sent => return sent,
+            }
+        }
     }
 
     async fn send(
         &self,
         topic: &str,
         letter: &Letter<'_>,
-        extent: headers::Extent,
+        extent: Extent,
+        partition: Option<i32>,
     ) -> Result<(), ProduceError> {
-        let DeadLetters { producer, config, under_way } = &self.letters;
+        let DeadLetters { producer, config, under_way, .. } = &self.letters;
         let headers = headers::of(letter, config, extent);
         let (key, payload) =
             (letter.record.key().map(<[u8]>::to_vec), letter.record.payload().map(<[u8]>::to_vec));
-        let partition =
-            (config.partition() == DeadLetterPartition::Source).then(|| letter.record.partition());
         let span = producer.span(topic, letter.record);
         let is_under_way = under_way.clone().read_owned().await;
         // It goes on where this is dropped: the producer sends it all the same.
@@ -145,6 +182,15 @@ impl RouteLetters {
         });
         sending.await.unwrap_or_else(|_| Err(ProduceError::new(topic, KafkaError::Canceled)))
     }
+}
+
+/// Bytes of key, value and headers, as they came.
+fn size_of(letter: &Letter<'_>) -> usize {
+    let record = letter.record;
+    let header = |header: Header<'_>| header.name_bytes().len() + header.value().map_or(0, <[u8]>::len);
+    record.key().map_or(0, <[u8]>::len)
+        + record.payload().map_or(0, <[u8]>::len)
+        + record.headers().iter().map(header).sum::<usize>()
 }
 
 /// Waits until no owner before writes any letters of the partition; `false` where it is given

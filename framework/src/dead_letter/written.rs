@@ -4,40 +4,62 @@
 //! A process that is killed between the acknowledgement of a copy and the commit of
 //! its record's offset leaves both: the next owner gets the record again, gives it
 //! up again, and would write a second copy. So before its first letter to a topic,
-//! an owner reads the newest ones there: those of records that are not committed are
-//! among them. It reads them again after a copy that was not acknowledged, since the
-//! broker may have it.
+//! an owner reads the letters there that are not older than the record, and reads on after a copy
+//! that was not acknowledged, since the broker may have it.
 //!
 //! An owner that was cut off and does not know it yet may write meanwhile. So an owner of a
 //! partition that somebody has had before waits a little before its first letter.
 
-use super::Letter;
-use super::headers::{GROUP, HANDLER, OFFSET, PARTITION, TIMESTAMP, TOPIC};
+use super::headers::{
+    GROUP, HANDLER, LAST_GROUP, LAST_HANDLER, LAST_OFFSET, LAST_PARTITION, LAST_TIMESTAMP, LAST_TOPIC,
+    OFFSET, PARTITION, TIMESTAMP, TOPIC,
+};
+use super::look::{Look, Progress};
+use super::{Letter, refusal};
+use crate::Record;
 use crate::config::Resolved;
+use crate::producer::ProduceError;
 use crate::run::Source;
-use crate::topics::{self, REQUEST};
-use rdkafka::TopicPartitionList;
-use rdkafka::client::ClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use crate::sync::lock;
+use crate::topics;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Headers, Message};
-use rdkafka::topic_partition_list::Offset;
 use std::collections::{HashMap, HashSet};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Mutex, RwLock};
 
-/// How many of the newest letters of each partition are read.
-const NEWEST: i64 = 10_000;
-/// How long reading them may take.
-const LIMIT: Duration = Duration::from_secs(30);
+/// How long one attempt at a letter reads; the next one goes on from there.
+const READ_WITHIN: Duration = Duration::from_secs(2);
 
-/// The dead letters of one assigned partition that are there already, a set for each
+/// How far apart the clocks of those who write records and letters may be.
+const CLOCKS_APART: i64 = 60 * 60 * 1000;
+
+/// The dead letters of one assigned partition that are there already, of each
 /// topic that was looked into.
 #[derive(Debug, Default)]
 pub(crate) struct Written {
-    looked_into: Mutex<HashMap<String, HashSet<Original>>>,
+    looked_into: Mutex<HashMap<String, Topic>>,
     /// Until then an owner before may still write.
     settled: Option<Instant>,
+}
+
+/// One dead-letter topic.
+#[derive(Debug, Default)]
+struct Topic {
+    /// Shared with a read that goes on although nobody waits for it any more.
+    letters: Arc<std::sync::Mutex<Letters>>,
+    /// All was read that was there when nothing was under way.
+    is_complete: bool,
+    /// The lowest offset among the records for which it was read. Whatever was copied of those behind it
+    /// was copied later than it was written.
+    from: Option<i64>,
+}
+
+/// The letters of one partition in one dead-letter topic.
+#[derive(Debug, Default)]
+struct Letters {
+    look: Look,
+    originals: HashSet<Original>,
 }
 
 /// An owner that was cut off may not know yet that it is none, for as long as a heartbeat
@@ -72,109 +94,129 @@ impl Written {
 
     /// Looks for a copy of this record, in what was there when the first was looked for
     /// and nothing was `under_way` any more.
+    ///
+    /// # Errors
+    /// Where the topic cannot be read, or is not read to its end yet.
     pub(super) async fn find(
         &self,
         config: &Resolved,
-        topic: &str,
+        name: &str,
         letter: &Letter<'_>,
         under_way: &RwLock<()>,
-    ) -> Result<Found, KafkaError> {
+    ) -> Result<Found, ProduceError> {
         let mut looked_into = self.looked_into.lock().await;
-        if !looked_into.contains_key(topic) {
-            // A partition that comes back soon may have left a copy in our own queue.
-            drop(under_way.write().await);
-            match look_into(config, topic, letter.record.source()).await {
-                Ok(found) => looked_into.insert(topic.to_owned(), found),
-                Err(error) if is_unknown(&error) => return Ok(Found::NoTopic),
-                Err(error) => return Err(error),
-            };
+        let topic = looked_into.entry(name.to_owned()).or_default();
+        topic.reach_back_to(letter.record);
+        if !topic.is_complete {
+            match topic.read(config, name, letter.record.source(), under_way).await {
+                Ok(Progress::Done) => topic.is_complete = true,
+                Ok(Progress::Left(_)) => return Err(refusal::still_reading(name)),
+                Err(error) if is_unknown(&error) => {
+                    looked_into.remove(name);
+                    return Ok(Found::NoTopic);
+                }
+                Err(error) => return Err(refusal::cannot_read(name, error)),
+            }
         }
         let original = (letter.handler.to_owned(), letter.record.offset(), letter.record.timestamp());
-        Ok(if looked_into[topic].contains(&original) { Found::Copy } else { Found::NoCopy })
+        let is_there = lock(&topic.letters).originals.contains(&original);
+        Ok(if is_there { Found::Copy } else { Found::NoCopy })
     }
 
-    /// Has the next look read the topic again.
+    /// Has the next look read on in the topic.
     pub(super) async fn forget(&self, topic: &str) {
-        self.looked_into.lock().await.remove(topic);
+        if let Some(topic) = self.looked_into.lock().await.get_mut(topic) {
+            topic.is_complete = false;
+        }
     }
 }
 
-async fn look_into(config: &Resolved, topic: &str, source: &Source) -> Result<HashSet<Original>, KafkaError> {
-    let partitions = topics::partitions(config, topic).await?;
-    let (config, topic) = (config.clone(), topic.to_owned());
-    let (source, group) = (source.partition.clone(), source.group.clone());
-    let read = move || {
-        let mut found = HashSet::new();
-        read_newest(&config, &topic, partitions, |letter| {
-            let from_here = text(letter, TOPIC) == Some(source.topic())
-                && number(letter, PARTITION) == Some(i64::from(source.partition()))
-                && text(letter, GROUP) == Some(&*group);
-            if let (true, Some(offset)) = (from_here, number(letter, OFFSET)) {
-                let handler = text(letter, HANDLER).unwrap_or_default().to_owned();
-                found.insert((handler, offset, number(letter, TIMESTAMP)));
-            }
-        })?;
-        Ok(found)
-    };
-    topics::blocking(read).await.unwrap_or(Err(KafkaError::Canceled))
+impl Topic {
+    /// Sees to it that letters of this record are among those that are read.
+    fn reach_back_to(&mut self, record: Record<'_>) {
+        if self.from.is_some_and(|from| from <= record.offset()) {
+            return;
+        }
+        let is_first = self.from.replace(record.offset()).is_none();
+        let since = record.timestamp().map(|written| written.min(now()).saturating_sub(CLOCKS_APART));
+        let mut letters = lock(&self.letters);
+        let is_older = letters.look.since().is_some_and(|read| since.is_none_or(|since| since < read));
+        if is_first || is_older {
+            letters.look.begin_anew(since);
+            self.is_complete = false;
+        }
+    }
+
+    /// Reads for a while.
+    async fn read(
+        &self,
+        config: &Resolved,
+        name: &str,
+        source: &Source,
+        under_way: &RwLock<()>,
+    ) -> Result<Progress, KafkaError> {
+        if !lock(&self.letters).look.is_under_way() {
+            // A partition that comes back soon may have left a copy in our own queue.
+            drop(under_way.write().await);
+        }
+        let (config, name, letters) = (config.clone(), name.to_owned(), self.letters.clone());
+        let (partition, group) = (source.partition.clone(), source.group.clone());
+        let read = move || {
+            let Letters { look, originals } = &mut *lock(&letters);
+            look.go_on(&config, (&name, &group), READ_WITHIN, |headers| {
+                let place = Place::of(headers);
+                let is_from_here = place.topic == Some(partition.topic())
+                    && place.partition == Some(i64::from(partition.partition()))
+                    && place.group == Some(&*group);
+                if let (true, Some(offset)) = (is_from_here, place.offset) {
+                    originals.insert((place.handler.unwrap_or_default().to_owned(), offset, place.timestamp));
+                }
+            })
+        };
+        topics::blocking(read).await.unwrap_or(Err(KafkaError::Canceled))
+    }
+}
+
+/// Where the record died last of which a letter is the copy.
+#[derive(Debug, PartialEq, Eq)]
+struct Place<'h> {
+    topic: Option<&'h str>,
+    partition: Option<i64>,
+    offset: Option<i64>,
+    timestamp: Option<i64>,
+    group: Option<&'h str>,
+    handler: Option<&'h str>,
+}
+
+impl<'h> Place<'h> {
+    fn of(headers: &[(&'h [u8], Option<&'h [u8]>)]) -> Self {
+        let text = |name: &str| {
+            let (_, value) = headers.iter().rev().find(|(header, _)| *header == name.as_bytes())?;
+            std::str::from_utf8((*value)?).ok()
+        };
+        let number = |name| text(name)?.parse().ok();
+        let [topic, partition, offset, timestamp, group, handler] = match text(LAST_TOPIC) {
+            None => [TOPIC, PARTITION, OFFSET, TIMESTAMP, GROUP, HANDLER],
+            Some(_) => [LAST_TOPIC, LAST_PARTITION, LAST_OFFSET, LAST_TIMESTAMP, LAST_GROUP, LAST_HANDLER],
+        };
+        Self {
+            topic: text(topic),
+            partition: number(partition),
+            offset: number(offset),
+            timestamp: number(timestamp),
+            group: text(group),
+            handler: text(handler),
+        }
+    }
+}
+
+/// Milliseconds since the epoch.
+fn now() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }
 
 fn is_unknown(error: &KafkaError) -> bool {
     use RDKafkaErrorCode::{UnknownPartition, UnknownTopic, UnknownTopicOrPartition};
     matches!(error.rdkafka_error_code(), Some(UnknownTopic | UnknownTopicOrPartition | UnknownPartition))
-}
-
-/// Its polls return what goes wrong, so nobody else has to say it: the end of a partition is
-/// among that.
-struct Quiet;
-
-impl ClientContext for Quiet {
-    fn error(&self, _: KafkaError, _: &str) {}
-}
-
-impl ConsumerContext for Quiet {}
-
-fn read_newest(
-    config: &Resolved,
-    topic: &str,
-    partitions: i32,
-    mut take: impl FnMut(&BorrowedMessage<'_>),
-) -> Result<(), KafkaError> {
-    let mut client = config.client();
-    // Its one-by-one reads do not have the trouble with these that batches have.
-    client.set("enable.partition.eof", "true").set("group.id", "onceward").set("enable.auto.commit", "false");
-    let client: BaseConsumer<Quiet> = client.create_with_context(Quiet)?;
-    let mut list = TopicPartitionList::new();
-    let mut open = 0;
-    for partition in 0..partitions {
-        let (low, high) = client.fetch_watermarks(topic, partition, REQUEST)?;
-        if low < high {
-            list.add_partition_offset(topic, partition, Offset::Offset(low.max(high - NEWEST)))?;
-            open += 1;
-        }
-    }
-    client.assign(&list)?;
-    let until = Instant::now() + LIMIT;
-    while open > 0 {
-        match client.poll(Duration::from_millis(100)) {
-            Some(Ok(letter)) => take(&letter),
-            Some(Err(KafkaError::PartitionEOF(_))) => open -= 1,
-            Some(Err(error)) => return Err(error),
-            None if Instant::now() > until => {
-                return Err(KafkaError::MessageConsumption(RDKafkaErrorCode::OperationTimedOut));
-            }
-            None => {}
-        }
-    }
-    Ok(())
-}
-
-fn text<'m>(letter: &'m BorrowedMessage<'_>, name: &str) -> Option<&'m str> {
-    let headers = letter.headers()?;
-    let header = (0..headers.count()).map(|at| headers.get(at)).find(|header| header.key == name)?;
-    std::str::from_utf8(header.value?).ok()
-}
-
-fn number(letter: &BorrowedMessage<'_>, name: &str) -> Option<i64> {
-    text(letter, name)?.parse().ok()
 }
