@@ -3,6 +3,7 @@
 use super::Letter;
 use crate::IDENTITY_HEADER;
 use crate::config::{DeadLetterConfig, HeaderFamily};
+use crate::identity::Content;
 use crate::record::TimestampKind;
 use rdkafka::message::{Header, OwnedHeaders};
 use std::borrow::Cow;
@@ -19,7 +20,9 @@ pub(super) enum Extent {
 type Named<'l> = (&'static str, Cow<'l, [u8]>);
 
 pub(super) fn of(letter: &Letter<'_>, config: &DeadLetterConfig, extent: Extent) -> OwnedHeaders {
-    let mut headers = letter.record.headers().to_owned_without(&config.drop_headers);
+    // It may carry an identity that is not its own.
+    let left_out = [&config.drop_headers[..], &[IDENTITY_HEADER.to_owned()]].concat();
+    let mut headers = letter.record.headers().to_owned_without(&left_out);
     let mut add = |(name, value): &Named<'_>| {
         let headers_so_far = std::mem::take(&mut headers);
         headers = headers_so_far.insert(Header { key: name, value: Some(&**value) });
@@ -28,9 +31,7 @@ pub(super) fn of(letter: &Letter<'_>, config: &DeadLetterConfig, extent: Extent)
     if letter.record.headers().get(TOPIC).is_none() {
         origin(letter).iter().for_each(&mut add);
     }
-    if letter.record.headers().get(IDENTITY_HEADER).is_none() {
-        add(&(IDENTITY_HEADER, text(letter.identity.to_header())));
-    }
+    add(&(IDENTITY_HEADER, text(letter.identity.to_header(Content::of(letter.record)))));
     if extent == Extent::All {
         failure(letter).iter().for_each(&mut add);
         for family in config.header_families() {
