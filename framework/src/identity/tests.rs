@@ -162,7 +162,7 @@ fn what_a_record_declares_counts_before_what_it_carries() {
 fn no_header_gives_a_record_the_identity_of_one_with_other_bytes() {
     for source in [IdentitySource::CloudEvents, IdentitySource::header("id"), IdentitySource::Position] {
         let victim = find(&source, of_content(CONTENT, &[], 1)).identity;
-        let forged = Content { payload: Some(b"forged"), ..CONTENT };
+        let forged = Content { payload: Some(b"forgery"), ..CONTENT };
         let bound = Identity::bound(victim.origin.unwrap(), victim.time, victim.time_may_differ, forged);
         let declared = Identity { origin: None, ..victim };
         let uuid = |digits: String| {
