@@ -5,6 +5,8 @@
 mod dead_letters;
 #[path = "failures/flights.rs"]
 mod flights;
+#[path = "failures/hostile.rs"]
+mod hostile;
 #[path = "failures/killers.rs"]
 mod killers;
 #[path = "failures/letter_topics.rs"]

@@ -7,6 +7,7 @@ use crate::dead_letter::{DeadLetters, RouteLetters};
 use crate::dedupe::Dedupe;
 use crate::extract::Context;
 use crate::handler::Settings;
+use crate::left_out::LeftOut;
 use crate::metrics::Counts;
 use crate::middleware::Layer;
 use crate::order::{CONCURRENCY, Turns};
@@ -46,22 +47,27 @@ pub(crate) async fn bind(
     let bind = |(route, scope): (Box<dyn AnyRoute>, i32)| {
         let settings = route.settings().clone();
         let letters = common.letters.to(settings.dead_letter.clone(), settings.rejected.clone());
+        let (name, identity): (Arc<str>, _) = (settings.name.as_str().into(), settings.identity.clone());
+        let publishing = Arc::new(common.publishing.of_handler(name.clone(), identity.clone()));
+        let mut context = (*common.context).clone();
+        context.set_publishing(publishing.clone());
         let bound = Bound {
-            context: common.context.clone(),
+            context: Arc::new(context),
             dedupe: common.dedupe.clone(),
-            identity: settings.identity.clone(),
+            identity,
             scope,
             timeout: settings.timeout,
             group: group.clone(),
-            name: settings.name.as_str().into(),
+            name: name.clone(),
             failure: settings.failure.clone(),
             retries: route.layers().contains(&Layer::Retry),
             trials: common.trials.clone(),
             #[cfg(feature = "postgres")]
             savepoints: Default::default(),
             letters: (!settings.has_no_dead_letters()).then_some(letters),
-            publishing: common.publishing.clone(),
+            publishing,
             counts: Counts::new(group, &settings.name),
+            left_out: Arc::new(LeftOut::of(name)),
             spans: common.spans.of_handler(&settings.name),
         };
         BoundRoute { route: route.bind(bound), settings }

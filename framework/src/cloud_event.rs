@@ -5,6 +5,7 @@
 //! payload is a JSON object with both, and the header `content-type` says so.
 
 use crate::Record;
+use crate::identity::is_blank;
 use std::borrow::Cow;
 
 /// How a record carries its event.
@@ -54,8 +55,9 @@ pub(crate) fn event_type(record: Record<'_>) -> Option<Cow<'_, str>> {
 /// The attributes that together tell the event from all others, `source` and `id`;
 /// `None` unless it has both.
 pub(crate) fn source_and_id(record: Record<'_>) -> Option<[Cow<'_, [u8]>; 2]> {
-    // An empty one is not allowed, and would make one event of many.
-    let header = |name| record.headers().get(name).filter(|value| !value.is_empty());
+    // An empty one is not allowed, and would make one event of many. A blank one is no URI, and no
+    // id either.
+    let header = |name| record.headers().get(name).filter(|value| !is_blank(value));
     if let (Some(source), Some(id)) = (header("ce_source"), header("ce_id")) {
         return Some([source.into(), id.into()]);
     }
@@ -68,7 +70,7 @@ fn into_bytes(text: Cow<'_, str>) -> Option<Cow<'_, [u8]>> {
         Cow::Borrowed(text) => text.as_bytes().into(),
         Cow::Owned(text) => text.into_bytes().into(),
     };
-    Some(bytes).filter(|bytes| !bytes.is_empty())
+    Some(bytes).filter(|bytes| !is_blank(bytes))
 }
 
 /// Attributes of a structured event. The payload of any other record is not looked at.

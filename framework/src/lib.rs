@@ -86,6 +86,7 @@ mod hooks;
 mod identity;
 #[cfg(feature = "json")]
 mod json_field;
+mod left_out;
 mod metrics;
 #[cfg(feature = "otlp")]
 pub mod otlp;

@@ -6,6 +6,7 @@ use crate::extract::Context;
 use crate::failure::{ErrorPolicy, FailurePolicy, RetryPolicy};
 use crate::handler::{Handler, Settings, Tombstones};
 use crate::identity::{Identity, IdentitySource};
+use crate::left_out::LeftOut;
 use crate::metrics::Counts;
 use crate::middleware::{
     Around, DefaultStack, Each, Layer, Middleware, Push, RecordMiddleware, Stack, condemn, default_stack,
@@ -256,6 +257,7 @@ pub(crate) struct Bound {
     pub(crate) letters: Option<RouteLetters>,
     pub(crate) publishing: Arc<Publishing>,
     pub(crate) counts: Counts,
+    pub(crate) left_out: Arc<LeftOut>,
     pub(crate) spans: Spans,
 }
 
@@ -345,6 +347,7 @@ impl<H: Handler, S: Stack> Handle for BoundRoute<H, S> {
         Box::pin(async move {
             let outcomes = self.stack.run(run, &self.parts).await;
             self.parts.bound.counts.add(run, &outcomes);
+            self.parts.bound.left_out.add(run, &outcomes);
             outcomes
         })
     }

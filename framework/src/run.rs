@@ -2,6 +2,7 @@
 
 use crate::dead_letter::Written;
 use crate::drain::Drain;
+use crate::identity;
 use crate::order::Order;
 use crate::queue::Keepalive;
 use crate::record::{Message, Record, TopicPartition};
@@ -149,6 +150,8 @@ impl<'a> Run<'a> {
 #[derive(Debug)]
 pub(crate) struct Source {
     pub(crate) partition: TopicPartition,
+    /// The partition, as the identities of its records have it.
+    pub(crate) place: u128,
     /// The consumer group.
     pub(crate) group: Arc<str>,
     pub(crate) order: Order,
@@ -165,6 +168,7 @@ pub(crate) struct Source {
 impl Source {
     pub(crate) fn new(partition: TopicPartition, group: Arc<str>) -> Self {
         Self {
+            place: identity::place(&partition),
             partition,
             group,
             order: Order::Partition,

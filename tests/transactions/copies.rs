@@ -2,7 +2,7 @@
 //! again, what is copied.
 
 use super::*;
-use onceward::{DedupeKind, IDENTITY_HEADER};
+use onceward::{DedupeKind, IDENTITY_HEADER, REDRIVEN_HEADER};
 use rdkafka::admin::AdminOptions;
 use std::time::{SystemTime, UNIX_EPOCH};
 use support::stack_or_leave_out;
@@ -236,6 +236,16 @@ async fn a_header_may_tell_events_apart() {
     assert_eq!(effects, [0, 2, 4, 5, 5], "what has no header is told apart by its position");
 }
 
+/// What many producers send whose ids were never set.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_header_that_is_empty_or_the_nil_uuid_tells_no_events_apart() {
+    const NIL: &str = "00000000-0000-0000-0000-000000000000";
+    let wave = ["", "", " ", " ", NIL, NIL].into_iter().zip(0..);
+    let wave = wave.map(|(id, number)| with(number, [("event-id", id)])).collect();
+    let effects = effects_of(stack_or_leave_out!(), IdentitySource::header("event-id"), [wave]).await;
+    assert_eq!(effects, [0, 1, 2, 3, 4, 5]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_function_may_tell_events_apart() {
     let identity = IdentitySource::function(|record| {
@@ -269,29 +279,14 @@ async fn a_version_7_uuid_is_known_after_days() {
     assert_eq!(effects, [0, 1]);
 }
 
-/// Copies that Onceward made say whose they are, wherever and whenever they stand.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_copy_that_carries_an_identity_is_its_original() {
-    const KEY: &str = "0123456789abcdef0123456789abcdef";
-    let (original, edge) =
-        (format!("{KEY}@{}", midnight() + 12 * 3_600_000), format!("{KEY}@~{}", midnight()));
-    for identity in [&original, &edge] {
-        let copy = |number, id| {
-            with(number, [(IDENTITY_HEADER, &**identity), ("ce_source", "/test"), ("ce_id", id)])
-        };
-        let waves = [
-            vec![Sent { timestamp: Some(now() - 3 * DAY), ..copy(0, "a") }],
-            vec![Sent { partition: 1, ..copy(1, "b") }, copy(2, "c")],
-        ];
-        let effects = effects_of(stack_or_leave_out!(), IdentitySource::CloudEvents, waves).await;
-        assert_eq!(effects, [0], "{identity}");
-    }
-}
-
 /// Anyone may write headers.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_identity_that_nobody_of_us_wrote_does_no_harm() {
+    const VALID: &str = "0123456789abcdef0123456789abcdef@0#0123456789abcdef0123456789abcdef";
     let strange = [
+        VALID,
+        VALID,
+        "0123456789abcdef0123456789abcdef+7@~0#0123456789abcdef0123456789abcdef",
         "",
         "@",
         "x",
@@ -303,9 +298,13 @@ async fn an_identity_that_nobody_of_us_wrote_does_no_harm() {
         "2123456789abcdef0123456789abcdef@~-9223372036854775808",
         "3123456789abcdef0123456789abcdef@99999999999999999999",
     ];
-    let wave = (0..).zip(strange).map(|(number, value)| with(number, [(IDENTITY_HEADER, value)])).collect();
+    let carry = |value| [(IDENTITY_HEADER, value), (REDRIVEN_HEADER, "now")];
+    let mut wave: Vec<_> = (0..).zip(strange).map(|(number, value)| with(number, carry(value))).collect();
+    // Beside what they declare.
+    let declared = |id| carry(VALID).into_iter().chain([("ce_source", "/test"), ("ce_id", id)]);
+    wave.extend([with(13, declared("a")), with(14, declared("b")), with(15, declared("b"))]);
     let effects = effects_of(stack_or_leave_out!(), IdentitySource::CloudEvents, [wave]).await;
-    assert_eq!(effects, (0..10).collect::<Vec<_>>());
+    assert_eq!(effects, (0..15).collect::<Vec<_>>());
 }
 
 #[tokio::test(flavor = "multi_thread")]

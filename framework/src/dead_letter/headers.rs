@@ -5,6 +5,7 @@
 
 use super::Letter;
 use crate::config::{DeadLetterConfig, HeaderFamily};
+use crate::identity::Content;
 use crate::record::TimestampKind;
 use crate::{IDENTITY_HEADER, REDRIVEN_HEADER, queue};
 use rdkafka::message::OwnedHeaders;
@@ -139,7 +140,7 @@ fn place<'l>(original: &Original<'l>) -> Vec<Named<'l>> {
     ];
     headers.extend(record.timestamp().map(|time| (timestamp, text(time))));
     headers.push((TIMES, text(original.times())));
-    let identity = letter.identity.to_header();
+    let identity = letter.identity.to_header(Content::of(record));
     if original.first(IDENTITY_HEADER) != Some(identity.as_bytes()) {
         headers.push((IDENTITY_HEADER, text(identity)));
     }

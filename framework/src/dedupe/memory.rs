@@ -63,7 +63,7 @@ impl Memory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::IdentitySource;
+    use crate::identity::{Content, IDENTITY_HEADER, IdentitySource, REDRIVEN_HEADER};
     use crate::record::{Message, OwnedMessage};
     use crate::run::Source;
     use crate::{Record, TopicPartition};
@@ -96,6 +96,50 @@ mod tests {
         assert_eq!(memory.seen(0, &[letter, back(letter), done, back(done)]), [true, false, true, true]);
         memory.mark(0, &[letter], State::Done);
         assert_eq!(memory.seen(0, &[back(letter)]), [true]);
+    }
+
+    /// A claim of a record with this payload.
+    fn sent(offset: i64, payload: &str, headers: &[(&str, &str)]) -> (Claim, String) {
+        let message = Message::Owned(Box::new(OwnedMessage {
+            offset,
+            payload: Some(payload.into()),
+            headers: headers.iter().map(|(name, value)| ((*name).into(), Some((*value).into()))).collect(),
+            ..Default::default()
+        }));
+        let source = Source::new(TopicPartition::new("t", 0), "g".into());
+        let record = Record::new(&message, &source, 1);
+        let identity = IdentitySource::CloudEvents.of(record);
+        (Claim::new(identity, record), identity.to_header(Content::of(record)))
+    }
+
+    #[test]
+    fn a_mended_letter_is_handled_once_in_place_of_the_letter_if_it_declares_its_identity() {
+        let memory = Memory::new(10);
+        let declared = [("ce_source", "/s"), ("ce_id", "1")];
+        let (letter, carried) = sent(1, "bad", &declared);
+        memory.mark(0, &[letter], State::DeadLettered);
+        let carried = [(IDENTITY_HEADER, &*carried), (REDRIVEN_HEADER, "now")];
+        let back = |offset, payload| sent(offset, payload, &[&declared[..], &carried].concat()).0;
+        assert_eq!(memory.seen(0, &[letter, back(5, "mended")]), [true, false]);
+        memory.mark(0, &[back(5, "mended")], State::Done);
+        assert_eq!(
+            memory.seen(0, &[back(6, "mended"), back(7, "mended again"), back(8, "bad"), letter]),
+            [true; 4]
+        );
+    }
+
+    #[test]
+    fn a_mended_letter_that_declares_nothing_is_an_event_of_its_own_and_the_letter_stays() {
+        let memory = Memory::new(10);
+        let (letter, carried) = sent(1, "bad", &[]);
+        memory.mark(0, &[letter], State::DeadLettered);
+        let back =
+            |offset, payload| sent(offset, payload, &[(IDENTITY_HEADER, &carried), (REDRIVEN_HEADER, "")]).0;
+        memory.mark(0, &[back(5, "mended")], State::Done);
+        let claims = [back(5, "mended"), back(6, "mended"), back(7, "bad"), letter];
+        assert_eq!(memory.seen(0, &claims), [true, false, false, true]);
+        memory.mark(0, &[back(7, "bad")], State::Done);
+        assert_eq!(memory.seen(0, &[back(8, "bad"), letter]), [true; 2]);
     }
 
     #[test]

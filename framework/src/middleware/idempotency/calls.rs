@@ -90,11 +90,12 @@ impl<'r, S: Stack, H: Handler> Calls<'r, S, H> {
 
     /// The identities of a part.
     pub(super) fn claims(&self, part: Run<'_>) -> Result<Vec<Claim>, Rejected> {
-        let identity = &self.parts.bound.identity;
+        let bound = &self.parts.bound;
         let claim = |(index, record): (usize, Record<'_>)| {
-            let identity = without_panic("the identity's function", || identity.of(record));
-            let identity = identity.map_err(|error| Rejected { index, error })?;
-            Ok(Claim::new(identity, record))
+            let found = without_panic("the identity's function", || bound.identity.find(record));
+            let found = found.map_err(|error| Rejected { index, error })?;
+            bound.left_out.note(record, &found);
+            Ok(Claim::new(found.identity, record))
         };
         part.iter().enumerate().map(claim).collect()
     }
