@@ -2,6 +2,9 @@
 //! failures, stuck handlers, and a broker that goes away.
 #![allow(clippy::unwrap_used)] // In tests a panic is the report.
 
+#[path = "engine/positions.rs"]
+mod positions;
+
 use onceward::prelude::*;
 use onceward::{Config, OutOfRange, Start};
 use rdkafka::admin::AdminOptions;

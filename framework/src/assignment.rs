@@ -5,22 +5,27 @@
 //! before the callback until the unassign, wherever that is called, so waiting
 //! elsewhere would gain nothing and could miss the commit.
 
-use crate::commit::{Committed, Committer, add, commit_last};
+use crate::commit::{Committed, Committer, Room, commit_last};
 use crate::config::{OutOfRange, Start};
 use crate::contact::{ANSWERS_WITHIN, Contact};
 use crate::dead_letter::Written;
 use crate::drain::Drain;
 use crate::health::{Health, Oldest};
 use crate::inbox::Inbox;
-use crate::memo::Memo;
+use crate::owned::{OwnedPartition, list, names_of};
 use crate::partition::{Limits, Partition, PartitionWorker};
+use crate::admin::{Described, Teller};
+use crate::positions::{self, Beginning, LOOKUP_LIMIT, Positions, Topics};
 use crate::queue::{self, Keepalive, PartitionQueue};
 use crate::read_lock::{Polling, ReadLock};
 use crate::record::TopicPartition;
 use crate::router::Router;
 use crate::run::Source;
 use crate::starts::{Notes, Suspects};
-use crate::tail::{Tail, Tails};
+use crate::sync::lock;
+use crate::tail::Tails;
+use crate::topic_watch::TopicWatch;
+use crate::trouble::Rarely;
 use crate::wake::Wake;
 use crate::{Error, fault, hooks::Hooks};
 use rdkafka::client::ClientContext;
@@ -30,24 +35,19 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::topic_partition_list::Offset;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Statistics, TopicPartitionList};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::task::JoinHandle;
 
 /// The consumer of a group.
 pub(crate) type Consumer = BaseConsumer<Assignment>;
 
-/// What the group has committed for each partition, and noted beside it.
-type CommittedBefore = HashMap<(String, i32), Option<(i64, Memo)>>;
-
-/// How long the lookups of a new assignment may take; on a broker that answers
-/// they take milliseconds.
-const LOOKUP_LIMIT: Duration = Duration::from_secs(5);
+/// How long it takes until a look-up that failed is tried again.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// What does not change while the group is consumed.
 pub(crate) struct Setup {
@@ -79,71 +79,46 @@ pub(crate) struct Assignment {
     /// How many callbacks were served: `poll` says "nothing" after one.
     served: AtomicU64,
     contact: Arc<Contact>,
+    teller: Arc<Teller>,
     read_lock: Arc<ReadLock>,
 }
 
 struct Owned {
     partitions: HashMap<(String, i32), OwnedPartition>,
+    /// Assigned, while it is not known yet where they begin. Nothing is read from them.
+    waiting: HashMap<(String, i32), PartitionQueue<Assignment>>,
+    look_up_at: Instant,
+    looked_up_in_vain: Rarely,
+    /// The group's topics as this process had them first.
+    had: Topics,
+    topics: TopicWatch,
     committer: Committer,
     tails: Tails,
     /// A partition that it has or has had.
     last_place: Option<(String, i32)>,
 }
 
-struct OwnedPartition {
-    partition: Arc<Partition>,
-    worker: JoinHandle<()>,
-    committed: Committed,
-    stopped: bool,
-    /// librdkafka has no position for it; when to look for one.
-    without_position: Option<Instant>,
-}
-
-impl Drop for OwnedPartition {
-    fn drop(&mut self) {
-        self.partition.inbox.clear();
-    }
-}
-
-impl OwnedPartition {
-    fn due(&self) -> Option<(i64, Memo)> {
-        self.committed.due(&self.partition.offsets(), &self.partition.source.notes)
-    }
-
-    fn due_last(&self) -> Option<(i64, Memo)> {
-        self.committed.due_last(&self.partition.offsets(), &self.partition.source.notes)
-    }
-
-    /// What lies below is not handled here: the group was told to start behind it.
-    fn start_at(&self, offset: i64) {
-        self.partition.offsets().start_at(offset);
-    }
-
-    /// The next offset to deliver, as far as it is known.
-    fn next(&self) -> Option<i64> {
-        self.partition.offsets().delivered_to().or(self.committed.acknowledged())
-    }
-
-    /// Where it stands, if nothing is in flight and yet it is not at the end.
-    fn tail(&self, consumer: &Consumer) -> Option<Tail> {
-        let source = &self.partition.source.partition;
-        let (oldest, end) = queue::known_watermarks(consumer, source.topic(), source.partition())?;
-        let offsets = self.partition.offsets();
-        let from = offsets.committable().or(self.committed.acknowledged()).unwrap_or(oldest);
-        let lags = offsets.is_idle() && from < end && !self.stopped;
-        lags.then(|| Tail { partition: self.partition.clone(), from })
-    }
-}
-
 impl Assignment {
     pub(crate) fn new(setup: Setup, wake: Arc<Wake>, committer: Committer, tails: Tails) -> Self {
+        let owned = Owned {
+            partitions: HashMap::new(),
+            waiting: HashMap::new(),
+            look_up_at: Instant::now(),
+            looked_up_in_vain: Rarely::default(),
+            had: Topics::new(),
+            topics: TopicWatch::new(wake.clone()),
+            committer,
+            tails,
+            last_place: None,
+        };
         Self {
             setup,
             wake,
             consumer: OnceLock::new(),
-            owned: Mutex::new(Owned { partitions: HashMap::new(), committer, tails, last_place: None }),
+            owned: Mutex::new(owned),
             served: AtomicU64::new(0),
             contact: Arc::default(),
+            teller: Arc::default(),
             read_lock: Arc::default(),
         }
     }
@@ -162,21 +137,151 @@ impl Assignment {
         self.served.load(Ordering::Relaxed)
     }
 
-    /// Looks for partitions for which librdkafka has no position.
+    /// Looks for partitions of which it is not known where they begin or go on.
     pub(crate) fn find_positions(&self) {
-        let mut without_position = Vec::new();
+        let Some(consumer) = self.consumer.get().and_then(Weak::upgrade) else { return };
+        self.begin_those_that_wait(&consumer);
+        self.compare_topics(&consumer);
+        let now = Instant::now();
+        let (mut without_position, mut made_anew) = (Vec::new(), Vec::new());
         for (name, owned) in &mut self.owned().partitions {
             if owned.partition.has_lost_position() {
-                owned.without_position = Some(Instant::now());
+                owned.without_position = Some(now);
             }
-            if owned.without_position.is_some_and(|at| at <= Instant::now()) && !owned.stopped {
-                owned.without_position = Some(Instant::now() + Duration::from_secs(1));
-                without_position.push(name.clone());
+            let is_time = owned.without_position.is_none_or(|at| at <= now);
+            match &owned.made_anew {
+                Some((topic, until)) if is_time && (owned.partition.has_ended() || *until <= now) => {
+                    made_anew.push((name.clone(), topic.clone()));
+                }
+                None if is_time && owned.without_position.is_some() && owned.stopped.is_none() => {
+                    without_position.push(name.clone());
+                }
+                _ => continue,
             }
+            owned.without_position = Some(now + AGAIN_AFTER);
         }
         for (topic, partition) in without_position {
-            self.find_position(&topic, partition);
+            self.find_position(&consumer, &topic, partition);
         }
+        for (name, topic) in made_anew {
+            if let Err(error) = self.begin_anew(&consumer, &name, topic) {
+                tracing::warn!(topic = name.0, partition = name.1, %error, "cannot look up where the partition begins; trying again");
+            }
+        }
+    }
+
+    /// Something looks as if a topic was deleted or made.
+    pub(crate) fn topics_may_have_changed(&self) {
+        self.owned().topics.hurry();
+    }
+
+    /// Looks whether topics were made anew.
+    fn compare_topics(&self, consumer: &Arc<Consumer>) {
+        let mut owned = self.owned();
+        let Owned { partitions, topics, .. } = &mut *owned;
+        let names = || {
+            let names: BTreeSet<&String> = partitions.keys().map(|(topic, _)| topic).collect();
+            names.into_iter().cloned().collect()
+        };
+        topics.look(consumer, &self.teller, &self.setup.runtime, names);
+        let Some(now) = topics.answer() else { return };
+        let mut to_stop = Vec::new();
+        for ((topic, _), owned) in partitions.iter_mut() {
+            let Some(now) = now.get(topic) else { continue };
+            let Some(before) = owned.compare_topic(&now.topic) else { continue };
+            if owned.stopped.is_some() || owned.made_anew.is_some() {
+                continue;
+            }
+            let partition = owned.partition.source.partition.clone();
+            let offset = owned.next().unwrap_or(0);
+            let sentence = positions::made_anew(&partition, offset, &before, &now.topic);
+            if self.setup.out_of_range == OutOfRange::Stop {
+                to_stop.push((partition, offset, format!("{sentence}. {}", positions::MADE_ANEW_GOES_ON)));
+                continue;
+            }
+            tracing::warn!("{sentence}. It goes on as `out_of_range` says");
+            owned.begin_anew(now.clone(), self.setup.drain_deadline);
+        }
+        drop(owned);
+        for (partition, offset, sentence) in to_stop {
+            self.stop(&partition, offset, sentence);
+        }
+    }
+
+    /// Begins with a topic that was made anew, where the work on the one before has ended.
+    fn begin_anew(
+        &self,
+        consumer: &Arc<Consumer>,
+        name: &(String, i32),
+        topic: Described,
+    ) -> KafkaResult<()> {
+        let partition = TopicPartition::new(&*name.0, name.1);
+        let Some(offset) = self.positions(consumer, &Topics::new()).out_of_range(&partition)? else {
+            return Ok(());
+        };
+        let Some(before) = self.owned().partitions.remove(name) else { return Ok(()) };
+        // What was not finished by now does not count: its offsets are none of this topic.
+        before.worker.abort();
+        let mut place = before.place.clone();
+        (place.topic, place.first_count) = (topic.topic, Some(topic.partitions));
+        drop(before);
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&name.0, name.1, Offset::Offset(offset))?;
+        self.begin(consumer, vec![Beginning::made_anew(partition.clone(), place, offset)]);
+        tracing::warn!(%partition, offset, "the partition begins anew");
+        self.restart_or_find(consumer, &list);
+        Ok(())
+    }
+
+    /// Looks up again where partitions begin that wait for that.
+    fn begin_those_that_wait(&self, consumer: &Arc<Consumer>) {
+        let list = {
+            let owned = self.owned();
+            if owned.waiting.is_empty() || Instant::now() < owned.look_up_at {
+                return;
+            }
+            let mut list = TopicPartitionList::new();
+            owned.waiting.keys().for_each(|(topic, partition)| drop(list.add_partition(topic, *partition)));
+            list
+        };
+        let Some(beginnings) = self.look_up(consumer, &list) else { return };
+        self.owned().waiting.clear();
+        let mut starts = TopicPartitionList::new();
+        for beginning in &beginnings {
+            let (topic, partition) = (beginning.partition.topic(), beginning.partition.partition());
+            let added = starts.add_partition(topic, partition).set_offset(beginning.offset);
+            debug_assert!(added.is_ok(), "{beginning:?}");
+        }
+        let names = self.begin(consumer, beginnings);
+        self.restart_or_find(consumer, &starts);
+        self.tell_assigned(&names);
+    }
+
+    /// Where these partitions begin; `None` where that can't be looked up now.
+    fn look_up(&self, consumer: &Consumer, list: &TopicPartitionList) -> Option<Vec<Beginning>> {
+        let had = self.owned().had.clone();
+        let found = self.positions(consumer, &had).look_up(list);
+        let mut owned = self.owned();
+        match found {
+            Ok((beginnings, topics)) => {
+                for (name, topic) in topics {
+                    owned.had.entry(name).or_insert(topic);
+                }
+                Some(beginnings)
+            }
+            Err(error) => {
+                owned.look_up_at = Instant::now() + AGAIN_AFTER;
+                if let Some(times) = owned.looked_up_in_vain.count() {
+                    tracing::warn!(%error, times, "cannot look up where partitions begin; they wait, and it is tried again");
+                }
+                None
+            }
+        }
+    }
+
+    fn positions<'a>(&'a self, consumer: &'a Consumer, had: &'a Topics) -> Positions<'a, Assignment> {
+        let (start, out_of_range) = (self.setup.start, self.setup.out_of_range);
+        Positions { consumer, teller: &self.teller, group: &self.setup.group, start, out_of_range, had }
     }
 
     pub(crate) fn commit_if_due(&self, consumer: &Consumer) -> Duration {
@@ -184,7 +289,7 @@ impl Assignment {
         if partitions.values().any(|owned| owned.partition.source.notes.wanted().is_some()) {
             committer.hurry();
         }
-        committer.commit(consumer, || list(partitions.values(), OwnedPartition::due));
+        committer.commit(consumer, |room| list(partitions.values(), OwnedPartition::due, room));
         committer.wait()
     }
 
@@ -197,6 +302,7 @@ impl Assignment {
         };
         let silent_for = self.contact.silent_for();
         let mut owned = self.owned();
+        owned.partitions.values().for_each(OwnedPartition::say_why_it_is_stopped);
         let seen = owned.partitions.values().filter_map(oldest);
         self.setup.health.note(&self.setup.group, &self.setup.handlers, silent_for, seen);
         // A frozen broker costs the partitions soon, but is to be heard of again.
@@ -245,6 +351,8 @@ impl Assignment {
     /// Commits what was done, gives up what was not. Says how many partitions had
     /// work left.
     pub(crate) fn end(&self, consumer: &Consumer, limit: Duration) -> usize {
+        let waiting = std::mem::take(&mut self.owned().waiting);
+        drop(waiting);
         let partitions: Vec<_> = self.owned().partitions.drain().map(|(_, owned)| owned).collect();
         let names = names_of(&partitions);
         let unfinished = self.commit_and_abandon(consumer, partitions, limit);
@@ -256,7 +364,7 @@ impl Assignment {
     }
 
     fn owned(&self) -> MutexGuard<'_, Owned> {
-        self.owned.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.owned)
     }
 
     /// The group has forgotten this member: what it does now can be done by another
@@ -275,137 +383,96 @@ impl Assignment {
             // had goes back at once.
             return assign(consumer, list);
         };
-        let mut committed = self.set_positions(consumer, list)?;
         let mut names = Vec::new();
-        for element in list.elements() {
-            let name = (element.topic().to_owned(), element.partition());
-            let committed = committed.remove(&name).flatten();
-            match self.start_work(consumer, &name.0, name.1, committed) {
-                Some(owned) => {
-                    if let (None, Offset::Offset(start)) = (owned.committed.acknowledged(), element.offset())
-                    {
-                        owned.start_at(start);
-                    }
-                    names.push(owned.partition.source.partition.clone());
-                    self.owned().partitions.insert(name, owned);
-                }
-                None => tracing::error!(topic = name.0, partition = name.1, "no handler takes this topic"),
+        if let Some(beginnings) = self.look_up(consumer, list) {
+            for beginning in &beginnings {
+                let (topic, partition) = (beginning.partition.topic(), beginning.partition.partition());
+                list.set_partition_offset(topic, partition, beginning.offset)?;
             }
+            names = self.begin(consumer, beginnings);
+        } else {
+            self.wait_with(consumer, list);
+            // What is read nonetheless is little.
+            list.set_all_offsets(Offset::End)?;
         }
         assign(consumer, list)?;
         self.rouse(list);
-        if !names.is_empty() {
-            tracing::info!(group = &*self.setup.group, partitions = list_of(&names), "assigned");
-            self.setup.hooks.assigned(&names);
-        }
+        self.tell_assigned(&names);
         Ok(())
     }
 
-    fn start_work(
-        &self,
-        consumer: &Arc<Consumer>,
-        topic: &str,
-        partition: i32,
-        committed: Option<(i64, Memo)>,
-    ) -> Option<OwnedPartition> {
-        let router = (self.setup.routers)(topic)?;
-        let mut source = Source::new(TopicPartition::new(topic, partition), self.setup.group.clone());
+    fn tell_assigned(&self, names: &[TopicPartition]) {
+        if !names.is_empty() {
+            tracing::info!(group = &*self.setup.group, partitions = list_of(names), "assigned");
+            self.setup.hooks.assigned(names);
+        }
+    }
+
+    /// Keeps partitions until it can be looked up where they begin.
+    fn wait_with(&self, consumer: &Arc<Consumer>, list: &TopicPartitionList) {
+        let mut owned = self.owned();
+        for element in list.elements() {
+            // Else their records would come to the consumer's own queue.
+            let queue =
+                PartitionQueue::split(consumer, element.topic(), element.partition(), &Arc::default());
+            let Some(queue) = queue else { continue };
+            owned.waiting.insert((element.topic().to_owned(), element.partition()), queue);
+        }
+    }
+
+    /// Begins the work on partitions; says on which. They are assigned after that: records
+    /// that come earlier would stay on the consumer's own queue.
+    fn begin(&self, consumer: &Arc<Consumer>, beginnings: Vec<Beginning>) -> Vec<TopicPartition> {
+        let mut names = Vec::new();
+        for mut beginning in beginnings {
+            let (partition, stopped) = (beginning.partition.clone(), beginning.stopped.take());
+            let Some(owned) = self.start_work(consumer, beginning) else {
+                tracing::error!(%partition, "no handler takes this topic");
+                continue;
+            };
+            let name = (partition.topic().to_owned(), partition.partition());
+            self.owned().partitions.insert(name, owned);
+            if let Some(stopped) = stopped {
+                self.stop(&partition, stopped.offset, stopped.sentence);
+            }
+            names.push(partition);
+        }
+        names
+    }
+
+    fn start_work(&self, consumer: &Arc<Consumer>, beginning: Beginning) -> Option<OwnedPartition> {
+        let Beginning { partition, place, offset, committed, memo, had_owner, .. } = beginning;
+        let router = (self.setup.routers)(partition.topic())?;
+        let mut source = Source::new(partition.clone(), self.setup.group.clone());
         source.order = router.order;
-        let (offset, memo) = committed.map_or((None, Memo::default()), |(offset, memo)| (Some(offset), memo));
-        if offset.is_some() {
+        if had_owner {
             source.written = Written::after_another();
         }
-        source.notes = Notes::starting_with(offset.map(|offset| (offset, memo.note)));
-        // Before the partition is assigned: records that come earlier would stay on
-        // the consumer's own queue.
+        source.notes = Notes::starting_with(committed.map(|offset| (offset, memo.note)));
         let (arrived, drain) = (Arc::default(), Arc::<Drain>::default());
-        let queue = PartitionQueue::split(consumer, topic, partition, &arrived)?;
+        let queue = PartitionQueue::split(consumer, partition.topic(), partition.partition(), &arrived)?;
         let inbox = Inbox::new(Box::new(queue), arrived, drain.clone(), Keepalive::of(consumer));
         let (read_lock, contact) = (self.read_lock.clone(), self.contact.clone());
         let shared = Arc::new(Partition::new(source, inbox, drain, read_lock, contact, self.wake.clone()));
         if !memo.ahead.is_empty() {
-            tracing::info!(topic, partition, offset, ahead = memo.ahead.len(), "offsets ahead are done");
+            tracing::info!(%partition, committed, ahead = memo.ahead.len(), "offsets ahead are done");
         }
         shared.offsets().remember(memo.ahead.clone());
+        if let (None, Offset::Offset(start)) = (committed, offset) {
+            shared.offsets().start_at(start);
+        }
         let (limits, suspects) = (self.setup.limits.clone(), self.setup.suspects.clone());
         let worker = PartitionWorker::new(shared.clone(), router, limits, suspects);
         let worker = self.setup.runtime.spawn(worker.work());
         Some(OwnedPartition {
             partition: shared,
             worker,
-            committed: Committed::starting_with(offset, memo.ahead),
-            stopped: false,
+            committed: Committed::starting_with(committed, memo.ahead),
+            place,
+            stopped: None,
             without_position: None,
+            made_anew: None,
         })
-    }
-
-    /// Sets where each partition starts; gives what the group has committed, and noted
-    /// beside it.
-    fn set_positions(
-        &self,
-        consumer: &Consumer,
-        list: &mut TopicPartitionList,
-    ) -> KafkaResult<CommittedBefore> {
-        if list.count() == 0 {
-            return Ok(HashMap::new());
-        }
-        let committed = match consumer.committed_offsets(list.clone(), LOOKUP_LIMIT).and_then(complete) {
-            Ok(committed) => committed,
-            // librdkafka looks them up itself then, for as long as it takes. A
-            // partition that has none says so by an error on its queue.
-            Err(error) => {
-                tracing::warn!(%error, "cannot look up committed offsets yet");
-                return Ok(HashMap::new());
-            }
-        };
-        let mut found = HashMap::new();
-        let mut fresh = TopicPartitionList::new();
-        for element in committed.elements() {
-            let name = (element.topic().to_owned(), element.partition());
-            let offset = match element.offset() {
-                Offset::Offset(offset) => Some((offset, Memo::parse(element.metadata(), offset))),
-                _ => None,
-            };
-            match &offset {
-                Some((offset, _)) => list.set_partition_offset(&name.0, name.1, Offset::Offset(*offset))?,
-                None => {
-                    fresh.add_partition(&name.0, name.1);
-                }
-            }
-            found.insert(name, offset);
-        }
-        match self.starts(consumer, &fresh) {
-            Ok(starts) => {
-                for start in starts.elements() {
-                    list.set_partition_offset(start.topic(), start.partition(), start.offset())?;
-                }
-            }
-            // As above: librdkafka says that they have no position.
-            Err(error) => tracing::warn!(%error, "cannot look up where partitions start yet"),
-        }
-        Ok(found)
-    }
-
-    /// Where partitions without a committed offset start. What has to be looked up is
-    /// a number from then on: what comes in later must not move it.
-    fn starts(&self, consumer: &Consumer, fresh: &TopicPartitionList) -> KafkaResult<TopicPartitionList> {
-        let mut starts = fresh.clone();
-        match self.setup.start {
-            _ if fresh.count() == 0 => {}
-            Start::Earliest => starts.set_all_offsets(Offset::Beginning)?,
-            Start::Offset(offset) => starts.set_all_offsets(Offset::Offset(offset))?,
-            Start::Latest => starts = offsets_at(consumer, fresh, Offset::End)?,
-            Start::Time(time) => {
-                let ends = offsets_at(consumer, fresh, Offset::End)?.to_topic_map();
-                for start in offsets_at(consumer, fresh, Offset::Offset(time))?.elements() {
-                    let name = (start.topic().to_owned(), start.partition());
-                    let none_is_that_late = start.offset() == Offset::End;
-                    let offset = if none_is_that_late { ends.get(&name).copied() } else { None };
-                    starts.set_partition_offset(&name.0, name.1, offset.unwrap_or(start.offset()))?;
-                }
-            }
-        }
-        Ok(starts)
     }
 
     fn revoked(&self, consumer: &Consumer, list: &TopicPartitionList) -> KafkaResult<()> {
@@ -415,6 +482,9 @@ impl Assignment {
             let name = |element: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| {
                 (element.topic().to_owned(), element.partition())
             };
+            for element in list.elements() {
+                owned.waiting.remove(&name(&element));
+            }
             list.elements().iter().filter_map(|element| owned.partitions.remove(&name(element))).collect()
         };
         let names = names_of(&leaving);
@@ -423,7 +493,10 @@ impl Assignment {
         if lost {
             self.owned().committer.membership_ended();
             // Another member may have them already: nothing is waited for or committed.
-            leaving.iter().for_each(|owned| owned.worker.abort());
+            for owned in &leaving {
+                owned.worker.abort();
+                self.setup.suspects.lost(&owned.partition.source);
+            }
         } else {
             fault::point("in_drain");
             let left = |until: Instant| until.saturating_duration_since(Instant::now());
@@ -462,7 +535,12 @@ impl Assignment {
     ) -> usize {
         let unfinished = leaving.iter().filter(|owned| !owned.partition.has_ended()).count();
         leaving.iter().for_each(|owned| owned.worker.abort());
-        if let Err(error) = commit_last(consumer, &list(leaving.iter(), OwnedPartition::due_last), limit) {
+        let mut room: Room = *self.owned().committer.room();
+        let due = |room| list(leaving.iter(), OwnedPartition::due_last, room);
+        let commit = |list: &_, limit| queue::commit_within(consumer, list, limit);
+        let committed = commit_last(&mut room, due, limit, commit);
+        *self.owned().committer.room() = room;
+        if let Err(error) = committed {
             tracing::warn!(%error, "the last offsets of partitions given away are not committed; their records are delivered again");
         }
         unfinished
@@ -494,18 +572,21 @@ impl Assignment {
         });
     }
 
-    /// librdkafka has no valid position: there is no committed offset and the lookup of
-    /// the assignment failed; or the broker has deleted the offset; or, after a
-    /// rebalance, it forgot where a partition that stayed was.
-    fn find_position(&self, topic: &str, partition: i32) {
-        let Some(consumer) = self.consumer.get().and_then(Weak::upgrade) else { return };
-        let position = match self.position(&consumer, topic, partition) {
-            Ok(Some(offset)) => self.in_range(&consumer, topic, partition, offset),
-            Ok(None) => self.start_of(&consumer, topic, partition),
+    /// librdkafka has no valid position: the broker has deleted the offset; or, after a
+    /// rebalance, librdkafka forgot where a partition that stayed was.
+    fn find_position(&self, consumer: &Arc<Consumer>, topic: &str, partition: i32) {
+        let position = match self.position(consumer, topic, partition) {
+            Ok(Some(offset)) => self.in_range(consumer, topic, partition, offset),
+            // It begins at its first record, which has no number yet.
+            Ok(None) => Ok(Some(Offset::Beginning)),
             Err(error) => Err(error),
         };
         let moved = position.and_then(|position| match position {
-            Some(position) => self.restart(&consumer, topic, partition, position),
+            Some(position) => {
+                let mut list = TopicPartitionList::new();
+                list.add_partition_offset(topic, partition, position)?;
+                self.restart(consumer, &list)
+            }
             None => Ok(()),
         });
         match moved {
@@ -520,26 +601,44 @@ impl Assignment {
         }
     }
 
-    /// Has librdkafka fetch a partition again that it has given up. It takes no seek
-    /// then ("erroneous state"), so the partition is assigned anew.
-    fn restart(&self, consumer: &Consumer, topic: &str, partition: i32, position: Offset) -> KafkaResult<()> {
-        let mut list = TopicPartitionList::new();
-        list.add_partition_offset(topic, partition, position)?;
+    /// Has librdkafka read partitions from new positions. What it has read before is dropped, and
+    /// nobody reads meanwhile. It takes no seek where it has given a partition up ("erroneous
+    /// state"), so they are assigned anew.
+    fn restart(&self, consumer: &Consumer, starts: &TopicPartitionList) -> KafkaResult<()> {
         if let RebalanceProtocol::Cooperative = consumer.rebalance_protocol() {
-            consumer.incremental_unassign(&list)?;
-            return consumer.incremental_assign(&list);
+            consumer.incremental_unassign(starts)?;
+            return consumer.incremental_assign(starts);
         }
+        let mut list = starts.clone();
+        let owned = self.owned();
         // The others go on behind what they have delivered.
-        for ((name, number), other) in &self.owned().partitions {
-            if (&**name, *number) != (topic, partition) {
+        for ((name, number), other) in &owned.partitions {
+            if starts.find_partition(name, *number).is_none() {
                 let next = other.next().map_or(Offset::Stored, Offset::Offset);
                 list.add_partition_offset(name, *number, next)?;
             }
         }
+        for (name, number) in owned.waiting.keys() {
+            list.add_partition_offset(name, *number, Offset::End)?;
+        }
+        drop(owned);
         consumer.assign(&list)
     }
 
-    /// The next offset that the partition has to deliver.
+    /// The same; where it fails, it is tried again for each partition.
+    fn restart_or_find(&self, consumer: &Consumer, starts: &TopicPartitionList) {
+        let Err(error) = self.restart(consumer, starts) else { return self.rouse(starts) };
+        tracing::warn!(%error, "cannot assign partitions anew; trying again");
+        let mut owned = self.owned();
+        for element in starts.elements() {
+            let name = (element.topic().to_owned(), element.partition());
+            if let Some(owned) = owned.partitions.get_mut(&name) {
+                owned.without_position = Some(Instant::now());
+            }
+        }
+    }
+
+    /// The next offset that the partition has to deliver. `None` where none is committed.
     fn position(&self, consumer: &Consumer, topic: &str, partition: i32) -> KafkaResult<Option<i64>> {
         let known =
             self.owned().partitions.get(&(topic.to_owned(), partition)).and_then(OwnedPartition::next);
@@ -548,11 +647,8 @@ impl Assignment {
         }
         let mut list = TopicPartitionList::new();
         list.add_partition(topic, partition);
-        let committed = complete(consumer.committed_offsets(list, LOOKUP_LIMIT)?)?;
-        Ok(match committed.elements_for_topic(topic).first().map(|element| element.offset()) {
-            Some(Offset::Offset(offset)) => Some(offset),
-            _ => None,
-        })
+        let committed = positions::committed(consumer, &list)?;
+        Ok(committed.into_iter().find_map(|(_, committed)| committed).map(|(offset, _)| offset))
     }
 
     fn in_range(
@@ -566,74 +662,40 @@ impl Assignment {
         if (oldest..=end).contains(&offset) {
             return Ok(Some(Offset::Offset(offset)));
         }
+        let name = TopicPartition::new(topic, partition);
+        let sentence = positions::offset_out_of_range(&name, offset, oldest, end);
         let goes_on_at = match self.setup.out_of_range {
             OutOfRange::Stop => {
-                self.stop(topic, partition, offset);
+                self.stop(&name, offset, format!("{sentence}. {}", positions::GOES_ON));
                 return Ok(None);
             }
             OutOfRange::Earliest => oldest,
             OutOfRange::Latest => end,
         };
-        tracing::warn!(
-            topic,
-            partition,
-            offset,
-            goes_on_at,
-            "the broker does not have this offset; going on as `out_of_range` says"
-        );
-        if let Some(owned) = self.owned().partitions.get(&(topic.to_owned(), partition)) {
+        tracing::warn!("{sentence}. It goes on at {goes_on_at}, as `out_of_range` says");
+        if let Some(owned) = self.owned().partitions.get_mut(&(topic.to_owned(), partition)) {
+            if goes_on_at < offset && !owned.partition.offsets().is_idle() {
+                // The books on what is in flight know no way back.
+                let first_count = owned.place.first_count.unwrap_or(i32::MAX);
+                owned.begin_anew(
+                    Described::new(owned.place.topic.clone(), first_count),
+                    self.setup.drain_deadline,
+                );
+                return Ok(None);
+            }
             owned.start_at(goes_on_at);
         }
         Ok(Some(Offset::Offset(goes_on_at)))
     }
 
-    fn start_of(&self, consumer: &Consumer, topic: &str, partition: i32) -> KafkaResult<Option<Offset>> {
-        let mut list = TopicPartitionList::new();
-        list.add_partition(topic, partition);
-        let starts = self.starts(consumer, &list)?;
-        let start = starts.elements().first().map(|element| element.offset());
-        if let (Some(Offset::Offset(start)), Some(owned)) =
-            (start, self.owned().partitions.get(&(topic.to_owned(), partition)))
-        {
-            owned.start_at(start);
+    fn stop(&self, partition: &TopicPartition, offset: i64, sentence: String) {
+        tracing::error!(group = &*self.setup.group, "{sentence}");
+        let name = (partition.topic().to_owned(), partition.partition());
+        if let Some(owned) = self.owned().partitions.get_mut(&name) {
+            owned.stop(sentence);
         }
-        Ok(start)
+        self.setup.hooks.out_of_range(partition, offset);
     }
-
-    fn stop(&self, topic: &str, partition: i32, offset: i64) {
-        if let Some(owned) = self.owned().partitions.get_mut(&(topic.to_owned(), partition)) {
-            owned.stopped = true;
-            owned.partition.inbox.stop();
-        }
-        tracing::error!(
-            topic,
-            partition,
-            offset,
-            group = &*self.setup.group,
-            "the broker does not have this offset, which is the next one of the group: records between it and \
-             the oldest one were deleted unhandled, or the topic was made anew. The partition is stopped. To go \
-             on, set `out_of_range = \"earliest\"` or `\"latest\"`, or reset the group's offset"
-        );
-        self.setup.hooks.out_of_range(&TopicPartition::new(topic, partition), offset);
-    }
-}
-
-/// The first offsets at or after a time, or the ends.
-fn offsets_at(
-    consumer: &Consumer,
-    partitions: &TopicPartitionList,
-    time: Offset,
-) -> KafkaResult<TopicPartitionList> {
-    let mut times = partitions.clone();
-    times.set_all_offsets(time)?;
-    complete(consumer.offsets_for_times(times, LOOKUP_LIMIT)?)
-}
-
-/// The answer, if it holds for every partition: an error stands beside the offset, and
-/// would look like none.
-fn complete(answer: TopicPartitionList) -> KafkaResult<TopicPartitionList> {
-    answer.elements().iter().try_for_each(|element| element.error())?;
-    Ok(answer)
 }
 
 fn assign(consumer: &Consumer, list: &TopicPartitionList) -> KafkaResult<()> {
@@ -641,24 +703,6 @@ fn assign(consumer: &Consumer, list: &TopicPartitionList) -> KafkaResult<()> {
         RebalanceProtocol::Cooperative => consumer.incremental_assign(list),
         _ => consumer.assign(list),
     }
-}
-
-fn list<'o>(
-    partitions: impl Iterator<Item = &'o OwnedPartition>,
-    due: impl Fn(&OwnedPartition) -> Option<(i64, Memo)>,
-) -> TopicPartitionList {
-    let mut list = TopicPartitionList::new();
-    for owned in partitions {
-        if let Some(due) = due(owned) {
-            let source = &owned.partition.source.partition;
-            add(&mut list, source.topic(), source.partition(), &due);
-        }
-    }
-    list
-}
-
-fn names_of(partitions: &[OwnedPartition]) -> Vec<TopicPartition> {
-    partitions.iter().map(|owned| owned.partition.source.partition.clone()).collect()
 }
 
 fn list_of(partitions: &[TopicPartition]) -> String {
@@ -686,14 +730,12 @@ impl ConsumerContext for Assignment {
             let Owned { partitions, committer, .. } = &mut *self.owned();
             if result.is_ok() {
                 self.contact.heard();
-                for element in offsets.elements() {
+                for (element, text) in offsets.elements().iter().zip(queue::metadata(offsets)) {
                     let owned = partitions.get_mut(&(element.topic().to_owned(), element.partition()));
                     if let (Some(owned), Offset::Offset(offset), Ok(())) =
                         (owned, element.offset(), element.error())
                     {
-                        let memo = Memo::parse(element.metadata(), offset);
-                        owned.committed.acknowledge(offset, memo.ahead);
-                        owned.partition.source.notes.acknowledge(offset, memo.note);
+                        owned.acknowledge(offset, &text, *committer.room());
                     }
                 }
             }
@@ -739,3 +781,6 @@ impl fmt::Debug for Assignment {
         write!(f, "Assignment({})", self.setup.group)
     }
 }
+
+#[cfg(all(test, feature = "testing"))]
+mod tests;

@@ -2,9 +2,10 @@
 
 use crate::assignment::Consumer;
 use crate::fault;
-use crate::memo::{Ahead, Memo};
+use crate::memo::{Ahead, MOST_BYTES, Memo, Place};
 use crate::offsets::OffsetTracker;
 use crate::queue;
+use crate::record::TopicPartition;
 use crate::starts::{Note, Notes};
 use rdkafka::TopicPartitionList;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -90,8 +91,44 @@ pub(crate) struct Committer {
     /// The request under way was sent by a membership that has ended.
     late: bool,
     failing_since: Option<Instant>,
+    room: Room,
     /// Failures shorter than this are part of a rebalance.
     patience: Duration,
+}
+
+/// How many bytes the broker takes beside an offset, as far as it is known.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Room(usize);
+
+impl Default for Room {
+    fn default() -> Self {
+        Self(MOST_BYTES)
+    }
+}
+
+impl Room {
+    /// Below that there is no room for what binds a text to its place.
+    const LEAST: usize = 100;
+
+    pub(crate) fn most_bytes(self) -> usize {
+        self.0
+    }
+
+    /// Makes less of it, if there was too much for the broker, and says whether there was. The
+    /// offset matters more than what stands beside it.
+    fn shrinks_after(&mut self, error: &KafkaError) -> bool {
+        if !is(error, RDKafkaErrorCode::OffsetMetadataTooLarge) || self.0 == 0 {
+            return false;
+        }
+        self.0 = if self.0 / 2 >= Self::LEAST { self.0 / 2 } else { 0 };
+        tracing::warn!(
+            most_bytes = self.0,
+            "the broker takes less beside an offset than there is to write (its `offset.metadata.max.bytes`, 4096 by \
+             default); writing less. The less there is, the more a restart repeats of what is finished ahead of a slow \
+             record; with 0, neither a record that ends the process nor a topic that was made anew is found after it"
+        );
+        true
+    }
 }
 
 impl Committer {
@@ -102,8 +139,14 @@ impl Committer {
             under_way: false,
             late: false,
             failing_since: None,
+            room: Room::default(),
             patience,
         }
+    }
+
+    /// How much may stand beside an offset.
+    pub(crate) fn room(&mut self) -> &mut Room {
+        &mut self.room
     }
 
     /// How long until the next commit may be due.
@@ -119,11 +162,11 @@ impl Committer {
     }
 
     /// Sends what is due, if it is time.
-    pub(crate) fn commit(&mut self, consumer: &Consumer, due: impl FnOnce() -> TopicPartitionList) {
+    pub(crate) fn commit(&mut self, consumer: &Consumer, due: impl FnOnce(Room) -> TopicPartitionList) {
         if !self.is_time() {
             return;
         }
-        let due = due();
+        let due = due(self.room);
         if due.count() == 0 {
             return;
         }
@@ -161,6 +204,10 @@ impl Committer {
                 }
                 false
             }
+            Err(error) if self.room.shrinks_after(error) => {
+                self.next = Instant::now();
+                false
+            }
             Err(error) => {
                 self.failed(error);
                 is(error, RDKafkaErrorCode::UnknownMemberId) && !late
@@ -181,21 +228,35 @@ impl Committer {
 /// A commit that is the last of its kind: before partitions are given away.
 /// Bounded, since nothing else happens meanwhile.
 pub(crate) fn commit_last(
-    consumer: &Consumer,
-    due: &TopicPartitionList,
+    room: &mut Room,
+    due: impl Fn(Room) -> TopicPartitionList,
     limit: Duration,
+    commit: impl Fn(&TopicPartitionList, Duration) -> Result<(), KafkaError>,
 ) -> Result<(), KafkaError> {
-    if due.count() == 0 {
-        return Ok(());
+    let until = Instant::now() + limit;
+    loop {
+        let list = due(*room);
+        if list.count() == 0 {
+            return Ok(());
+        }
+        match commit(&list, until.saturating_duration_since(Instant::now())) {
+            Err(error) if room.shrinks_after(&error) => {}
+            committed => return committed,
+        }
     }
-    queue::commit_within(consumer, due, limit)
 }
 
 /// Adds an offset and what is written beside it to a list of commits.
-pub(crate) fn add(list: &mut TopicPartitionList, topic: &str, partition: i32, (offset, memo): &(i64, Memo)) {
-    let mut element = list.add_partition(topic, partition);
+pub(crate) fn add(
+    list: &mut TopicPartitionList,
+    partition: &TopicPartition,
+    (offset, memo): &(i64, Memo),
+    place: &Place,
+    room: Room,
+) {
+    let mut element = list.add_partition(partition.topic(), partition.partition());
     element.set_offset(Offset::Offset(*offset)).expect("an offset of a record is a valid one");
-    let text = memo.text(*offset);
+    let text = place.text(*offset, memo, room.most_bytes());
     if !text.is_empty() {
         element.set_metadata(text);
     }
@@ -314,19 +375,77 @@ mod tests {
         assert!(!committer.is_time() && committer.wait() > hour / 2, "the next interval has begun");
     }
 
+    fn place() -> Place {
+        Place::new(Some("cluster"), "group", "t", 0)
+    }
+
     #[test]
     fn an_offset_is_written_with_what_there_is_to_say_beside_it() {
-        let mut list = TopicPartitionList::new();
-        let memo = memo(Note::default(), &[(9, 11)]);
-        add(&mut list, "t", 0, &(7, memo.clone()));
-        add(&mut list, "t", 1, &(8, Memo::default()));
+        let (mut list, place) = (TopicPartitionList::new(), place());
+        let memo = memo(NOTED, &[(9, 11)]);
+        let at = |number| TopicPartition::new("t", number);
+        add(&mut list, &at(0), &(7, memo.clone()), &place, Room::default());
+        add(&mut list, &at(1), &(8, Memo::default()), &place, Room::default());
+        add(&mut list, &at(2), &(9, memo.clone()), &place, Room(0));
         let written: Vec<_> = list
             .elements()
             .iter()
             .map(|element| (element.partition(), element.offset(), element.metadata().to_owned()))
             .collect();
-        let expected = [(0, Offset::Offset(7), memo.text(7)), (1, Offset::Offset(8), String::new())];
+        let text = |offset, memo: &Memo| place.text(offset, memo, MOST_BYTES);
+        let expected = [
+            (0, Offset::Offset(7), text(7, &memo)),
+            (1, Offset::Offset(8), text(8, &Memo::default())),
+            (2, Offset::Offset(9), String::new()),
+        ];
         assert_eq!(written, expected);
+        assert_eq!(queue::metadata(&list), expected.map(|(_, _, text)| text));
+    }
+
+    /// A broker that takes so many bytes beside an offset.
+    fn takes(most: usize) -> impl Fn(&TopicPartitionList, Duration) -> Result<(), KafkaError> {
+        move |list, _| {
+            let fits = queue::metadata(list).iter().all(|text| text.len() <= most);
+            if fits {
+                Ok(())
+            } else {
+                Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::OffsetMetadataTooLarge))
+            }
+        }
+    }
+
+    #[test]
+    fn an_offset_is_committed_however_little_the_broker_takes_beside_it() {
+        let due = |room| {
+            let mut list = TopicPartitionList::new();
+            let ahead: Vec<_> = (0..1000).map(|n| (8 + 2 * n, 9 + 2 * n)).collect();
+            add(&mut list, &TopicPartition::new("t", 0), &(7, memo(NOTED, &ahead)), &place(), room);
+            list
+        };
+        let limit = Duration::from_secs(1);
+        for most in [3000, 2999, 1000, 200, 100, 99, 64, 1, 0] {
+            let mut room = Room::default();
+            commit_last(&mut room, due, limit, takes(most)).unwrap();
+            assert!(room.0 > most / 2 || room.0 == 0, "{most}: {room:?} is less than it has to be");
+            let ahead = queue::metadata(&due(room)).concat().contains("ahead");
+            assert!(ahead || most < 200, "{most}: {room:?}");
+        }
+        let refused = |_: &TopicPartitionList, _| {
+            Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::OffsetMetadataTooLarge))
+        };
+        assert!(commit_last(&mut Room::default(), due, limit, refused).is_err(), "it comes to an end");
+    }
+
+    #[test]
+    fn what_was_too_much_for_the_broker_goes_out_again_at_once_with_less_and_is_no_failure() {
+        let hour = Duration::from_secs(3600);
+        let mut committer = Committer::new(hour, hour);
+        committer.under_way = true;
+        assert!(
+            !committer.result(&Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::OffsetMetadataTooLarge)))
+        );
+        assert!(committer.failing_since.is_none() && committer.room().most_bytes() == MOST_BYTES / 2);
+        assert!(committer.is_time());
     }
 
     #[test]

@@ -67,6 +67,9 @@ mod publish;
 
 mod poll;
 mod assignment;
+mod owned;
+mod positions;
+mod topic_watch;
 mod shutdown;
 mod tail;
 

@@ -163,7 +163,7 @@ impl OffsetTracker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memo::Memo;
+    use crate::memo::{Found, MOST_BYTES, Memo, Place, Topic, Written};
     use std::collections::BTreeSet;
 
     fn began(offsets: &[i64]) -> OffsetTracker {
@@ -296,6 +296,8 @@ mod tests {
     /// an owner noted as done is handled again.
     #[test]
     fn nothing_is_passed_and_nothing_noted_is_repeated_whatever_happens() {
+        let mut place = Place::new(None, "group", "topic", 0);
+        place.topic = Topic::WithoutId;
         for seed in 0..60 {
             let mut random = fastrand::Rng::with_seed(seed);
             let log: Vec<i64> = (0..300).filter(|_| random.u8(..4) > 0).collect();
@@ -305,7 +307,10 @@ mod tests {
                 let start = broker.as_ref().map_or(0, |(offset, _)| *offset);
                 let mut tracker = OffsetTracker::default();
                 if let Some((offset, text)) = &broker {
-                    tracker.remember(Memo::parse(text, *offset).ahead);
+                    let Found::Here(memo) = Found::beside(*offset, Written::parse(text), &place) else {
+                        panic!("{text}")
+                    };
+                    tracker.remember(memo.ahead);
                 }
                 let mut to_deliver = log.iter().copied().filter(|offset| *offset >= start).peekable();
                 let mut open = Vec::new();
@@ -327,7 +332,8 @@ mod tests {
                             let ahead = tracker.ahead();
                             let finished = tracker.pending.iter().filter(|pending| pending.finished).count();
                             assert_eq!(tracker.ahead, finished, "seed {seed}");
-                            let text = Memo { ahead: ahead.clone(), ..Memo::default() }.text(offset);
+                            let memo = Memo { ahead: ahead.clone(), ..Memo::default() };
+                            let text = place.text(offset, &memo, MOST_BYTES);
                             assert!(
                                 log.iter().filter(|other| **other < offset).all(|other| done.contains(other))
                             );

@@ -161,6 +161,8 @@ pub(crate) struct PartitionWorker {
     pace: Pace,
     trouble: Backoff,
     suspects: Arc<Suspects>,
+    /// What was noted before of the record that is tried alone.
+    on_trial: Option<Note>,
 }
 
 impl PartitionWorker {
@@ -173,7 +175,7 @@ impl PartitionWorker {
         let most = router.max_run_records.unwrap_or(usize::MAX).min(limits.records);
         let pace = Pace::new(most, limits.time);
         let trouble = Backoff::new(Duration::from_millis(100), Duration::from_secs(30));
-        Self { partition, router, limits, pace, trouble, suspects }
+        Self { partition, router, limits, pace, trouble, suspects, on_trial: None }
     }
 
     pub(crate) async fn work(mut self) {
@@ -209,7 +211,9 @@ impl PartitionWorker {
     /// Notes this start, tries what may end the process, and gives what comes next.
     async fn begin(&mut self) -> Option<Fetched> {
         let found = self.partition.source.notes.found();
-        let found = found.map(|(offset, note)| (offset, self.suspects.evidence(note)));
+        let evidence =
+            |(offset, note)| (offset, self.suspects.evidence(&self.partition.source, offset, note));
+        let found = found.map(evidence);
         let is_suspicious = found.is_some_and(|(_, note)| note.is_suspicious());
         let suspects = if is_suspicious { self.limits.records } else { 0 };
         let most = if is_suspicious { 1 } else { self.pace.records() };
@@ -258,10 +262,19 @@ impl PartitionWorker {
         if note.is_condemned(self.router.max_starts) {
             return self.condemn(fetched, note).await;
         }
-        partition.note(offset, suspects.tried(note));
-        if partition.source.notes.written(&partition.drain).await {
+        self.on_trial = Some(note);
+        if self.note_try(offset).await {
             self.process(fetched).await;
         }
+        self.on_trial = None;
+    }
+
+    /// Notes that a suspect is tried, before each try. Says whether that is written: else it may not be.
+    async fn note_try(&self, offset: i64) -> bool {
+        let (partition, Some(before)) = (&self.partition, self.on_trial) else { return true };
+        partition.source.notes.want_try(offset, self.suspects.tried(before));
+        partition.wake.wake();
+        partition.source.notes.written(&partition.drain).await
     }
 
     /// Gives up a record without another try.
@@ -302,6 +315,9 @@ impl PartitionWorker {
             let started = Instant::now();
             let outcomes = self.router.handle(run).await;
             let finished = partition.finish(run, &outcomes);
+            if self.on_trial.is_some() {
+                partition.source.notes.survived(open[0].offset());
+            }
             self.pace.went(finished, started.elapsed());
             if finished < run.len() {
                 self.pace.cut_short();
@@ -312,6 +328,11 @@ impl PartitionWorker {
                 self.trouble.reset();
             }
             open = still_open(&open, &outcomes);
+            if let Some(next) = open.first().filter(|_| self.on_trial.is_some() && !is_given_up)
+                && !self.note_try(next.offset()).await
+            {
+                return;
+            }
         }
     }
 

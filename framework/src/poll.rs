@@ -127,7 +127,12 @@ impl Poller {
                 "read the topic: the user has no READ permission on it (an ACL for the topic is missing)"
             }
             (_, code) if topics::is_refused_login(code) => topics::LOGIN,
-            _ => {
+            (_, code) => {
+                if let Some(Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition) =
+                    code
+                {
+                    self.consumer.context().topics_may_have_changed();
+                }
                 self.passing_error(&error);
                 return Ok(());
             }

@@ -389,3 +389,52 @@ pub(crate) fn known_watermarks<C: ConsumerContext>(
     };
     (error == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR && low >= 0 && high >= 0).then_some((low, high))
 }
+
+/// What stands beside each offset of a list, in its order. Other tools write there what they
+/// like, also what is not text, at which the crate's own way of reading it panics.
+pub(crate) fn metadata(list: &TopicPartitionList) -> Vec<String> {
+    let list = list.ptr();
+    // SAFETY: the list and its elements live as long as `list`; each element's metadata is as
+    // long as it says, or null.
+    unsafe {
+        let count = usize::try_from((*list).cnt).unwrap_or(0);
+        let text = |place: usize| {
+            let element = &*(*list).elems.add(place);
+            if element.metadata.is_null() || element.metadata_size == 0 {
+                return String::new();
+            }
+            let bytes = std::slice::from_raw_parts(element.metadata.cast::<u8>(), element.metadata_size);
+            String::from_utf8_lossy(bytes).into_owned()
+        };
+        (0..count).map(text).collect()
+    }
+}
+
+/// What a consumer reads next.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    Record,
+    /// The partition ends, and nothing that can be read lies between where reading began and
+    /// this offset.
+    End(i64),
+    Nothing,
+}
+
+/// Reads on, within a time. The crate's own `poll` does not tell where the end is.
+pub(crate) fn read_next<C: ConsumerContext>(consumer: &BaseConsumer<C>, within: Duration) -> Next {
+    let milliseconds = i32::try_from(within.as_millis()).unwrap_or(i32::MAX);
+    // SAFETY: the client lives as long as `consumer`; the message is destroyed once, after it was read.
+    unsafe {
+        let message = sys::rd_kafka_consumer_poll(consumer.client().native_ptr(), milliseconds);
+        if message.is_null() {
+            return Next::Nothing;
+        }
+        let next = match (*message).err {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => Next::Record,
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__PARTITION_EOF => Next::End((*message).offset),
+            _ => Next::Nothing,
+        };
+        sys::rd_kafka_message_destroy(message);
+        next
+    }
+}

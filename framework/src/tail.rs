@@ -8,10 +8,11 @@
 //! in no group, and only where something lags while nothing comes.
 
 use crate::partition::Partition;
+use crate::queue::{self, Next};
 use rdkafka::ClientConfig;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::error::KafkaResult;
 use rdkafka::topic_partition_list::Offset;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -86,26 +87,61 @@ impl Tails {
 }
 
 /// Reads from where the partition stands; if its end comes before any record, there
-/// is only a hole.
+/// is only a hole up to that end. The leader may have more than the follower that answers.
 fn close(config: &ClientConfig, tail: &Tail) -> KafkaResult<()> {
     let source = &tail.partition.source.partition;
+    if let Some(end) = empty_until(config, source.topic(), source.partition(), tail.from)? {
+        tail.partition.offsets().close_hole(tail.from, end);
+    }
+    Ok(())
+}
+
+/// The end of a partition, if no record lies between it and `from`. `None` where there is one,
+/// or no answer.
+fn empty_until(config: &ClientConfig, topic: &str, partition: i32, from: i64) -> KafkaResult<Option<i64>> {
     let consumer: BaseConsumer = config.clone().set("enable.partition.eof", "true").create()?;
-    // What is read may end later than this, but not earlier.
-    let (_, end) = consumer.fetch_watermarks(source.topic(), source.partition(), LIMIT)?;
     let mut list = TopicPartitionList::new();
-    list.add_partition_offset(source.topic(), source.partition(), Offset::Offset(tail.from))?;
+    list.add_partition_offset(topic, partition, Offset::Offset(from))?;
     consumer.assign(&list)?;
     let until = Instant::now() + LIMIT;
     while Instant::now() < until {
-        match consumer.poll(Duration::from_millis(100)) {
-            Some(Err(KafkaError::PartitionEOF(_))) => {
-                tail.partition.offsets().close_hole(tail.from, end);
-                return Ok(());
-            }
-            // A record after all: the group's consumer gets it too.
-            Some(Ok(_)) => return Ok(()),
-            Some(Err(_)) | None => {}
+        match queue::read_next(&consumer, Duration::from_millis(100)) {
+            Next::End(end) => return Ok(Some(end)),
+            // The group's consumer gets it too.
+            Next::Record => return Ok(None),
+            Next::Nothing => {}
         }
     }
-    Ok(())
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+
+    #[test]
+    fn only_what_was_read_as_absent_is_absent_also_where_a_follower_answers_that_is_behind() {
+        let cluster = MockCluster::new(2).unwrap();
+        cluster.create_topic("t", 1, 2).unwrap();
+        cluster.partition_leader("t", 0, Some(1)).unwrap();
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", cluster.bootstrap_servers());
+        let producer: BaseProducer = config.create().unwrap();
+        for _ in 0..3 {
+            producer.send(BaseRecord::<str, str>::to("t").payload("x")).unwrap();
+            producer.flush(LIMIT).unwrap();
+        }
+        cluster.partition_follower("t", 0, 2).unwrap();
+        cluster.follower_watermarks("t", 0, Some(0), Some(1)).unwrap();
+        // The mock's follower gives the leader's last stable offset.
+        config.set("isolation.level", "read_uncommitted").set("group.id", "g").set("client.rack", "r");
+        let (_, leaders_end) =
+            config.create::<BaseConsumer>().unwrap().fetch_watermarks("t", 0, LIMIT).unwrap();
+        assert_eq!(leaders_end, 3);
+        assert_eq!(empty_until(&config, "t", 0, 1).unwrap(), Some(1));
+        cluster.follower_watermarks("t", 0, Some(0), None).unwrap();
+        assert_eq!(empty_until(&config, "t", 0, 1).unwrap(), None);
+    }
 }

@@ -102,6 +102,13 @@ impl TestBroker {
         &self.brokers
     }
 
+    #[cfg(test)]
+    pub(crate) fn cluster(
+        &self,
+    ) -> rdkafka::mocking::MockCluster<'_, impl rdkafka::producer::ProducerContext> {
+        self.producer.client().mock_cluster().expect("made with one")
+    }
+
     /// Makes a topic.
     ///
     /// # Errors
