@@ -21,12 +21,17 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
 #[non_exhaustive]
 pub enum Error {
     /// A setting is missing, unknown or impossible.
-    #[error("setting `{setting}`: {problem}")]
+    ///
+    /// The value itself is left out: it may be a secret.
+    #[error("setting `{setting}`{}: {problem}", in_brackets(.origin))]
     Config {
         /// The setting, by the name it has in a file or on the builder.
         setting: Cow<'static, str>,
         /// What is wrong and what would be right.
         problem: String,
+        /// The environment variable, or the line of the file, that it comes from; `None` where
+        /// code sets it.
+        origin: Option<String>,
     },
     /// A handler cannot run as it is set up.
     #[error("handler `{handler}`: {problem}")]
@@ -110,12 +115,24 @@ pub enum Error {
 
 impl Error {
     pub(crate) fn config(setting: impl Into<Cow<'static, str>>, problem: impl Into<String>) -> Self {
-        Self::Config { setting: setting.into(), problem: problem.into() }
+        Self::Config { setting: setting.into(), problem: problem.into(), origin: None }
+    }
+
+    /// Says where the setting was given that is wrong.
+    pub(crate) fn at(mut self, place: &impl fmt::Display) -> Self {
+        if let Self::Config { origin, .. } = &mut self {
+            origin.get_or_insert_with(|| place.to_string());
+        }
+        self
     }
 
     pub(crate) fn handler(handler: impl Into<String>, problem: impl Into<String>) -> Self {
         Self::Handler { handler: handler.into(), problem: problem.into() }
     }
+}
+
+fn in_brackets(origin: &Option<String>) -> String {
+    origin.as_ref().map(|origin| format!(" ({origin})")).unwrap_or_default()
 }
 
 impl fmt::Debug for Error {

@@ -8,7 +8,7 @@ use crate::trace::{SendSpan, Spans};
 use crate::{Record, outage};
 use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::producer::{BaseProducer, FutureProducer, FutureRecord};
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -59,11 +59,7 @@ impl ProduceError {
 impl Producer {
     /// Checks the settings; nothing is connected yet.
     pub(crate) fn new(config: Resolved, spans: Spans, within: Duration) -> Result<Self, Error> {
-        client(&config, within).create_native_config().map_err(|source| Error::Kafka {
-            action: "create the producer (setting `kafka`)".into(),
-            brokers: config.brokers.clone(),
-            source,
-        })?;
+        config.check_client::<BaseProducer>(client(&config, within))?;
         Ok(Self { config, spans, within, client: Mutex::default() })
     }
 

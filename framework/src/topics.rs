@@ -60,11 +60,8 @@ pub(crate) async fn partitions(config: &Resolved, topic: &str) -> Result<i32, Ka
 
 /// A client that joins no group.
 pub(crate) fn client(config: &Resolved) -> Result<BaseConsumer, Error> {
-    config.client().create().map_err(|source| Error::Kafka {
-        action: "create a Kafka client (setting `kafka`)".into(),
-        brokers: config.brokers.clone(),
-        source,
-    })
+    let client = config.client().create();
+    client.map_err(|source| config.failed("create a Kafka client (setting `kafka`)", source))
 }
 
 /// Runs a request that blocks its thread.
@@ -172,11 +169,7 @@ impl Settings {
 /// What a topic is set to; `None` where this user may not see it, or the broker does
 /// not know the request.
 pub(crate) async fn settings(config: &Resolved, topic: &str) -> Result<Option<Settings>, Error> {
-    let failed = |source| Error::Kafka {
-        action: format!("read the settings of topic `{topic}`"),
-        brokers: config.brokers.clone(),
-        source,
-    };
+    let failed = |source| config.failed(format!("read the settings of topic `{topic}`"), source);
     let admin: AdminClient<DefaultClientContext> = config.client().create().map_err(failed)?;
     let options = AdminOptions::new().request_timeout(Some(REQUEST));
     let described = admin.describe_configs(&[ResourceSpecifier::Topic(topic)], &options).await;

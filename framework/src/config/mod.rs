@@ -1,15 +1,27 @@
 //! The settings we own; every other key goes to librdkafka as it is.
 
+mod brokers;
 mod choices;
+#[cfg(feature = "postgres")]
+pub(crate) mod database_url;
 mod dead_letter;
+mod file;
+mod given;
+pub(crate) mod handlers;
+mod kubernetes;
 mod librdkafka;
+mod origin;
+mod properties;
+mod reader;
 mod resolved;
 mod sources;
+mod suggest;
 #[cfg(test)]
 mod tests;
 
 pub use choices::{DedupeKind, GroupProtocol, OutOfRange, Start};
 pub use dead_letter::{DeadLetterConfig, DeadLetterPartition, HeaderFamily};
+pub(crate) use origin::{Origin, Origins};
 pub(crate) use resolved::Resolved;
 pub(crate) use sources::duration;
 
@@ -136,6 +148,9 @@ pub struct Config {
     /// The most bytes of these, 16 MiB by default. What librdkafka prefetches and
     /// pins comes on top: `queued.max.messages.kbytes` and one fetch a partition.
     pub max_in_flight_bytes: Option<usize>,
+    /// Where each was given.
+    #[serde(skip)]
+    pub(crate) origins: Origins,
 }
 
 /// What can be set per handler.
@@ -180,15 +195,18 @@ pub struct HandlerConfig {
 impl Config {
     /// Takes from `weaker` what is not set here.
     pub(crate) fn over(self, weaker: Self) -> Self {
-        let mut kafka = weaker.kafka;
-        kafka.extend(self.kafka);
-        let mut handlers = weaker.handlers;
-        handlers.extend(self.handlers);
+        let mut kafka = self.kafka;
+        for (name, value) in weaker.kafka {
+            let property = properties::canonical(&name);
+            if !kafka.keys().any(|stronger| properties::canonical(stronger) == property) {
+                kafka.insert(name, value);
+            }
+        }
         Self {
             brokers: self.brokers.or(weaker.brokers),
             database_url: self.database_url.or(weaker.database_url),
             kafka,
-            handlers,
+            handlers: handlers::over(self.handlers, weaker.handlers),
             dedupe: self.dedupe.or(weaker.dedupe),
             dedupe_window: self.dedupe_window.or(weaker.dedupe_window),
             dedupe_window_shorter_than_retention: self
@@ -215,13 +233,39 @@ impl Config {
             max_run_time: self.max_run_time.or(weaker.max_run_time),
             max_in_flight: self.max_in_flight.or(weaker.max_in_flight),
             max_in_flight_bytes: self.max_in_flight_bytes.or(weaker.max_in_flight_bytes),
+            origins: self.origins.over(weaker.origins),
+        }
+    }
+}
+
+impl HandlerConfig {
+    /// Takes from `weaker` what is not set here.
+    fn over(self, weaker: Self) -> Self {
+        Self {
+            topic: self.topic.or(weaker.topic),
+            group: self.group.or(weaker.group),
+            timeout: self.timeout.or(weaker.timeout),
+            order: self.order.or(weaker.order),
+            guarantee: self.guarantee.or(weaker.guarantee),
+            concurrency: self.concurrency.or(weaker.concurrency),
+            max_run_records: self.max_run_records.or(weaker.max_run_records),
+            max_attempts: self.max_attempts.or(weaker.max_attempts),
+            max_elapsed: self.max_elapsed.or(weaker.max_elapsed),
+            backoff: self.backoff.or(weaker.backoff),
+            max_backoff: self.max_backoff.or(weaker.max_backoff),
+            dead_letter: self.dead_letter.or(weaker.dead_letter),
+            rejected: self.rejected.or(weaker.rejected),
+            max_starts: self.max_starts.or(weaker.max_starts),
         }
     }
 }
 
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The database URL and librdkafka's properties hold secrets.
-        f.debug_struct("Config").field("brokers", &self.brokers).finish_non_exhaustive()
+        // What they are set to may be a secret, in any of them.
+        f.debug_struct("Config")
+            .field("kafka", &self.kafka.keys())
+            .field("handlers", &self.handlers.keys())
+            .finish_non_exhaustive()
     }
 }
