@@ -137,14 +137,24 @@ fn in_brackets(origin: &Option<String>) -> String {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}")?;
-        let mut source = std::error::Error::source(self);
-        while let Some(error) = source {
-            write!(f, ": {error}")?;
-            source = error.source();
-        }
-        Ok(())
+        f.write_str(&with_sources(self))
     }
+}
+
+/// An error and its sources in one line. Some errors hold the text of their source already: it is
+/// said once.
+pub(crate) fn with_sources(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let next = error.to_string();
+        if !text.ends_with(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        source = error.source();
+    }
+    text
 }
 
 /// What a handler returns: `Ok`, or an error that says whether trying again can help.
@@ -342,13 +352,7 @@ impl<E: Into<BoxError>> From<E> for HandlerError {
 
 impl fmt::Display for HandlerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0.source)?;
-        let mut source = self.0.source.source();
-        while let Some(error) = source {
-            write!(f, ": {error}")?;
-            source = error.source();
-        }
-        Ok(())
+        f.write_str(&with_sources(&*self.0.source))
     }
 }
 
@@ -410,6 +414,18 @@ mod tests {
             format!("{error:?}"),
             "cannot read the dedupe table (setting `database_url`): no such host"
         );
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("no TLS: {0}")]
+    struct SaysItsSource(#[source] std::io::Error);
+
+    #[test]
+    fn a_source_that_is_said_already_is_not_said_again() {
+        let source = || SaysItsSource(std::io::Error::other("built without it"));
+        let error = Error::Store { action: "connect".into(), source: source().into() };
+        assert_eq!(format!("{error:?}"), "cannot connect (setting `database_url`): no TLS: built without it");
+        assert_eq!(HandlerError::new(source()).to_string(), "no TLS: built without it");
     }
 
     #[test]

@@ -100,6 +100,7 @@ mod topics;
 mod trace;
 mod trials;
 mod trouble;
+mod unreachable;
 mod wake;
 
 #[doc(hidden)]

@@ -188,7 +188,7 @@ fn an_error_names_the_variable_or_the_line_and_what_was_meant() {
     }
     for (file, says) in [
         ("\ndrain_dedline = \"1s\"", "did you mean `drain_deadline`?"),
-        ("[kafka]\nacks = 1", "would undo a promise"),
+        ("brokers = \"a:1\"\nkafka.acks = 1", "would undo a promise"),
         ("[dead_letter]\nheaders = [\"hunter2\"]", "must be one of `spring`"),
         ("[handlers.x]\ntopic = [\"hunter2\"]", "must be one text"),
         ("\nbrokers = [{ a = \"hunter2\" }]", "a list of texts"),
