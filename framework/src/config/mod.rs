@@ -39,17 +39,19 @@ use std::time::Duration;
 ///
 /// Precedence, strongest first:
 ///
-/// 1. Environment: `KAFKA_BROKERS`, `DATABASE_URL`, `SCHEMA_REGISTRY_URL`, and `ONCEWARD_` with the
-///    setting's name in capitals (`ONCEWARD_DRAIN_DEADLINE=3s`); `__` stands for a
-///    dot between sections (`ONCEWARD_HANDLERS__ON_FLIGHT__TOPIC`), and under
-///    `ONCEWARD_KAFKA__` an underscore is a dot
-///    (`ONCEWARD_KAFKA__FETCH_WAIT_MAX_MS=100`).
+/// 1. Environment: `ONCEWARD_` with the setting's name in capitals
+///    (`ONCEWARD_DRAIN_DEADLINE=3s`); `__` stands for a dot between sections
+///    (`ONCEWARD_HANDLERS__ON_FLIGHT__TOPIC`), and under `ONCEWARD_KAFKA__` an underscore
+///    is a dot (`ONCEWARD_KAFKA__FETCH_WAIT_MAX_MS=100`). Then `KAFKA_BROKERS`,
+///    `DATABASE_URL` and `SCHEMA_REGISTRY_URL`, which other programs read too.
 /// 2. The TOML file named by `ONCEWARD_CONFIG`, or given to [`Config::file`].
 /// 3. Code: methods of [`App`](crate::App) and [`Route`](crate::Route), then the
 ///    handler's attribute.
 /// 4. The default.
 ///
-/// Durations are texts such as `500ms`, `5s`, `7days`.
+/// A text is taken as it was typed; a list has commas; durations are texts such as `500ms`,
+/// `5s`, `7days`; words and the names of handlers count in any case. An error names the
+/// variable, or the file and the line, and never the value.
 ///
 /// ```toml
 /// brokers = "127.0.0.1:9092"
@@ -57,7 +59,7 @@ use std::time::Duration;
 /// drain_deadline = "5s"
 ///
 /// [kafka] # any property of librdkafka
-/// "fetch.wait.max.ms" = 100
+/// fetch.wait.max.ms = 100
 ///
 /// [handlers.on_flight]
 /// topic = "flights"
@@ -71,14 +73,16 @@ pub struct Config {
     pub brokers: Option<String>,
     /// Where PostgreSQL is. Without it, no handler can take a transaction.
     pub database_url: Option<String>,
-    /// Properties of librdkafka. Those that would undo a promise are refused.
+    /// Properties of librdkafka, also by their other names there. Those that would undo a
+    /// promise are refused.
     #[serde(default, deserialize_with = "properties")]
     pub kafka: BTreeMap<String, String>,
     /// Per handler, by its name.
     #[serde(default)]
     pub handlers: BTreeMap<String, HandlerConfig>,
     /// Where it is noted what was done: `postgres` (the default where
-    /// `database_url` is set), `memory`, `off`.
+    /// `database_url` is set), `memory`, `off`. A `DATABASE_URL` that leads to another
+    /// database is left alone where no handler takes a transaction.
     pub dedupe: Option<DedupeKind>,
     /// How long what was done is remembered at least, 14 days by default. Refused
     /// where a topic keeps its records for longer.

@@ -85,3 +85,21 @@ impl Origins {
         problem
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_of_a_handler_says_where_the_setting_was_given() {
+        let mut origins = Origins::default();
+        for (setting, variable) in [("max_attempts", "A"), ("topic", "B")] {
+            origins.note(format!("handlers.onit.{setting}"), Origin::Variable(variable.to_owned()));
+        }
+        let place = |handler: &str| {
+            origins.place(Error::handler(handler, "`max_attempts` is 0; it must be at least 1")).to_string()
+        };
+        assert!(place("OnIt").ends_with("at least 1 (`max_attempts`: variable `A`)"), "{}", place("OnIt"));
+        assert!(place("other").ends_with("at least 1"));
+    }
+}
