@@ -4,7 +4,7 @@ SHELL := bash
 .PHONY: help demo test faults check stack-up stack-down mutants fuzz bench bench-smoke fmt
 
 # Those that change our own code; the others only pass on to librdkafka.
-FEATURES = json macros postgres avro protobuf json-schema schemas-tls otel otlp testing faults
+FEATURES = json macros postgres postgres-tls avro protobuf json-schema schemas-tls otel otlp testing faults
 
 # The files that the promises rest on.
 CORE = framework/src/offsets.rs framework/src/commit.rs framework/src/assignment.rs 'framework/src/dedupe/*.rs'

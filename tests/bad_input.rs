@@ -4,6 +4,7 @@
 use onceward::prelude::*;
 use onceward::{Config, DedupeKind, Guarantee, Order, Start, Unmatched};
 use rdkafka::producer::FutureRecord;
+use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -82,6 +83,8 @@ async fn settings_that_are_missing_or_impossible_are_refused_by_name() {
     let service = Service::new(stack_or_leave_out!()).await;
     let group = &service.group;
     service.is_refused(service.on(App::new()), &["`brokers`", "KAFKA_BROKERS"]).await;
+    let app = service.on(App::new().brokers("kafka://127.0.0.1:9092"));
+    service.is_refused(app, &["`brokers`", "`host:port`", "`://`"]).await;
     service.is_refused(service.stack.app(), &["`handlers`", "App::handler"]).await;
     let app = service.stack.app().handler(count_bytes {}.route().topic(&service.topic));
     service.is_refused(app.state(Sizes::default()), &["`count_bytes`", "`group`"]).await;
@@ -90,7 +93,9 @@ async fn settings_that_are_missing_or_impossible_are_refused_by_name() {
         .is_refused(app, &["setting `kafka.fetch.wait.max.millis`", "No such configuration property"])
         .await;
     let app = service.app().kafka("fetch.wait.max.ms", "soon");
-    service.is_refused(app, &["setting `kafka.fetch.wait.max.ms`", "soon"]).await;
+    service.is_refused(app, &["setting `kafka.fetch.wait.max.ms`", "must be a number, 0 .. 300000"]).await;
+    let app = service.app().kafka("max.in.flight", "10");
+    service.is_refused(app, &["setting `kafka`", "max.in.flight", "enable.idempotence"]).await;
     let app = service.app().kafka("enable.auto.commit", "true");
     service.is_refused(app, &["kafka.enable.auto.commit", "would undo a promise"]).await;
     let app = service.app().kafka("session.timeout.ms", "1000");
@@ -124,8 +129,8 @@ async fn settings_that_are_missing_or_impossible_are_refused_by_name() {
     for (text, names) in [
         ("drain_dedline = \"1s\"", "drain_dedline"),
         ("drain_deadline = 1", "drain_deadline"),
-        ("start = \"tomorrow\"", "tomorrow"),
-        ("brokers = ", "ONCEWARD_CONFIG"),
+        ("start = \"tomorrow\"", "`earliest`"),
+        ("\n\nbrokers = ", "line 3 of"),
     ] {
         std::fs::write(&file, text).unwrap();
         let error = format!("{:?}", Config::file(&file).unwrap_err());
@@ -167,7 +172,9 @@ async fn a_kafka_that_does_not_answer_or_has_no_such_topic_is_said() {
     let service = Service::new(stack_or_leave_out!()).await;
     // Port 1 of this machine: nobody listens there.
     let app = service.on(App::new().brokers("127.0.0.1:1"));
-    service.is_refused(app, &["`brokers` = 127.0.0.1:1", &service.topic]).await;
+    let since = std::time::Instant::now();
+    service.is_refused(app, &["`127.0.0.1:1` refuses the connection", &service.topic]).await;
+    assert!(since.elapsed() < Duration::from_secs(10), "the cause is known before the request is given up");
     let missing = unique("missing");
     let app = || {
         let route = count_bytes {}.route().topic(&missing).group(&service.group);
@@ -243,6 +250,7 @@ async fn a_database_url_that_does_not_work_is_said_without_its_password() {
     for (url, names) in [
         ("not a url", "postgres://user:password@host:port/database"),
         ("mysql://root:hunter2@127.0.0.1/x", "postgres://user:password@host:port/database"),
+        ("postgres://app:hunter2#@127.0.0.1/x", "`%23`"),
         ("postgres://app:hunter2@127.0.0.1:1/x", "connect to PostgreSQL"),
         (&no_such_database, "no_such_database"),
     ] {
@@ -250,6 +258,10 @@ async fn a_database_url_that_does_not_work_is_said_without_its_password() {
         assert!(error.contains("`database_url`") && error.contains(names), "{url}: {error}");
         assert!(!error.contains("hunter2"), "{error}");
     }
+    let with_tls = format!("{good}?sslmode=require");
+    let error = service.refusal(service.with_transaction().database_url(&with_tls)).await;
+    assert_eq!(error.matches("TLS").count(), 1, "{error}");
+    assert!(error.contains("enable the feature `postgres-tls`"), "{error}");
     let empty = service.stack.database().await;
     let app = service.with_transaction().database_url(&empty.url);
     service.is_refused(app, &["migrate"]).await;
@@ -275,6 +287,66 @@ async fn a_dedupe_window_shorter_than_what_a_topic_keeps_is_refused_unless_accep
     let running = Running::start(app(Some(true)));
     service.stack.caught_up(&service.group, &service.topic, 1).await;
     running.stop().await.unwrap();
+}
+
+// --- secrets ---
+
+/// What stands in every secret; no output may hold it.
+const CANARY: &str = "canary-6f1d";
+
+/// Reads its settings from the environment, and logs all that it can.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a service for another test"]
+async fn a_service_of_the_environment() {
+    tracing_subscriber::fmt().with_max_level(tracing_subscriber::filter::LevelFilter::DEBUG).init();
+    let app = App::from_env().unwrap().state(Sizes::default()).handler(count_bytes {});
+    println!("{app:?}");
+    // Not with `unwrap`: what a `main` prints is this.
+    println!("{:?}", app.run().await);
+}
+
+/// Starts it, and gives all that it has said when it has ended.
+async fn said(variables: &[(&str, &str)]) -> String {
+    let mut service = tokio::process::Command::new(std::env::current_exe().unwrap());
+    service.args(["--exact", "bad_input::a_service_of_the_environment", "--ignored", "--nocapture"]);
+    service.envs(variables.iter().copied());
+    // A variable of somebody else, that is not even text.
+    service.env("SOMEBODY_ELSES", std::ffi::OsString::from_vec(vec![0xff]));
+    let output = service.output().await.unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_secret_is_repeated_in_anything_that_a_service_says() {
+    let stack = stack_or_leave_out!();
+    let (topic, group) = (stack.topic("secrets", 1).await, unique("group"));
+    let database = format!("postgres://app:{CANARY}@127.0.0.1:1/app");
+    let secrets = [
+        ("ONCEWARD_KAFKA__SECURITY_PROTOCOL", "sasl_plaintext"),
+        ("ONCEWARD_KAFKA__SASL_MECHANISMS", "PLAIN"),
+        ("ONCEWARD_KAFKA__SASL_USERNAME", CANARY),
+        ("ONCEWARD_KAFKA__SASL_PASSWORD", CANARY),
+        ("ONCEWARD_KAFKA__CLIENT_ID", CANARY),
+        ("ONCEWARD_INSTANCE_ID", CANARY),
+        ("ONCEWARD_SCHEMA_REGISTRY__URL", "http://127.0.0.1:1"),
+        ("ONCEWARD_SCHEMA_REGISTRY__USERNAME", CANARY),
+        ("ONCEWARD_SCHEMA_REGISTRY__PASSWORD", CANARY),
+        ("ONCEWARD_HANDLERS__COUNT_BYTES__TOPIC", &topic),
+        ("ONCEWARD_HANDLERS__COUNT_BYTES__GROUP", &group),
+        ("ONCEWARD_DATABASE_URL", &database),
+    ];
+    for (more, says) in [
+        (&[("KAFKA_BROKERS", "127.0.0.1:1")][..], "connect to PostgreSQL"),
+        (&[("KAFKA_BROKERS", &*stack.brokers_limited), ("ONCEWARD_DEDUPE", "off")], "kafka.sasl"),
+        (&[("KAFKA_BROKERS", "127.0.0.1:1"), ("ONCEWARD_DEDUPE", "off")], "refuses the connection"),
+        (&[("KAFKA_BROKERS", CANARY)], "`KAFKA_BROKERS`"),
+        (&[("ONCEWARD_KAFKA__SASL_PASSWD", CANARY)], "did you mean `sasl.password`?"),
+    ] {
+        let brokers = [("KAFKA_BROKERS", "127.0.0.1:1")];
+        let output = said(&[&brokers, &secrets[..], more].concat()).await;
+        assert!(output.contains(says), "`{says}` is missing in: {output}");
+        assert!(!output.contains(CANARY), "{output}");
+    }
 }
 
 // --- records ---

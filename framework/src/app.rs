@@ -5,7 +5,9 @@ use crate::binding::{Common, RouterParts, bind, routers};
 #[cfg(feature = "schemas")]
 use crate::checks::check_schemas;
 use crate::checks::{check_policies, check_routes, check_topics, topics_of};
-use crate::config::{Config, DeadLetterConfig, DedupeKind, HandlerConfig, Resolved, Start};
+use crate::config::{
+    Config, DeadLetterConfig, DedupeKind, HandlerConfig, Origins, Resolved, Start, handlers,
+};
 use crate::dead_letter::DeadLetters;
 use crate::dedupe::{Dedupe, Memory};
 use crate::event_type::EventType;
@@ -282,13 +284,14 @@ impl App {
     /// As [`run`](Self::run), and for a command that does not exist.
     pub async fn command(mut self) -> Result<(), Error> {
         // A name of its own: the iterator is not `Send` and would live through the match.
-        let command = std::env::args().nth(1);
+        let command = std::env::args_os().nth(1).map(|command| command.to_string_lossy().into_owned());
         match command.as_deref() {
             None | Some("run") => self.run().await,
             Some("migrate") => {
                 self.code.migrate = Some(true);
-                let config = self.given.over(self.code).resolve()?;
-                connect(&config).await.map(|_| ())
+                let config = self.given.over(self.code);
+                let origins = config.origins.clone();
+                connect(&config.resolve()?).await.map(|_| ()).map_err(|error| origins.place(error))
             }
             Some("check") => {
                 self.only_checks = true;
@@ -324,19 +327,18 @@ impl App {
 
     /// Does all checks, and makes of the settings what consumes.
     async fn prepare(mut self) -> Result<Prepared, Error> {
-        let config = self.given.over(self.code);
-        let mut overrides = config.handlers.clone();
+        let given = std::mem::take(&mut self.given);
+        let config = given.over(std::mem::take(&mut self.code));
+        let origins = config.origins.clone();
+        self.prepare_with(config).await.map_err(|error| origins.place(error))
+    }
+
+    async fn prepare_with(mut self, config: Config) -> Result<Prepared, Error> {
+        let needs_database = self.routes.iter().any(|route| route.takes_transaction());
+        let config = config.without_foreign_database(needs_database);
+        let (overrides, origins) = (config.handlers.clone(), config.origins.clone());
         let config = config.resolve()?;
-        for route in &mut self.routes {
-            override_settings(route.settings_mut(), &mut overrides);
-        }
-        if let Some(name) = overrides.keys().next() {
-            let names: Vec<_> = self.routes.iter().map(|route| &*route.settings().name).collect();
-            return Err(Error::config(
-                format!("handlers.{name}"),
-                format!("no handler has this name; there are {names:?}"),
-            ));
-        }
+        self.override_settings(&overrides, &origins)?;
         config.check_properties()?;
         #[cfg(feature = "schemas")]
         self.context.set_schemas(Schemas::new(&config.schema_registry)?);
@@ -408,6 +410,25 @@ impl App {
             setups.push((topics, setup));
         }
         Ok(Prepared { config, dedupe, setups, shutdown, stop })
+    }
+}
+
+impl App {
+    /// Puts what a file or the environment says of handlers in place of what code says.
+    fn override_settings(
+        &mut self,
+        overrides: &BTreeMap<String, HandlerConfig>,
+        origins: &Origins,
+    ) -> Result<(), Error> {
+        let names: Vec<String> = self.routes.iter().map(|route| route.settings().name.clone()).collect();
+        let meant = handlers::meant(overrides.keys(), &names, origins)?;
+        for route in &mut self.routes {
+            let name = route.settings().name.clone();
+            for (given, _) in meant.iter().filter(|(_, handler)| **handler == name) {
+                override_settings(route.settings_mut(), overrides[given].clone());
+            }
+        }
+        Ok(())
     }
 }
 
@@ -497,8 +518,7 @@ fn panicked() -> Error {
 }
 
 /// What a file or the environment says of a handler.
-fn override_settings(settings: &mut Settings, overrides: &mut BTreeMap<String, HandlerConfig>) {
-    let Some(given) = overrides.remove(&settings.name) else { return };
+fn override_settings(settings: &mut Settings, given: HandlerConfig) {
     if let Some(topic) = given.topic {
         settings.topics = vec![topic];
     }

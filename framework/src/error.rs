@@ -21,12 +21,17 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
 #[non_exhaustive]
 pub enum Error {
     /// A setting is missing, unknown or impossible.
-    #[error("setting `{setting}`: {problem}")]
+    ///
+    /// The value itself is left out: it may be a secret.
+    #[error("setting `{setting}`{}: {problem}", in_brackets(.origin))]
     Config {
         /// The setting, by the name it has in a file or on the builder.
         setting: Cow<'static, str>,
         /// What is wrong and what would be right.
         problem: String,
+        /// The environment variable, or the line of the file, that it comes from; `None` where
+        /// code sets it.
+        origin: Option<String>,
     },
     /// A handler cannot run as it is set up.
     #[error("handler `{handler}`: {problem}")]
@@ -110,7 +115,15 @@ pub enum Error {
 
 impl Error {
     pub(crate) fn config(setting: impl Into<Cow<'static, str>>, problem: impl Into<String>) -> Self {
-        Self::Config { setting: setting.into(), problem: problem.into() }
+        Self::Config { setting: setting.into(), problem: problem.into(), origin: None }
+    }
+
+    /// Says where the setting was given that is wrong.
+    pub(crate) fn at(mut self, place: &impl fmt::Display) -> Self {
+        if let Self::Config { origin, .. } = &mut self {
+            origin.get_or_insert_with(|| place.to_string());
+        }
+        self
     }
 
     pub(crate) fn handler(handler: impl Into<String>, problem: impl Into<String>) -> Self {
@@ -118,16 +131,30 @@ impl Error {
     }
 }
 
+fn in_brackets(origin: &Option<String>) -> String {
+    origin.as_ref().map(|origin| format!(" ({origin})")).unwrap_or_default()
+}
+
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}")?;
-        let mut source = std::error::Error::source(self);
-        while let Some(error) = source {
-            write!(f, ": {error}")?;
-            source = error.source();
-        }
-        Ok(())
+        f.write_str(&with_sources(self))
     }
+}
+
+/// An error and its sources in one line. Some errors hold the text of their source already: it is
+/// said once.
+pub(crate) fn with_sources(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let next = error.to_string();
+        if !text.ends_with(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        source = error.source();
+    }
+    text
 }
 
 /// What a handler returns: `Ok`, or an error that says whether trying again can help.
@@ -325,13 +352,7 @@ impl<E: Into<BoxError>> From<E> for HandlerError {
 
 impl fmt::Display for HandlerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0.source)?;
-        let mut source = self.0.source.source();
-        while let Some(error) = source {
-            write!(f, ": {error}")?;
-            source = error.source();
-        }
-        Ok(())
+        f.write_str(&with_sources(&*self.0.source))
     }
 }
 
@@ -393,6 +414,18 @@ mod tests {
             format!("{error:?}"),
             "cannot read the dedupe table (setting `database_url`): no such host"
         );
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("no TLS: {0}")]
+    struct SaysItsSource(#[source] std::io::Error);
+
+    #[test]
+    fn a_source_that_is_said_already_is_not_said_again() {
+        let source = || SaysItsSource(std::io::Error::other("built without it"));
+        let error = Error::Store { action: "connect".into(), source: source().into() };
+        assert_eq!(format!("{error:?}"), "cannot connect (setting `database_url`): no TLS: built without it");
+        assert_eq!(HandlerError::new(source()).to_string(), "no TLS: built without it");
     }
 
     #[test]

@@ -104,6 +104,7 @@ mod topics;
 mod trace;
 mod trials;
 mod trouble;
+mod unreachable;
 mod wake;
 
 #[doc(hidden)]

@@ -62,9 +62,13 @@ pub fn start(service: impl Into<String>) -> Result<Otlp, Error> {
 /// As [`start`].
 pub fn start_to(service: impl Into<String>, endpoint: impl Into<String>) -> Result<Otlp, Error> {
     let runtime = Background::start()?;
-    let from_env = [ENDPOINT_OF_TRACES, ENDPOINT].into_iter().find_map(variable);
-    let exporter = runtime.exporter(from_env.unwrap_or_else(|| endpoint.into()))?;
-    let service = variable("OTEL_SERVICE_NAME").unwrap_or_else(|| service.into());
+    let mut from_env = None;
+    for name in [ENDPOINT, ENDPOINT_OF_TRACES] {
+        from_env = variable(name)?.map(|endpoint| (Some(name), endpoint)).or(from_env);
+    }
+    let (name, endpoint) = from_env.unwrap_or_else(|| (None, endpoint.into()));
+    let exporter = runtime.exporter(name, endpoint)?;
+    let service = variable("OTEL_SERVICE_NAME")?.unwrap_or_else(|| service.into());
     let provider = SdkTracerProvider::builder()
         .with_resource(Resource::builder().with_service_name(service).build())
         .with_batch_exporter(exporter)
@@ -73,8 +77,10 @@ pub fn start_to(service: impl Into<String>, endpoint: impl Into<String>) -> Resu
     Ok(Otlp { provider, _runtime: runtime })
 }
 
-fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
+fn variable(name: &'static str) -> Result<Option<String>, Error> {
+    let value = std::env::var_os(name).filter(|value| !value.is_empty());
+    let text = value.map(|value| value.into_string().map_err(|_| Error::config(name, "is not UTF-8")));
+    text.transpose()
 }
 
 impl Otlp {
@@ -119,12 +125,24 @@ impl Background {
         })
     }
 
-    fn exporter(&self, endpoint: String) -> Result<SpanExporter, Error> {
+    /// `variable` is where the endpoint was given, if it was not in code.
+    fn exporter(&self, variable: Option<&'static str>, endpoint: String) -> Result<SpanExporter, Error> {
         let _inside = self.0.as_ref().map(Runtime::enter);
-        let builder = SpanExporter::builder().with_tonic().with_endpoint(&endpoint);
-        builder.build().map_err(|error| {
-            Error::config(ENDPOINT, format!("= {endpoint} is not `http://host:port` of a collector: {error}"))
-        })
+        let refused = |hint: &str| {
+            let problem = format!("is not `http://host:port` of a collector{hint}");
+            Error::config(variable.unwrap_or("otlp::start_to"), problem)
+        };
+        // What cannot be reached later is named in logs.
+        if endpoint.contains('@') {
+            return Err(refused("; a login goes into `OTEL_EXPORTER_OTLP_HEADERS`"));
+        }
+        let hint = match endpoint.trim().get(..6).map(str::to_ascii_lowercase).as_deref() {
+            Some("https:") => "; there is no TLS to it",
+            _ => "",
+        };
+        // Its own error may quote the endpoint.
+        let builder = SpanExporter::builder().with_tonic().with_endpoint(endpoint);
+        builder.build().map_err(|_| refused(hint))
     }
 }
 
@@ -143,10 +161,16 @@ mod tests {
 
     #[tokio::test]
     async fn an_endpoint_that_cannot_be_is_refused_by_its_setting() {
-        for endpoint in ["https://collector:4317", "collector:4317", "http://"] {
-            let runtime = Background::start().unwrap();
-            let error = runtime.exporter(endpoint.to_owned()).unwrap_err();
-            assert!(error.to_string().contains(ENDPOINT), "{endpoint}: {error}");
+        for endpoint in ["https://hunter2:4317", "hunter2:4317", "http://", "http://u:hunter2@:x"] {
+            for variable in [ENDPOINT, ENDPOINT_OF_TRACES] {
+                let runtime = Background::start().unwrap();
+                let error = runtime.exporter(Some(variable), endpoint.to_owned()).unwrap_err().to_string();
+                assert!(
+                    error.contains(&format!("`{variable}`")) && error.contains("`http://host:port`"),
+                    "{error}"
+                );
+                assert!(!error.contains("hunter2"), "{error}");
+            }
         }
     }
 }

@@ -39,8 +39,8 @@ impl Poller {
         shutdown: Shutdown,
     ) -> Result<Self, Error> {
         let failed = |action: &str| {
-            let (action, brokers) = (action.to_owned(), config.brokers.clone());
-            move |source| Error::Kafka { action, brokers, source }
+            let action = action.to_owned();
+            move |source| config.failed(action, source)
         };
         let wake = Arc::new(Wake::this_thread());
         shutdown.wakes(&wake);

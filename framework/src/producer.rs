@@ -11,7 +11,7 @@ use crate::{Record, outage};
 use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Message, OwnedHeaders};
-use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::producer::{BaseProducer, FutureProducer, FutureRecord};
 use std::fmt;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -103,11 +103,7 @@ impl ProduceError {
 impl Producer {
     /// Checks the settings; nothing is connected yet.
     pub(crate) fn new(config: Resolved, spans: Spans, sends: Sends, within: Duration) -> Result<Self, Error> {
-        client(&config, sends, within).create_native_config().map_err(|source| Error::Kafka {
-            action: "create the producer (setting `kafka`)".into(),
-            brokers: config.brokers.clone(),
-            source,
-        })?;
+        config.check_client::<BaseProducer>(client(&config, sends, within))?;
         Ok(Self { config, spans, within, sends, client: Mutex::default(), alone: Mutex::default() })
     }
 

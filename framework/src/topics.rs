@@ -2,6 +2,7 @@
 
 use crate::config::Resolved;
 use crate::error::Error;
+use crate::unreachable::{Unreachable, why};
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ConfigSource, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -12,6 +13,9 @@ use std::time::{Duration, Instant};
 
 /// How long one request may take.
 pub(crate) const REQUEST: Duration = Duration::from_secs(10);
+
+/// How long the first one may take before it is asked why nothing answers.
+const FIRST: Duration = Duration::from_secs(3);
 
 /// Refuses topics that are not there or may not be read; waits for those that may
 /// still come, as long as `wait_for_topics` says.
@@ -72,11 +76,8 @@ pub(crate) async fn layout(config: &Resolved, topic: &str) -> Result<Layout, Kaf
 
 /// A client that joins no group.
 pub(crate) fn client(config: &Resolved) -> Result<BaseConsumer, Error> {
-    config.client().create().map_err(|source| Error::Kafka {
-        action: "create a Kafka client (setting `kafka`)".into(),
-        brokers: config.brokers.clone(),
-        source,
-    })
+    let client = config.client().create();
+    client.map_err(|source| config.failed("create a Kafka client (setting `kafka`)", source))
 }
 
 /// Runs a request that blocks its thread.
@@ -105,13 +106,17 @@ async fn look_at(config: &Resolved, topic: &str) -> Result<Result<(), Missing>, 
 }
 
 fn look_with(client: &BaseConsumer, topic: &str, brokers: &str) -> Result<(), Missing> {
-    let metadata = client.fetch_metadata(Some(topic), REQUEST).map_err(|source| {
-        let failed = |action: String, source| Error::Kafka { action, brokers: brokers.to_owned(), source };
-        match refused_login(client) {
-            Some(refusal) => Missing::ForGood(failed(LOGIN.to_owned(), refusal)),
-            None => Missing::ForNow(failed(format!("look up topic `{topic}`"), source)),
-        }
-    })?;
+    let failed = |action: String, source| Error::Kafka { action, brokers: brokers.to_owned(), source };
+    let metadata =
+        client.fetch_metadata(Some(topic), FIRST).or_else(|source| match why(client, brokers) {
+            Some(Unreachable::Login(refusal)) => Err(Missing::ForGood(failed(LOGIN.to_owned(), refusal))),
+            Some(Unreachable::Because(cause)) => {
+                Err(Missing::ForNow(failed(format!("look up topic `{topic}`, since {cause}"), source)))
+            }
+            None => client
+                .fetch_metadata(Some(topic), REQUEST.saturating_sub(FIRST))
+                .map_err(|source| Missing::ForNow(failed(format!("look up topic `{topic}`"), source))),
+        })?;
     let error = metadata.topics().first().and_then(|found| found.error());
     let problem = |problem: &str| Error::Topic { topic: topic.to_owned(), problem: problem.to_owned() };
     match error {
@@ -136,19 +141,6 @@ fn look_with(client: &BaseConsumer, topic: &str, brokers: &str) -> Result<(), Mi
 
 /// What to look at where a login is refused.
 pub(crate) const LOGIN: &str = "log in: check `kafka.sasl.*` and `kafka.security.protocol`";
-
-/// Why the broker has let nobody in, if that is why it does not answer. librdkafka says
-/// so on the client's own queue, in its own time.
-fn refused_login(client: &BaseConsumer) -> Option<KafkaError> {
-    let until = Instant::now() + Duration::from_secs(1);
-    while Instant::now() < until {
-        match client.poll(Duration::from_millis(100)) {
-            Some(Err(error)) if is_refused_login(error.rdkafka_error_code()) => return Some(error),
-            _ => {}
-        }
-    }
-    None
-}
 
 pub(crate) fn is_refused_login(code: Option<RDKafkaErrorCode>) -> bool {
     use RDKafkaErrorCode::{Authentication, SaslAuthenticationFailed};
@@ -193,11 +185,7 @@ impl Settings {
 /// What a topic is set to; `None` where this user may not see it, or the broker does
 /// not know the request.
 pub(crate) async fn settings(config: &Resolved, topic: &str) -> Result<Option<Settings>, Error> {
-    let failed = |source| Error::Kafka {
-        action: format!("read the settings of topic `{topic}`"),
-        brokers: config.brokers.clone(),
-        source,
-    };
+    let failed = |source| config.failed(format!("read the settings of topic `{topic}`"), source);
     let admin: AdminClient<DefaultClientContext> = config.client().create().map_err(failed)?;
     let options = AdminOptions::new().request_timeout(Some(REQUEST));
     let described = admin.describe_configs(&[ResourceSpecifier::Topic(topic)], &options).await;

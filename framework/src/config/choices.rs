@@ -34,7 +34,8 @@ impl TryFrom<String> for Start {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let number = |text: &str| text.parse().ok().filter(|number| *number >= 0);
+        let text = text.trim().to_ascii_lowercase();
+        let number = |text: &str| text.trim().parse().ok().filter(|number| *number >= 0);
         let start = match text.split_once(':') {
             None if text == "earliest" => Some(Self::Earliest),
             None if text == "latest" => Some(Self::Latest),
@@ -42,8 +43,7 @@ impl TryFrom<String> for Start {
             Some(("time", time)) => number(time).map(Self::Time),
             _ => None,
         };
-        start
-            .ok_or_else(|| format!("`{text}` is not `earliest`, `latest`, `offset:N` or `time:MILLISECONDS`"))
+        start.ok_or_else(|| "must be `earliest`, `latest`, `offset:N` or `time:MILLISECONDS`".to_owned())
     }
 }
 

@@ -1,15 +1,27 @@
 //! The settings we own; every other key goes to librdkafka as it is.
 
+mod brokers;
 mod choices;
+#[cfg(feature = "postgres")]
+pub(crate) mod database_url;
 mod dead_letter;
+mod file;
+mod given;
+pub(crate) mod handlers;
+mod kubernetes;
 mod librdkafka;
+mod origin;
+mod properties;
+mod reader;
 mod resolved;
 mod sources;
+mod suggest;
 #[cfg(test)]
 mod tests;
 
 pub use choices::{DedupeKind, GroupProtocol, OutOfRange, Start};
 pub use dead_letter::{DeadLetterConfig, DeadLetterPartition, HeaderFamily};
+pub(crate) use origin::{Origin, Origins};
 pub(crate) use resolved::Resolved;
 pub(crate) use sources::duration;
 
@@ -27,17 +39,19 @@ use std::time::Duration;
 ///
 /// Precedence, strongest first:
 ///
-/// 1. Environment: `KAFKA_BROKERS`, `DATABASE_URL`, `SCHEMA_REGISTRY_URL`, and `ONCEWARD_` with the
-///    setting's name in capitals (`ONCEWARD_DRAIN_DEADLINE=3s`); `__` stands for a
-///    dot between sections (`ONCEWARD_HANDLERS__ON_FLIGHT__TOPIC`), and under
-///    `ONCEWARD_KAFKA__` an underscore is a dot
-///    (`ONCEWARD_KAFKA__FETCH_WAIT_MAX_MS=100`).
+/// 1. Environment: `ONCEWARD_` with the setting's name in capitals
+///    (`ONCEWARD_DRAIN_DEADLINE=3s`); `__` stands for a dot between sections
+///    (`ONCEWARD_HANDLERS__ON_FLIGHT__TOPIC`), and under `ONCEWARD_KAFKA__` an underscore
+///    is a dot (`ONCEWARD_KAFKA__FETCH_WAIT_MAX_MS=100`). Then `KAFKA_BROKERS`,
+///    `DATABASE_URL` and `SCHEMA_REGISTRY_URL`, which other programs read too.
 /// 2. The TOML file named by `ONCEWARD_CONFIG`, or given to [`Config::file`].
 /// 3. Code: methods of [`App`](crate::App) and [`Route`](crate::Route), then the
 ///    handler's attribute.
 /// 4. The default.
 ///
-/// Durations are texts such as `500ms`, `5s`, `7days`.
+/// A text is taken as it was typed; a list has commas; durations are texts such as `500ms`,
+/// `5s`, `7days`; words and the names of handlers count in any case. An error names the
+/// variable, or the file and the line, and never the value.
 ///
 /// ```toml
 /// brokers = "127.0.0.1:9092"
@@ -45,7 +59,7 @@ use std::time::Duration;
 /// drain_deadline = "5s"
 ///
 /// [kafka] # any property of librdkafka
-/// "fetch.wait.max.ms" = 100
+/// fetch.wait.max.ms = 100
 ///
 /// [handlers.on_flight]
 /// topic = "flights"
@@ -59,14 +73,16 @@ pub struct Config {
     pub brokers: Option<String>,
     /// Where PostgreSQL is. Without it, no handler can take a transaction.
     pub database_url: Option<String>,
-    /// Properties of librdkafka. Those that would undo a promise are refused.
+    /// Properties of librdkafka, also by their other names there. Those that would undo a
+    /// promise are refused.
     #[serde(default, deserialize_with = "properties")]
     pub kafka: BTreeMap<String, String>,
     /// Per handler, by its name.
     #[serde(default)]
     pub handlers: BTreeMap<String, HandlerConfig>,
     /// Where it is noted what was done: `postgres` (the default where
-    /// `database_url` is set), `memory`, `off`.
+    /// `database_url` is set), `memory`, `off`. A `DATABASE_URL` that leads to another
+    /// database is left alone where no handler takes a transaction.
     pub dedupe: Option<DedupeKind>,
     /// How long what was done is remembered at least, 14 days by default. Refused
     /// where a topic keeps its records for longer.
@@ -136,6 +152,9 @@ pub struct Config {
     /// The most bytes of these, 16 MiB by default. What librdkafka prefetches and
     /// pins comes on top: `queued.max.messages.kbytes` and one fetch a partition.
     pub max_in_flight_bytes: Option<usize>,
+    /// Where each was given.
+    #[serde(skip)]
+    pub(crate) origins: Origins,
 }
 
 /// What can be set per handler.
@@ -180,15 +199,18 @@ pub struct HandlerConfig {
 impl Config {
     /// Takes from `weaker` what is not set here.
     pub(crate) fn over(self, weaker: Self) -> Self {
-        let mut kafka = weaker.kafka;
-        kafka.extend(self.kafka);
-        let mut handlers = weaker.handlers;
-        handlers.extend(self.handlers);
+        let mut kafka = self.kafka;
+        for (name, value) in weaker.kafka {
+            let property = properties::canonical(&name);
+            if !kafka.keys().any(|stronger| properties::canonical(stronger) == property) {
+                kafka.insert(name, value);
+            }
+        }
         Self {
             brokers: self.brokers.or(weaker.brokers),
             database_url: self.database_url.or(weaker.database_url),
             kafka,
-            handlers,
+            handlers: handlers::over(self.handlers, weaker.handlers),
             dedupe: self.dedupe.or(weaker.dedupe),
             dedupe_window: self.dedupe_window.or(weaker.dedupe_window),
             dedupe_window_shorter_than_retention: self
@@ -215,13 +237,39 @@ impl Config {
             max_run_time: self.max_run_time.or(weaker.max_run_time),
             max_in_flight: self.max_in_flight.or(weaker.max_in_flight),
             max_in_flight_bytes: self.max_in_flight_bytes.or(weaker.max_in_flight_bytes),
+            origins: self.origins.over(weaker.origins),
+        }
+    }
+}
+
+impl HandlerConfig {
+    /// Takes from `weaker` what is not set here.
+    fn over(self, weaker: Self) -> Self {
+        Self {
+            topic: self.topic.or(weaker.topic),
+            group: self.group.or(weaker.group),
+            timeout: self.timeout.or(weaker.timeout),
+            order: self.order.or(weaker.order),
+            guarantee: self.guarantee.or(weaker.guarantee),
+            concurrency: self.concurrency.or(weaker.concurrency),
+            max_run_records: self.max_run_records.or(weaker.max_run_records),
+            max_attempts: self.max_attempts.or(weaker.max_attempts),
+            max_elapsed: self.max_elapsed.or(weaker.max_elapsed),
+            backoff: self.backoff.or(weaker.backoff),
+            max_backoff: self.max_backoff.or(weaker.max_backoff),
+            dead_letter: self.dead_letter.or(weaker.dead_letter),
+            rejected: self.rejected.or(weaker.rejected),
+            max_starts: self.max_starts.or(weaker.max_starts),
         }
     }
 }
 
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The database URL and librdkafka's properties hold secrets.
-        f.debug_struct("Config").field("brokers", &self.brokers).finish_non_exhaustive()
+        // What they are set to may be a secret, in any of them.
+        f.debug_struct("Config")
+            .field("kafka", &self.kafka.keys())
+            .field("handlers", &self.handlers.keys())
+            .finish_non_exhaustive()
     }
 }

@@ -1,6 +1,8 @@
 //! Gets what was set, gives all settings, with their defaults and checked.
 
-use super::{Config, DeadLetterConfig, DedupeKind, GroupProtocol, OutOfRange, Start};
+use super::{
+    Config, DeadLetterConfig, DedupeKind, GroupProtocol, OutOfRange, Start, brokers, properties, sources,
+};
 use crate::error::Error;
 #[cfg(feature = "schemas")]
 use crate::schemas::SchemaRegistryConfig;
@@ -43,18 +45,51 @@ pub(crate) struct Resolved {
 const SHORTEST_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Config {
+    /// Without a `DATABASE_URL` that is not meant for Onceward, where no handler needs a database
+    /// and nobody has asked for one: platforms set that variable by themselves.
+    pub(crate) fn without_foreign_database(mut self, is_needed: bool) -> Self {
+        let is_shared = self.origins.of("database_url").is_some_and(sources::is_shared);
+        if is_needed || !is_shared || self.dedupe.is_some() || self.migrate == Some(true) {
+            return self;
+        }
+        #[cfg(feature = "postgres")]
+        let is_of_use = self.database_url.as_deref().is_none_or(super::database_url::is_postgres);
+        #[cfg(not(feature = "postgres"))]
+        let is_of_use = false;
+        if !is_of_use {
+            tracing::warn!(
+                "`DATABASE_URL` is no PostgreSQL that this program can use, and no handler takes `&mut Tx`: it is \
+                 left alone, and `dedupe` is `off`"
+            );
+            self.database_url = None;
+        }
+        self
+    }
+
     /// With the defaults filled in, and checked.
+    ///
+    /// # Errors
+    /// They say where the setting was given.
     pub(crate) fn resolve(self) -> Result<Resolved, Error> {
+        let origins = self.origins.clone();
+        self.resolve_all().map_err(|error| origins.place(error))
+    }
+
+    fn resolve_all(self) -> Result<Resolved, Error> {
+        let brokers = self.brokers.filter(|brokers| !brokers.trim().is_empty()).ok_or_else(|| {
+            Error::config("brokers", "is not set; give `KAFKA_BROKERS=host:port`, or `App::brokers(..)`")
+        })?;
+        Resolved::check_promises(&self.kafka)?;
+        // An empty variable is how a platform says that there is none.
+        let database_url = self.database_url.filter(|url| !url.trim().is_empty());
         let resolved = Resolved {
-            brokers: self.brokers.filter(|brokers| !brokers.trim().is_empty()).ok_or_else(|| {
-                Error::config("brokers", "is not set; give `KAFKA_BROKERS=host:port`, or `App::brokers(..)`")
-            })?,
-            dedupe: self.dedupe.unwrap_or(match self.database_url {
+            brokers: brokers::checked(&brokers)?,
+            dedupe: self.dedupe.unwrap_or(match database_url {
                 Some(_) => DedupeKind::Postgres,
                 None => DedupeKind::Off,
             }),
-            database_url: self.database_url,
-            kafka: self.kafka,
+            database_url,
+            kafka: canonical_names(self.kafka)?,
             dedupe_window: self.dedupe_window.unwrap_or(Duration::from_secs(14 * 24 * 60 * 60)),
             dedupe_window_shorter_than_retention: self.dedupe_window_shorter_than_retention.unwrap_or(false),
             migrate: self.migrate.unwrap_or(false),
@@ -82,6 +117,20 @@ impl Config {
         resolved.check()?;
         Ok(resolved)
     }
+}
+
+/// Properties by the names that are used here: librdkafka would take one of two aliases, by chance.
+fn canonical_names(kafka: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Error> {
+    let mut properties: BTreeMap<String, String> = BTreeMap::new();
+    for (name, value) in kafka {
+        let property = properties::canonical(&name).to_owned();
+        if properties.get(&property).is_some_and(|other| *other != value) {
+            let problem = format!("is set twice, also as another name of `{property}`; take one out");
+            return Err(Error::config(format!("kafka.{name}"), problem));
+        }
+        properties.insert(property, value);
+    }
+    Ok(properties)
 }
 
 /// Spans that are asked for where there are none would be missed too late.
@@ -124,8 +173,7 @@ impl Resolved {
             let setting = if self.commit_interval.is_zero() { "commit_interval" } else { "max_run_time" };
             return Err(Error::config(setting, "is 0; it must be longer than that"));
         }
-        self.check_promises()?;
-        let poll = self.property_ms("max.poll.interval.ms", 300_000)?;
+        let poll = self.property_ms("max.poll.interval.ms")?;
         if self.drain_deadline * 2 >= poll {
             return Err(Error::config(
                 "drain_deadline",

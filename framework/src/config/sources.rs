@@ -1,11 +1,27 @@
 //! Reads settings from a file and the environment.
 
-use super::Config;
+use super::given::{Given, Written, path};
+use super::{Config, Origin, kubernetes};
 use crate::error::Error;
 use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
+
+/// Variables that other programs read too. Those with our own prefix are stronger.
+const SHARED: [(&str, &str); 3] = [
+    ("KAFKA_BROKERS", "brokers"),
+    ("DATABASE_URL", "database_url"),
+    ("SCHEMA_REGISTRY_URL", "schema_registry.url"),
+];
+const PREFIX: &str = "ONCEWARD_";
+const FILE: &str = "ONCEWARD_CONFIG";
+
+/// Whether a URL of a database came from a variable that is not Onceward's own.
+pub(super) fn is_shared(origin: &Origin) -> bool {
+    matches!(origin, Origin::Variable(name) if SHARED.iter().any(|(shared, _)| shared == name))
+}
 
 impl Config {
     /// Reads a TOML file.
@@ -13,7 +29,9 @@ impl Config {
     /// # Errors
     /// Where it cannot be read, or holds something that is not a setting.
     pub fn file(path: impl AsRef<Path>) -> Result<Self, Error> {
-        Self::from_table(read_file(path.as_ref())?)
+        let mut given = Given::default();
+        given.add_file("Config::file", path.as_ref())?;
+        given.config()
     }
 
     /// Reads the file named by `ONCEWARD_CONFIG`, if that is set, and the environment
@@ -21,82 +39,74 @@ impl Config {
     ///
     /// # Errors
     /// As [`file`](Self::file); a variable that starts with `ONCEWARD_` and names no
-    /// setting is an error too.
+    /// setting is an error too, unless Kubernetes has made it for a Service.
     pub fn from_env() -> Result<Self, Error> {
-        let file = std::env::var("ONCEWARD_CONFIG").ok();
-        Self::from_sources(file.as_deref().map(Path::new), std::env::vars())
+        Self::from_sources(std::env::vars_os())
     }
 
     pub(super) fn from_sources(
-        file: Option<&Path>,
-        environment: impl Iterator<Item = (String, String)>,
+        environment: impl Iterator<Item = (OsString, OsString)>,
     ) -> Result<Self, Error> {
-        let mut table = file.map(read_file).transpose()?.unwrap_or_default();
-        for (name, value) in environment {
-            let path = match (&*name, name.strip_prefix("ONCEWARD_")) {
-                ("KAFKA_BROKERS", _) => vec!["brokers".to_owned()],
-                ("DATABASE_URL", _) => vec!["database_url".to_owned()],
-                #[cfg(feature = "schemas")]
-                ("SCHEMA_REGISTRY_URL", _) => vec!["schema_registry".to_owned(), "url".to_owned()],
-                ("ONCEWARD_CONFIG", _) => continue,
-                (_, Some(setting)) => path_of(setting),
-                _ => continue,
-            };
-            insert(&mut table, &path, &value).map_err(|problem| Error::config(name, problem))?;
+        // A name that is not UTF-8 can still be meant as one of ours.
+        let mut ours: BTreeMap<String, OsString> = environment
+            .map(|(name, value)| (name.to_string_lossy().into_owned(), value))
+            .filter(|(name, _)| name.starts_with(PREFIX) || SHARED.iter().any(|(shared, _)| shared == name))
+            .collect();
+        let mut given = Given::default();
+        if let Some(file) = ours.remove(FILE).filter(|file| !file.is_empty()) {
+            given.add_file(FILE, Path::new(&file))?;
         }
-        Self::from_table(table)
-    }
-
-    fn from_table(table: toml::Table) -> Result<Self, Error> {
-        table.try_into().map_err(|error: toml::de::Error| {
-            let text = error.to_string();
-            let setting = text.lines().find_map(|line| line.strip_prefix("in `")?.strip_suffix('`'));
-            let problem = text.lines().next().unwrap_or_default().to_owned();
-            Error::config(setting.unwrap_or("config").to_owned(), problem)
-        })
+        for (variable, setting) in SHARED {
+            let Some(value) = ours.remove(variable) else { continue };
+            let setting_variable = variable_of(setting);
+            let is_of_use = cfg!(feature = "schemas") || setting != "schema_registry.url";
+            if ours.contains_key(&setting_variable) {
+                tracing::info!("`{variable}` is set too: `{setting_variable}` counts");
+            } else if !value.is_empty() && is_of_use {
+                given.add_variable(variable, setting, &value)?;
+            }
+        }
+        for (variable, value) in &ours {
+            let name = &variable[PREFIX.len()..];
+            let is_link = value.to_str().is_some_and(|value| kubernetes::is_service_link(variable, value));
+            if is_link {
+                tracing::debug!("`{variable}` is of a Service in Kubernetes, and no setting");
+            } else {
+                given.add_variable(variable, &setting_of(name), value)?;
+            }
+        }
+        given.config()
     }
 }
 
-fn read_file(path: &Path) -> Result<toml::Table, Error> {
-    let setting = format!("ONCEWARD_CONFIG = {}", path.display());
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Error::config(setting.clone(), format!("cannot read the file: {error}")))?;
-    text.parse()
-        .map_err(|error: toml::de::Error| Error::config(setting, error.to_string().replace('\n', " ")))
+impl Given {
+    fn add_variable(&mut self, variable: &str, setting: &str, value: &OsString) -> Result<(), Error> {
+        let origin = Origin::Variable(variable.to_owned());
+        let text = value
+            .to_str()
+            .ok_or_else(|| Error::config(setting.to_owned(), "is not UTF-8").at(&origin))?
+            .to_owned();
+        self.set(path(setting), Written::Text(text), origin, |other| matches!(other, Origin::Variable(_)))
+    }
 }
 
-/// `KAFKA__FETCH_WAIT_MAX_MS` to `kafka`, `fetch.wait.max.ms`.
-fn path_of(variable: &str) -> Vec<String> {
+/// `KAFKA__FETCH_WAIT_MAX_MS` to `kafka.fetch_wait_max_ms`: there, an underscore is a dot.
+fn setting_of(variable: &str) -> String {
     let lower = variable.to_ascii_lowercase();
     match lower.strip_prefix("kafka__") {
-        Some(property) => vec!["kafka".into(), property.replace('_', ".")],
-        None => lower.split("__").map(str::to_owned).collect(),
+        Some(property) => format!("kafka.{}", property.replace('_', ".")),
+        None => lower.replace("__", "."),
     }
 }
 
-fn insert(table: &mut toml::Table, path: &[String], text: &str) -> Result<(), String> {
-    let Some((last, sections)) = path.split_last() else { return Ok(()) };
-    let mut table = table;
-    for section in sections {
-        let entry = table.entry(section.clone()).or_insert_with(|| toml::Value::Table(toml::Table::new()));
-        table = entry.as_table_mut().ok_or_else(|| format!("`{section}` is no section"))?;
-    }
-    let value = text
-        .parse::<i64>()
-        .map(toml::Value::Integer)
-        .or_else(|_| text.parse::<bool>().map(toml::Value::Boolean))
-        .unwrap_or_else(|_| toml::Value::String(text.to_owned()));
-    table.insert(last.clone(), value);
-    Ok(())
+fn variable_of(setting: &str) -> String {
+    format!("{PREFIX}{}", setting.to_ascii_uppercase().replace('.', "__"))
 }
 
 pub(crate) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-    let text = String::deserialize(deserializer).map_err(|_| {
-        serde::de::Error::custom("a duration is a text with a unit, such as `500ms`, `5s`, `7days`")
-    })?;
-    humantime::parse_duration(&text).map(Some).map_err(|error| {
-        serde::de::Error::custom(format!("`{text}` is no duration such as `500ms`, `5s`, `7days`: {error}"))
-    })
+    let refused = || serde::de::Error::custom("must be a number with a unit, such as `500ms`, `5s`, `7days`");
+    let text = String::deserialize(deserializer).map_err(|_| refused())?;
+    humantime::parse_duration(text.trim()).map(Some).map_err(|_| refused())
 }
 
 pub(super) fn properties<'de, D: Deserializer<'de>>(

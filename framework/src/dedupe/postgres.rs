@@ -2,6 +2,7 @@
 //! and the fence that keeps an old owner of a partition out.
 
 use super::{Claim, State, StoreError, migrate};
+use crate::config::database_url;
 use crate::run::Source;
 use crate::tx::Tx;
 use crate::{BoxError, Error};
@@ -9,7 +10,7 @@ use futures_util::future::BoxFuture;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{Connection, Executor, Row};
 use std::collections::{HashMap, HashSet};
-use std::str::FromStr;
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -37,14 +38,7 @@ pub(crate) struct Postgres {
 impl Postgres {
     /// Connects once, to find out now whether it can.
     pub(crate) async fn connect(url: &str, most: usize, idle_limit: Duration) -> Result<Self, Error> {
-        // sqlx looks at no scheme. Its error is left out: it quotes the URL, which holds a password.
-        let is_ours = url.starts_with("postgres://") || url.starts_with("postgresql://");
-        let options = PgConnectOptions::from_str(url).ok().filter(|_| is_ours).ok_or_else(|| {
-            Error::config(
-                "database_url",
-                "is not a PostgreSQL URL, `postgres://user:password@host:port/database`",
-            )
-        })?;
+        let options = database_url::options(url)?;
         let connections = Connections {
             options: options.application_name("onceward"),
             permits: Arc::new(Semaphore::new(most)),
@@ -52,7 +46,11 @@ impl Postgres {
             idle_limit,
         };
         let postgres = Self { connections, days: Mutex::default(), topics: Mutex::default(), idle_limit };
-        let connection = postgres.connection("connect to PostgreSQL").await?;
+        let connection =
+            postgres.connections.get().await.map_err(|error| match database_url::note(root(error)) {
+                Ok(error) => failed("connect to PostgreSQL")(error),
+                Err(noted) => noted,
+            })?;
         postgres.put_back(connection);
         Ok(postgres)
     }
@@ -416,7 +414,6 @@ impl UnitOfWork {
 /// A few connections, kept open. sqlx's pool asks the server on each return
 /// whether the connection is alive, a round trip a run; here a broken one is found
 /// when it is used, which an outage is anyway.
-#[derive(Debug)]
 struct Connections {
     options: PgConnectOptions,
     permits: Arc<Semaphore>,
@@ -433,6 +430,13 @@ pub(crate) struct Pooled {
 impl Pooled {
     pub(super) fn get(&mut self) -> &mut PgConnection {
         &mut self.tx.connection
+    }
+}
+
+impl fmt::Debug for Connections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // sqlx's options print the password.
+        f.write_str("Connections")
     }
 }
 

@@ -421,7 +421,7 @@ macro_rules! versions {
     };
 }
 
-#[cfg(all(test, feature = "json"))]
+#[cfg(all(test, feature = "json", feature = "testing"))]
 mod tests {
     use super::*;
     use crate::extract::{FromRecord, Json, Key};
