@@ -5,7 +5,9 @@
 //! before the callback until the unassign, wherever that is called, so waiting
 //! elsewhere would gain nothing and could miss the commit.
 
+use crate::client_events::ClientLog;
 use crate::commit::{Committed, Committer, add, commit_last};
+use crate::condition::{ConditionKind, Told};
 use crate::config::{OutOfRange, Start};
 use crate::contact::{ANSWERS_WITHIN, Contact};
 use crate::dead_letter::Written;
@@ -80,6 +82,9 @@ pub(crate) struct Assignment {
     served: AtomicU64,
     contact: Arc<Contact>,
     read_lock: Arc<ReadLock>,
+    pub(crate) log: ClientLog,
+    /// One for each request of our own that is under way and keeps the client open.
+    asking: Arc<()>,
 }
 
 struct Owned {
@@ -95,6 +100,7 @@ struct OwnedPartition {
     worker: JoinHandle<()>,
     committed: Committed,
     stopped: bool,
+    stopped_at: Option<Instant>,
     /// librdkafka has no position for it; when to look for one.
     without_position: Option<Instant>,
 }
@@ -124,13 +130,46 @@ impl OwnedPartition {
         self.partition.offsets().delivered_to().or(self.committed.acknowledged())
     }
 
+    /// What it is short of.
+    fn told(&self) -> Vec<Told> {
+        let Source { partition, group, troubles, .. } = &self.partition.source;
+        let mut told: Vec<_> = self.partition.fetching.told(partition).into_iter().collect();
+        let mut is_held = false;
+        if let Some((cause, sentence, lasts)) = troubles.current()
+            && let Some(kind) = ConditionKind::of_work(cause)
+        {
+            is_held = kind == ConditionKind::Partition;
+            let sentence = format!("{partition} waits in group {group}: {sentence}");
+            let since = Instant::now().checked_sub(lasts).unwrap_or_else(Instant::now);
+            told.push(Told::new(kind, sentence, since).of(partition.clone()));
+        }
+        if let Some(since) = self.stopped_at.filter(|_| !is_held) {
+            let sentence = format!(
+                "{partition} is stopped in group {group}: the broker does not have its next offset; to go on, set \
+                 `out_of_range` to `earliest` or `latest`, or reset the group's offset"
+            );
+            told.push(Told::new(ConditionKind::Partition, sentence, since).of(partition.clone()));
+        }
+        told
+    }
+
+    /// Its oldest record that is not finished.
+    fn oldest(&self) -> Option<(TopicPartition, Oldest)> {
+        let (source, offsets) = (&self.partition.source, self.partition.offsets());
+        let (offset, key) = (offsets.oldest()?, offsets.oldest_key());
+        let waits_for = source.troubles.current().map(|(_, sentence, _)| sentence);
+        Some((source.partition.clone(), Oldest::new(offset, key, waits_for)))
+    }
+
     /// Where it stands, if nothing is in flight and yet it is not at the end.
     fn tail(&self, consumer: &Consumer) -> Option<Tail> {
         let source = &self.partition.source.partition;
         let (oldest, end) = queue::known_watermarks(consumer, source.topic(), source.partition())?;
         let offsets = self.partition.offsets();
         let from = offsets.committable().or(self.committed.acknowledged()).unwrap_or(oldest);
-        let lags = offsets.is_idle() && from < end && !self.stopped;
+        // Behind records that cannot be read there is no hole.
+        let is_read = !self.stopped && !self.partition.fetching.is_failing();
+        let lags = offsets.is_idle() && from < end && is_read;
         lags.then(|| Tail { partition: self.partition.clone(), from })
     }
 }
@@ -145,6 +184,8 @@ impl Assignment {
             served: AtomicU64::new(0),
             contact: Arc::default(),
             read_lock: Arc::default(),
+            log: ClientLog::default(),
+            asking: Arc::default(),
         }
     }
 
@@ -188,17 +229,13 @@ impl Assignment {
         committer.wait()
     }
 
-    /// Looks how the group is, for who asks; asks a broker that was not heard for long.
-    pub(crate) fn look(&self) {
-        let oldest = |owned: &OwnedPartition| {
-            let offsets = owned.partition.offsets();
-            let oldest = Oldest::new(offsets.oldest()?, offsets.oldest_key());
-            Some((owned.partition.source.partition.clone(), oldest))
-        };
-        let silent_for = self.contact.silent_for();
+    /// Publishes how the group is, with what its poll thread tells of it; asks a broker that was not
+    /// heard for long.
+    pub(crate) fn look(&self, mut told: Vec<Told>) {
         let mut owned = self.owned();
-        let seen = owned.partitions.values().filter_map(oldest);
-        self.setup.health.note(&self.setup.group, &self.setup.handlers, silent_for, seen);
+        told.extend(owned.partitions.values().flat_map(OwnedPartition::told));
+        let seen = owned.partitions.values().filter_map(OwnedPartition::oldest);
+        self.setup.health.note(&self.setup.group, &self.setup.handlers, told, seen);
         // A frozen broker costs the partitions soon, but is to be heard of again.
         let place = owned.partitions.keys().next().or(owned.last_place.as_ref()).cloned();
         owned.last_place = place.clone();
@@ -211,11 +248,44 @@ impl Assignment {
     /// Asks the broker for anything.
     fn ask(&self, topic: String, partition: i32) {
         let (consumer, contact) = (self.consumer.get().cloned(), self.contact.clone());
+        let asking = self.asking.clone();
         self.setup.runtime.spawn_blocking(move || {
             let Some(consumer) = consumer.and_then(|consumer| consumer.upgrade()) else { return };
-            let answer = consumer.fetch_watermarks(&topic, partition, ANSWERS_WITHIN);
-            contact.asked(answer.map(drop));
+            let mut answer = consumer.fetch_watermarks(&topic, partition, ANSWERS_WITHIN).map(drop);
+            // A partition that is being deleted has no leader to answer; then any broker may.
+            if answer.is_err() {
+                let metadata = consumer.fetch_metadata(Some(&topic), ANSWERS_WITHIN);
+                answer = metadata.and_then(|metadata| {
+                    let topic = metadata.topics().first().and_then(|topic| topic.error());
+                    topic.map_or(answer, |error| Err(KafkaError::MetadataFetch(error.into())))
+                });
+            }
+            contact.asked(answer);
+            drop(asking);
         });
+    }
+
+    /// Since when Kafka has not answered.
+    pub(crate) fn silent_since(&self) -> Option<Instant> {
+        self.contact.silent_since()
+    }
+
+    /// Is held by a request of our own that keeps the client open.
+    pub(crate) fn asking(&self) -> Arc<()> {
+        self.asking.clone()
+    }
+
+    /// Whether there is such a request.
+    pub(crate) fn is_asking(&self) -> bool {
+        Arc::strong_count(&self.asking) > 1
+    }
+
+    pub(crate) fn health(&self) -> (&Health, &Arc<str>) {
+        (&self.setup.health, &self.setup.group)
+    }
+
+    pub(crate) fn runtime(&self) -> &Handle {
+        &self.setup.runtime
     }
 
     /// Has the holes behind the last records closed.
@@ -335,6 +405,7 @@ impl Assignment {
             worker,
             committed: Committed::starting_with(offset, memo.ahead),
             stopped: false,
+            stopped_at: None,
             without_position: None,
         })
     }
@@ -512,6 +583,7 @@ impl Assignment {
             Ok(()) => {
                 if let Some(owned) = self.owned().partitions.get_mut(&(topic.to_owned(), partition)) {
                     owned.without_position = None;
+                    owned.partition.inbox.read_on();
                 }
             }
             Err(error) => {
@@ -602,7 +674,7 @@ impl Assignment {
 
     fn stop(&self, topic: &str, partition: i32, offset: i64) {
         if let Some(owned) = self.owned().partitions.get_mut(&(topic.to_owned(), partition)) {
-            owned.stopped = true;
+            (owned.stopped, owned.stopped_at) = (true, Some(Instant::now()));
             owned.partition.inbox.stop();
         }
         tracing::error!(
@@ -708,18 +780,7 @@ impl ConsumerContext for Assignment {
 impl ClientContext for Assignment {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         self.served.fetch_add(1, Ordering::Relaxed);
-        match level {
-            RDKafkaLogLevel::Emerg
-            | RDKafkaLogLevel::Alert
-            | RDKafkaLogLevel::Critical
-            | RDKafkaLogLevel::Error => {
-                tracing::warn!(facility, "librdkafka: {message}");
-            }
-            RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice => {
-                tracing::info!(facility, "librdkafka: {message}")
-            }
-            _ => tracing::debug!(facility, "librdkafka: {message}"),
-        }
+        self.log.log(level, facility, message);
     }
 
     fn stats(&self, _: Statistics) {}
@@ -728,9 +789,10 @@ impl ClientContext for Assignment {
         self.served.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn error(&self, error: KafkaError, reason: &str) {
+    fn error(&self, _: KafkaError, reason: &str) {
         self.served.fetch_add(1, Ordering::Relaxed);
-        tracing::warn!(%error, reason, "librdkafka");
+        // `poll` gives the error itself next, and whoever polls says it.
+        self.log.keep_reason(reason);
     }
 }
 

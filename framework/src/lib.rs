@@ -71,7 +71,9 @@ mod shutdown;
 mod tail;
 
 mod backoff;
+mod client_events;
 mod cloud_event;
+mod condition;
 mod contact;
 mod dead_letter;
 mod dedupe;
@@ -80,6 +82,7 @@ mod error;
 mod event_type;
 mod failure;
 mod fault;
+mod fetching;
 mod health;
 mod hooks;
 mod identity;
@@ -93,6 +96,7 @@ mod pace;
 mod permission;
 mod producer;
 mod starts;
+mod subscription;
 mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -106,6 +110,7 @@ mod wake;
 pub mod __private;
 
 pub use app::App;
+pub use condition::{Condition, ConditionKind, Severity};
 pub use config::{
     Config, DeadLetterConfig, DeadLetterPartition, DedupeKind, GroupProtocol, HandlerConfig, HeaderFamily,
     OutOfRange, Start,

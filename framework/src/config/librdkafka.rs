@@ -26,7 +26,7 @@ pub(super) const OURS: [(&str, &str); 11] = [
 ];
 
 /// What librdkafka needs to be fast, as benches/ measures it. All can be overridden.
-const PROFILE: [(&str, &str); 6] = [
+const PROFILE: [(&str, &str); 8] = [
     // Its default of 1,000 lets a full queue rest for a second: 8 times slower.
     ("fetch.queue.backoff.ms", "10"),
     // A broker has one fetch of ours at a time. One for a partition at its end alone, since the
@@ -36,7 +36,13 @@ const PROFILE: [(&str, &str); 6] = [
     ("queued.max.messages.kbytes", "16384"),
     ("fetch.max.bytes", "52428800"),
     ("client.id", "onceward"),
+    // As Java's consumer does: a batch that a disk has changed is not handled as if it were whole.
+    ("check.crcs", "true"),
+    // New topics and partitions are noticed after so long. librdkafka's default is 5 min.
+    (METADATA_REFRESH, "60000"),
 ];
+
+const METADATA_REFRESH: &str = "topic.metadata.refresh.interval.ms";
 
 impl Resolved {
     /// Refuses a property by which a promise would no longer hold.
@@ -71,6 +77,14 @@ impl Resolved {
 
     pub(crate) fn session_timeout(&self) -> Result<Duration, Error> {
         self.property_ms("session.timeout.ms", 45_000)
+    }
+
+    /// How often new topics and partitions are looked for; `None` for never.
+    pub(crate) fn metadata_refresh(&self) -> Result<Option<Duration>, Error> {
+        match self.kafka.get(METADATA_REFRESH).map(String::as_str) {
+            Some("-1") => Ok(None),
+            _ => self.property_ms(METADATA_REFRESH, 60_000).map(Some),
+        }
     }
 
     pub(super) fn property_ms(&self, name: &'static str, default: u64) -> Result<Duration, Error> {
