@@ -80,6 +80,8 @@ pub(crate) struct Assignment {
     owned: Mutex<Owned>,
     /// How many callbacks were served: `poll` says "nothing" after one.
     served: AtomicU64,
+    /// How often it was given partitions, or none: it is in the group.
+    joined: AtomicU64,
     contact: Arc<Contact>,
     read_lock: Arc<ReadLock>,
     pub(crate) log: ClientLog,
@@ -182,6 +184,7 @@ impl Assignment {
             consumer: OnceLock::new(),
             owned: Mutex::new(Owned { partitions: HashMap::new(), committer, tails, last_place: None }),
             served: AtomicU64::new(0),
+            joined: AtomicU64::new(0),
             contact: Arc::default(),
             read_lock: Arc::default(),
             log: ClientLog::default(),
@@ -201,6 +204,10 @@ impl Assignment {
 
     pub(crate) fn served(&self) -> u64 {
         self.served.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn joined(&self) -> u64 {
+        self.joined.load(Ordering::Relaxed)
     }
 
     /// Looks for partitions for which librdkafka has no position.
@@ -741,7 +748,10 @@ impl ConsumerContext for Assignment {
     fn rebalance(&self, consumer: &Consumer, error: RDKafkaRespErr, list: &mut TopicPartitionList) {
         self.served.fetch_add(1, Ordering::Relaxed);
         let result = match error {
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.assigned(consumer, list),
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
+                self.joined.fetch_add(1, Ordering::Relaxed);
+                self.assigned(consumer, list)
+            }
             // Also while the last handle is being dropped, which waits for the unassign.
             _ => self.revoked(consumer, list),
         };

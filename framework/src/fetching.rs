@@ -115,7 +115,7 @@ impl Fetching {
                 last: now,
                 rarely: Rarely::default(),
                 restart_at: None,
-                backoff: Backoff::new(Duration::from_secs(1), Duration::from_secs(30)),
+                backoff: Backoff::new(Duration::from_secs(1), Duration::from_secs(10)),
             }),
         };
         (failing.last, failing.sentence) = (now, sentence);

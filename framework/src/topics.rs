@@ -18,7 +18,8 @@ pub(crate) const REQUEST: Duration = Duration::from_secs(10);
 /// still come, as long as `wait_for_topics` says.
 pub(crate) async fn check(config: &Resolved, topics: Vec<String>) -> Result<(), Error> {
     let until = Instant::now() + config.wait_for_topics;
-    for topic in topics.into_iter().filter(|topic| !is_pattern(topic)) {
+    let (patterns, topics): (Vec<_>, Vec<_>) = topics.into_iter().partition(|topic| is_pattern(topic));
+    for topic in topics {
         loop {
             match look_at(config, &topic).await? {
                 Ok(_) => break,
@@ -30,6 +31,33 @@ pub(crate) async fn check(config: &Resolved, topics: Vec<String>) -> Result<(), 
                 }
             }
         }
+    }
+    check_patterns(config, patterns).await
+}
+
+/// Says which patterns match nothing; their topics may still come.
+async fn check_patterns(config: &Resolved, patterns: Vec<String>) -> Result<(), Error> {
+    if patterns.is_empty() {
+        return Ok(());
+    }
+    let client = client(config)?;
+    let brokers = config.brokers.clone();
+    let there = blocking(move || {
+        client.fetch_metadata(None, REQUEST).map(|metadata| names(&metadata)).map_err(|source| {
+            let (action, source) = match refused_login(&client) {
+                Some(refusal) => (LOGIN.to_owned(), refusal),
+                None => ("look up the topics of patterns".to_owned(), source),
+            };
+            Error::Kafka { action, brokers, source }
+        })
+    });
+    let there = there.await??;
+    for pattern in patterns.iter().filter(|pattern| !there.iter().any(|topic| matches(pattern, topic))) {
+        tracing::warn!(
+            pattern,
+            "no topic matches this `topic` yet, as far as this user may see them, besides dead-letter topics, which no \
+             pattern reads"
+        );
     }
     Ok(())
 }

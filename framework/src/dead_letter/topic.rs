@@ -19,7 +19,7 @@ const HEADER_ROOM: u64 = 64 << 10;
 pub(crate) fn check_circle(source: &str, letters: &str, read: &[String]) -> Result<(), Error> {
     let problem = if source == letters {
         format!("is the topic's own dead-letter topic too; name another, such as `{}`", topic_of(source))
-    } else if read.iter().any(|topic| topic == letters || topics::matches(topic, letters)) {
+    } else if read.iter().any(|topic| topic == letters) {
         format!(
             "is the dead-letter topic of `{source}` and read by the same group, so dead letters would go in a \
              circle; read it in another group, or set another `dead_letter`"
