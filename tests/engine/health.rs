@@ -155,7 +155,10 @@ async fn a_batch_that_was_changed_on_the_disk_is_neither_delivered_nor_passed_ov
     let stack = stack_or_leave_out!();
     let (topic, group, seen) = (stack.topic("corrupt", 1).await, unique("group"), Seen::default());
     let producer = stack.producer();
-    for payload in ["whole", "changed", "behind"] {
+    // librdkafka 2.12.1 misses where a batch ends whose checksum is wrong: in one as long as this, it takes bytes
+    // of the payload for the next batch, and goes on at whatever offset they make.
+    let changed = format!("changed{}", "x".repeat(2000));
+    for payload in ["whole", &changed, "behind"] {
         support::produce_one(&producer, &topic, 0, Some(payload), &[]).await;
     }
     let byte = Byte::of(&topic, "changed");
