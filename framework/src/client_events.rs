@@ -133,8 +133,8 @@ impl GroupTroubles {
         let group = &self.group;
         let has_joined = std::mem::replace(&mut self.joined, joined) != joined;
         self.troubles.retain(|trouble| {
-            let is_old = trouble.last.elapsed() >= RECURS_WITHIN;
-            let lasts = !is_old && !(has_joined && trouble.kind == Some(ConditionKind::Join));
+            let is_joined = has_joined && trouble.kind == Some(ConditionKind::Join);
+            let lasts = !is_joined && trouble.last.elapsed() < RECURS_WITHIN;
             if !lasts && trouble.kind.is_some() {
                 tracing::info!(group, after = ?trouble.since.elapsed(), was = trouble.sentence, "is over");
             }
