@@ -4,7 +4,7 @@ use crate::assignment::Setup;
 use crate::binding::{Common, RouterParts, bind, routers};
 #[cfg(feature = "schemas")]
 use crate::checks::check_schemas;
-use crate::checks::{check_policies, check_routes, check_topics, topics_of};
+use crate::checks::{check_policies, check_routes, check_topics};
 use crate::config::{
     Config, DeadLetterConfig, DedupeKind, HandlerConfig, Origins, Resolved, Start, handlers,
 };
@@ -24,6 +24,7 @@ use crate::router::{Policies, Unmatched};
 use crate::schemas::{SchemaRegistryConfig, Schemas};
 use crate::shutdown::{self, Shutdown};
 use crate::starts::Suspects;
+use crate::subscription::{Letters, Subscription};
 use crate::trace::{Spans, TraceMode};
 use crate::{BoxError, Error, TopicPartition};
 use std::collections::BTreeMap;
@@ -255,7 +256,7 @@ impl App {
         self
     }
 
-    /// Gives what tells how the application is while it runs.
+    /// Returns a handle to the application's health.
     ///
     /// ```
     /// # use onceward::App;
@@ -264,6 +265,10 @@ impl App {
     /// // In a readiness probe:
     /// if !health.is_ready() {
     ///     eprintln!("{:?}", health.problems());
+    /// }
+    /// // Nothing is wrong with this process, but it waits for others:
+    /// for sentence in health.degraded() {
+    ///     eprintln!("{sentence}");
     /// }
     /// ```
     pub fn health(&self) -> Health {
@@ -317,12 +322,18 @@ impl App {
     pub async fn run(mut self) -> Result<(), Error> {
         let (token, start, stop) =
             (self.token.clone(), std::mem::take(&mut self.start), std::mem::take(&mut self.stop));
-        let prepared = self.prepare().await?;
-        let _upkeep = prepared.upkeep();
-        start.run("a hook on start").await?;
-        let consumed = prepared.consume(token).await;
-        let stopped = stop.run("a hook on stop").await;
-        consumed.and(stopped)
+        let health = self.health.clone();
+        let run = async {
+            let prepared = self.prepare().await?;
+            let _upkeep = prepared.upkeep();
+            start.run("a hook on start").await?;
+            let consumed = prepared.consume(token).await;
+            let stopped = stop.run("a hook on stop").await;
+            consumed.and(stopped)
+        };
+        let ended = run.await;
+        health.ends(ended.as_ref().err());
+        ended
     }
 
     /// Does all checks, and makes of the settings what consumes.
@@ -358,7 +369,8 @@ impl App {
         for routes in groups.values() {
             check_topics(&config, routes, &self.policies).await?;
         }
-        self.health.set_stuck_after(config.stuck_after);
+        self.health.expect(groups.len(), config.stuck_after);
+        let unread = Letters::of(groups.values());
         let (sender, stop) = mpsc::unbounded_channel();
         let publishing = Arc::new(Publishing::new(&config, &spans)?);
         self.context.set_publishing(publishing.clone());
@@ -376,7 +388,7 @@ impl App {
         let mut setups = Vec::new();
         for (name, routes) in groups {
             let group: Arc<str> = name.into();
-            let topics = topics_of(&routes);
+            let subscription = Subscription::new(&config, &routes, unread.clone())?;
             let handlers = routes.iter().map(|route| route.settings().name.clone()).collect();
             let bound = bind(routes, &group, &common, &self.retired).await?;
             let routers = routers(RouterParts {
@@ -385,6 +397,7 @@ impl App {
                 policies: policies.clone(),
                 context: common.context.clone(),
                 letters: common.letters.to(None, None),
+                unread: unread.clone(),
                 stop: sender.clone(),
             });
             let setup = Setup {
@@ -407,9 +420,9 @@ impl App {
                 runtime: tokio::runtime::Handle::current(),
                 stop: sender.clone(),
             };
-            setups.push((topics, setup));
+            setups.push((subscription, setup));
         }
-        Ok(Prepared { config, dedupe, setups, shutdown, stop })
+        Ok(Prepared { config, dedupe, setups, health: self.health, shutdown, stop })
     }
 }
 
@@ -448,7 +461,8 @@ impl fmt::Debug for App {
 struct Prepared {
     config: Resolved,
     dedupe: Dedupe,
-    setups: Vec<(Vec<String>, Setup)>,
+    setups: Vec<(Subscription, Setup)>,
+    health: Health,
     shutdown: Shutdown,
     stop: mpsc::UnboundedReceiver<Error>,
 }
@@ -471,14 +485,15 @@ impl Prepared {
         let _end = EndOnDrop(self.shutdown.clone());
         let (ended, mut ends) = mpsc::unbounded_channel();
         let groups = self.setups.len();
-        for (topics, setup) in self.setups.drain(..) {
+        for (subscription, setup) in self.setups.drain(..) {
             let (config, shutdown, ended) = (self.config.clone(), self.shutdown.clone(), ended.clone());
             std::thread::Builder::new()
                 .name(format!("onceward-{}", setup.group))
                 .spawn(move || {
                     // A send fails only if the application was dropped meanwhile.
-                    let _ = ended
-                        .send(Poller::subscribe(&config, &topics, setup, shutdown).and_then(Poller::run));
+                    let _ = ended.send(
+                        Poller::subscribe(&config, subscription, setup, shutdown).and_then(Poller::run),
+                    );
                 })
                 .map_err(|error| Error::Internal {
                     what: "starting a poll thread".into(),
@@ -495,6 +510,7 @@ impl Prepared {
                 end.unwrap_or_else(|| Err(panicked()))
             }
         };
+        self.health.ends(result.as_ref().err());
         self.shutdown.begin();
         while left > 0 {
             let end = ends.recv().await.unwrap_or_else(|| Err(panicked()));

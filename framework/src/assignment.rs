@@ -5,7 +5,9 @@
 //! before the callback until the unassign, wherever that is called, so waiting
 //! elsewhere would gain nothing and could miss the commit.
 
+use crate::client_events::ClientLog;
 use crate::commit::{Committed, Committer, Room, commit_last};
+use crate::condition::Told;
 use crate::config::{OutOfRange, Start};
 use crate::contact::{ANSWERS_WITHIN, Contact};
 use crate::dead_letter::Written;
@@ -81,6 +83,9 @@ pub(crate) struct Assignment {
     contact: Arc<Contact>,
     teller: Arc<Teller>,
     read_lock: Arc<ReadLock>,
+    pub(crate) log: ClientLog,
+    /// One for each request of our own that is under way and keeps the client open.
+    asking: Arc<()>,
 }
 
 struct Owned {
@@ -120,6 +125,8 @@ impl Assignment {
             contact: Arc::default(),
             teller: Arc::default(),
             read_lock: Arc::default(),
+            log: ClientLog::default(),
+            asking: Arc::default(),
         }
     }
 
@@ -293,18 +300,14 @@ impl Assignment {
         committer.wait()
     }
 
-    /// Looks how the group is, for who asks; asks a broker that was not heard for long.
-    pub(crate) fn look(&self) {
-        let oldest = |owned: &OwnedPartition| {
-            let offsets = owned.partition.offsets();
-            let oldest = Oldest::new(offsets.oldest()?, offsets.oldest_key());
-            Some((owned.partition.source.partition.clone(), oldest))
-        };
-        let silent_for = self.contact.silent_for();
+    /// Publishes how the group is, with what its poll thread tells of it; asks a broker that was not
+    /// heard for long.
+    pub(crate) fn look(&self, mut told: Vec<Told>) {
         let mut owned = self.owned();
         owned.partitions.values().for_each(OwnedPartition::say_why_it_is_stopped);
-        let seen = owned.partitions.values().filter_map(oldest);
-        self.setup.health.note(&self.setup.group, &self.setup.handlers, silent_for, seen);
+        told.extend(owned.partitions.values().flat_map(OwnedPartition::told));
+        let seen = owned.partitions.values().filter_map(OwnedPartition::oldest);
+        self.setup.health.note(&self.setup.group, &self.setup.handlers, told, seen);
         // A frozen broker costs the partitions soon, but is to be heard of again.
         let place = owned.partitions.keys().next().or(owned.last_place.as_ref()).cloned();
         owned.last_place = place.clone();
@@ -317,11 +320,44 @@ impl Assignment {
     /// Asks the broker for anything.
     fn ask(&self, topic: String, partition: i32) {
         let (consumer, contact) = (self.consumer.get().cloned(), self.contact.clone());
+        let asking = self.asking.clone();
         self.setup.runtime.spawn_blocking(move || {
             let Some(consumer) = consumer.and_then(|consumer| consumer.upgrade()) else { return };
-            let answer = consumer.fetch_watermarks(&topic, partition, ANSWERS_WITHIN);
-            contact.asked(answer.map(drop));
+            let mut answer = consumer.fetch_watermarks(&topic, partition, ANSWERS_WITHIN).map(drop);
+            // A partition that is being deleted has no leader to answer; then any broker may.
+            if answer.is_err() {
+                let metadata = consumer.fetch_metadata(Some(&topic), ANSWERS_WITHIN);
+                answer = metadata.and_then(|metadata| {
+                    let topic = metadata.topics().first().and_then(|topic| topic.error());
+                    topic.map_or(answer, |error| Err(KafkaError::MetadataFetch(error.into())))
+                });
+            }
+            contact.asked(answer);
+            drop(asking);
         });
+    }
+
+    /// Since when Kafka has not answered.
+    pub(crate) fn silent_since(&self) -> Option<Instant> {
+        self.contact.silent_since()
+    }
+
+    /// Is held by a request of our own that keeps the client open.
+    pub(crate) fn asking(&self) -> Arc<()> {
+        self.asking.clone()
+    }
+
+    /// Whether there is such a request.
+    pub(crate) fn is_asking(&self) -> bool {
+        Arc::strong_count(&self.asking) > 1
+    }
+
+    pub(crate) fn health(&self) -> (&Health, &Arc<str>) {
+        (&self.setup.health, &self.setup.group)
+    }
+
+    pub(crate) fn runtime(&self) -> &Handle {
+        &self.setup.runtime
     }
 
     /// Has the holes behind the last records closed.
@@ -593,6 +629,7 @@ impl Assignment {
             Ok(()) => {
                 if let Some(owned) = self.owned().partitions.get_mut(&(topic.to_owned(), partition)) {
                     owned.without_position = None;
+                    owned.partition.inbox.read_on();
                 }
             }
             Err(error) => {
@@ -750,18 +787,7 @@ impl ConsumerContext for Assignment {
 impl ClientContext for Assignment {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         self.served.fetch_add(1, Ordering::Relaxed);
-        match level {
-            RDKafkaLogLevel::Emerg
-            | RDKafkaLogLevel::Alert
-            | RDKafkaLogLevel::Critical
-            | RDKafkaLogLevel::Error => {
-                tracing::warn!(facility, "librdkafka: {message}");
-            }
-            RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice => {
-                tracing::info!(facility, "librdkafka: {message}")
-            }
-            _ => tracing::debug!(facility, "librdkafka: {message}"),
-        }
+        self.log.log(level, facility, message);
     }
 
     fn stats(&self, _: Statistics) {}
@@ -770,9 +796,10 @@ impl ClientContext for Assignment {
         self.served.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn error(&self, error: KafkaError, reason: &str) {
+    fn error(&self, _: KafkaError, reason: &str) {
         self.served.fetch_add(1, Ordering::Relaxed);
-        tracing::warn!(%error, reason, "librdkafka");
+        // `poll` gives the error itself next, and whoever polls says it.
+        self.log.keep_reason(reason);
     }
 }
 

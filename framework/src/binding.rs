@@ -14,6 +14,7 @@ use crate::order::{CONCURRENCY, Turns};
 use crate::publish::Publishing;
 use crate::route::{AnyRoute, Bound, Handle};
 use crate::router::{EventRoute, Policies, Router};
+use crate::subscription::Letters;
 use crate::topics::matches;
 use crate::trace::Spans;
 use crate::trials::Trials;
@@ -108,6 +109,8 @@ pub(crate) struct RouterParts {
     pub(crate) policies: Arc<Policies>,
     pub(crate) context: Arc<Context>,
     pub(crate) letters: RouteLetters,
+    /// The topics that a pattern does not read.
+    pub(crate) unread: Letters,
     pub(crate) stop: mpsc::UnboundedSender<Error>,
 }
 
@@ -123,7 +126,8 @@ pub(crate) fn routers(parts: RouterParts) -> Routers {
 impl RouterParts {
     fn router(&self, topic: &str) -> Option<Router> {
         let reads = |settings: &Settings| {
-            settings.topics.iter().find(|name| *name == topic || matches(name, topic)).cloned()
+            let reads = |name: &&String| *name == topic || matches(name, topic) && !self.unread.has(topic);
+            settings.topics.iter().find(reads).cloned()
         };
         let routes: Vec<(String, &BoundRoute)> =
             self.bound.iter().filter_map(|bound| Some((reads(&bound.settings)?, bound))).collect();

@@ -16,8 +16,8 @@ use crate::route::AnyRoute;
 use crate::router::{Policies, Unmatched};
 #[cfg(feature = "schemas")]
 use crate::schemas::{SchemaCheck, compatibility::Reader};
+use crate::subscription::{self, is_pattern};
 use crate::topics::{self, matches};
-use regex::Regex;
 
 /// Looks at each handler by itself, and at each pair.
 pub(crate) fn check_routes(
@@ -37,8 +37,8 @@ pub(crate) fn check_routes(
                 format!("has no topic; set `topic` or `handlers.{name}.topic`"),
             ));
         }
-        for pattern in settings.topics.iter().filter(|topic| topic.starts_with('^')) {
-            if let Err(error) = Regex::new(pattern) {
+        for pattern in settings.topics.iter().filter(|topic| is_pattern(topic)) {
+            if let Err(error) = subscription::regex(pattern) {
                 return Err(Error::handler(
                     name,
                     format!("`topic = \"{pattern}\"` is no regular expression: {}", in_one_line(&error)),
@@ -91,7 +91,7 @@ pub(crate) async fn check_schemas(
                 }
                 _ => vec![(topic.clone(), format!("{topic}-{}", part.name()))],
             };
-            let of_one = topics.iter().filter(|topic| !topic.starts_with('^'));
+            let of_one = topics.iter().filter(|topic| !is_pattern(topic));
             let reader =
                 Reader { handler: name.clone(), subjects: of_one.flat_map(subjects).collect(), part, reads };
             match schemas.check(&reader).await {
@@ -199,9 +199,8 @@ fn check_pair(one: &Settings, other: &Settings) -> Result<(), Error> {
             ));
         }
     }
-    let both = |a: &String, b: &String| {
-        a == b || matches(a, b) || matches(b, a) || (a.starts_with('^') && b.starts_with('^'))
-    };
+    let both =
+        |a: &String, b: &String| a == b || matches(a, b) || matches(b, a) || (is_pattern(a) && is_pattern(b));
     let shared = one.topics.iter().find(|a| other.topics.iter().any(|b| both(a, b)));
     match shared {
         Some(topic) if one.event.is_none() || other.event.is_none() || one.event == other.event => {
@@ -302,7 +301,7 @@ fn letter_topics(routes: &Routes, read: &[String], policies: &Policies) -> Vec<(
         .iter()
         .filter(|(name, policy)| **policy == Unmatched::DeadLetter && is_read(name, read))
         .map(|(name, _)| (name.clone(), dead_letter::topic_of(name)));
-    let mut pairs: Vec<_> = of_routes.chain(of_nobody).filter(|(topic, _)| !topic.starts_with('^')).collect();
+    let mut pairs: Vec<_> = of_routes.chain(of_nobody).filter(|(topic, _)| !is_pattern(topic)).collect();
     pairs.sort();
     pairs.dedup();
     pairs

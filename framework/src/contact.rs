@@ -1,7 +1,10 @@
 //! Notices a broker that says nothing: a frozen one raises no event.
 
 use crate::backoff::Backoff;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use crate::sync::lock;
+use crate::trouble::Rarely;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// When the broker was heard last, and whether it is asked just now.
@@ -16,6 +19,7 @@ struct State {
     backoff: Backoff,
     /// It was asked and did not answer.
     silent_since: Option<Instant>,
+    rarely: Rarely,
 }
 
 /// An idle partition brings nothing for long; then the broker is asked for something.
@@ -27,7 +31,14 @@ impl Default for Contact {
     fn default() -> Self {
         let backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
         let (heard, ask_at) = (Instant::now(), Instant::now() + ASKED_AFTER);
-        Self(Mutex::new(State { heard, asking: false, ask_at, backoff, silent_since: None }))
+        Self(Mutex::new(State {
+            heard,
+            asking: false,
+            ask_at,
+            backoff,
+            silent_since: None,
+            rarely: Rarely::default(),
+        }))
     }
 }
 
@@ -39,6 +50,7 @@ impl Contact {
         state.ask_at = state.heard + ASKED_AFTER;
         if let Some(since) = state.silent_since.take() {
             state.backoff.reset();
+            state.rarely = Rarely::default();
             tracing::info!(silent_for = ?since.elapsed(), "Kafka answers again");
         }
     }
@@ -51,27 +63,46 @@ impl Contact {
         is_time
     }
 
-    /// Notes what came of asking.
-    pub(crate) fn asked(&self, answered: Result<(), impl std::fmt::Display>) {
+    /// Notes what came of asking. An answer that is an error is an answer: of a topic that is being
+    /// deleted, say, or one that this user may not see.
+    pub(crate) fn asked(&self, answer: Result<(), KafkaError>) {
         self.lock().asking = false;
-        let Err(error) = answered else { return self.heard() };
+        let Some(error) = answer.err().filter(is_no_answer) else { return self.heard() };
         let mut state = self.lock();
         let delay = state.backoff.delay();
         state.ask_at = Instant::now() + delay;
         if state.silent_since.is_none() {
             state.silent_since = Some(state.heard);
-            tracing::warn!(%error, unheard_for = ?state.heard.elapsed(), "Kafka does not answer; asking again");
+        }
+        if let Some(times) = state.rarely.count() {
+            tracing::warn!(%error, times, unheard_for = ?state.heard.elapsed(), "Kafka does not answer; asking again");
         }
     }
 
-    /// For how long it has not answered, if it was asked.
-    pub(crate) fn silent_for(&self) -> Option<Duration> {
-        self.lock().silent_since.map(|since| since.elapsed())
+    /// Since when it has not answered, if it was asked.
+    pub(crate) fn silent_since(&self) -> Option<Instant> {
+        self.lock().silent_since
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
+}
+
+/// Whether nobody has answered: the connection is not there, or the time is up.
+fn is_no_answer(error: &KafkaError) -> bool {
+    let code = error.rdkafka_error_code();
+    let of_nobody = [
+        Code::BrokerTransportFailure,
+        Code::AllBrokersDown,
+        Code::Resolve,
+        Code::SSL,
+        Code::Authentication,
+        Code::OperationTimedOut,
+        Code::TimedOutQueue,
+        Code::MessageTimedOut,
+    ];
+    code.is_none_or(|code| of_nobody.contains(&code))
 }
 
 #[cfg(test)]
@@ -84,11 +115,20 @@ mod tests {
         assert!(!contact.is_to_be_asked(), "it was heard just now");
         contact.lock().ask_at = Instant::now();
         assert!(contact.is_to_be_asked() && !contact.is_to_be_asked(), "by one at a time");
-        contact.asked(Err("timed out"));
-        assert!(contact.silent_for().is_some());
+        contact.asked(Err(KafkaError::MetadataFetch(Code::OperationTimedOut)));
+        assert!(contact.silent_since().is_some());
         contact.lock().ask_at = Instant::now();
         assert!(contact.is_to_be_asked());
-        contact.asked(Ok::<(), &str>(()));
-        assert_eq!(contact.silent_for(), None);
+        contact.asked(Ok(()));
+        assert_eq!(contact.silent_since(), None);
+    }
+
+    #[test]
+    fn a_broker_that_answers_with_an_error_has_answered() {
+        for code in [Code::UnknownTopicOrPartition, Code::UnknownPartition, Code::TopicAuthorizationFailed] {
+            let contact = Contact::default();
+            contact.asked(Err(KafkaError::MetadataFetch(code)));
+            assert_eq!(contact.silent_since(), None, "{code:?}");
+        }
     }
 }

@@ -1,12 +1,12 @@
 //! Gets records from a partition's queue, gives runs of them to the partition's worker.
 
 use crate::drain::Drain;
+use crate::fetching::FetchError;
 use crate::offsets::OffsetTracker;
 use crate::queue::{Keepalive, Queue};
 use crate::read_lock::Reading;
 use crate::record::Message;
 use crate::run::Fetched;
-use rdkafka::error::RDKafkaErrorCode;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,6 +29,8 @@ struct Contents {
     /// Read, and beyond the bytes of the run before.
     kept: VecDeque<Message>,
     batch: Vec<Message>,
+    /// librdkafka has passed over records: nothing is read until they are fetched anew.
+    is_held: bool,
 }
 
 /// Records of one read, so that a bound without end takes no memory.
@@ -40,7 +42,7 @@ pub(crate) struct Found {
     pub(crate) fetched: Option<Fetched>,
     /// Whether the broker has sent anything.
     pub(crate) heard: bool,
-    pub(crate) errors: Vec<RDKafkaErrorCode>,
+    pub(crate) errors: Vec<FetchError>,
 }
 
 impl Inbox {
@@ -51,7 +53,8 @@ impl Inbox {
         drain: Arc<Drain>,
         client: Keepalive,
     ) -> Self {
-        let contents = Contents { queue: Some(queue), kept: VecDeque::new(), batch: Vec::new() };
+        let contents =
+            Contents { queue: Some(queue), kept: VecDeque::new(), batch: Vec::new(), is_held: false };
         Self { contents: Mutex::new(contents), arrived, drain, client }
     }
 
@@ -70,21 +73,22 @@ impl Inbox {
         offsets: &Mutex<OffsetTracker>,
     ) -> Found {
         let mut contents = self.contents();
-        let Contents { queue, kept, batch } = &mut *contents;
+        let Contents { queue, kept, batch, is_held } = &mut *contents;
         let mut found = Found::default();
         if self.drain.has_begun() {
             return found;
         }
-        if let (Some(queue), true) = (queue, kept.is_empty()) {
+        if let (Some(queue), true, false) = (queue, kept.is_empty(), *is_held) {
             while kept.len() < most_records {
                 let limit = (most_records - kept.len()).min(BATCH);
                 let count = queue.read(reading, limit, batch, &mut found.errors);
                 found.heard |= count > 0;
+                *is_held = found.errors.iter().any(FetchError::is_gap);
                 // Those that an owner before has finished are passed over.
                 let mut offsets = offsets.lock().unwrap_or_else(PoisonError::into_inner);
                 kept.extend(batch.drain(..).filter(|message| offsets.begin(message.offset())));
                 // Whoever has nothing reads on until nothing is there: only then is it woken again.
-                if count == 0 || (count < limit && !kept.is_empty()) {
+                if count == 0 || *is_held || (count < limit && !kept.is_empty()) {
                     break;
                 }
             }
@@ -104,6 +108,12 @@ impl Inbox {
     /// Wakes the worker, which sees then that the partition is given away.
     pub(crate) fn wake_worker(&self) {
         self.arrived.notify_one();
+    }
+
+    /// Reads on, behind a gap whose records are fetched anew.
+    pub(crate) fn read_on(&self) {
+        self.contents().is_held = false;
+        self.wake_worker();
     }
 
     /// Reads no more: what comes is left with librdkafka.
@@ -146,7 +156,7 @@ mod tests {
             _: &Reading<'_>,
             limit: usize,
             messages: &mut Vec<Message>,
-            _: &mut Vec<RDKafkaErrorCode>,
+            _: &mut Vec<FetchError>,
         ) -> usize {
             let message = |offset| OwnedMessage { offset, payload: Some(vec![0; 10]), ..Default::default() };
             let count = limit.min(self.0.len());

@@ -75,7 +75,9 @@ mod tail;
 
 mod admin;
 mod backoff;
+mod client_events;
 mod cloud_event;
+mod condition;
 mod contact;
 mod dead_letter;
 mod dedupe;
@@ -84,6 +86,7 @@ mod error;
 mod event_type;
 mod failure;
 mod fault;
+mod fetching;
 mod health;
 mod hooks;
 mod identity;
@@ -97,6 +100,7 @@ mod outage;
 mod pace;
 mod producer;
 mod starts;
+mod subscription;
 mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -111,6 +115,7 @@ mod wake;
 pub mod __private;
 
 pub use app::App;
+pub use condition::{Condition, ConditionKind, Severity};
 pub use config::{
     Config, DeadLetterConfig, DeadLetterPartition, DedupeKind, GroupProtocol, HandlerConfig, HeaderFamily,
     OutOfRange, Start,

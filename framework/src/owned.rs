@@ -1,6 +1,9 @@
 //! A side road: a partition that this process owns, as its poll thread sees it.
 
 use crate::commit::{Committed, Room, add};
+use crate::condition::{ConditionKind, Told};
+use crate::health::Oldest;
+use crate::run::Source;
 use crate::memo::{MOST_BYTES, Memo, Place, Topic, Written};
 use crate::partition::Partition;
 use crate::admin::Described;
@@ -87,6 +90,28 @@ impl OwnedPartition {
         }
     }
 
+    /// What it is short of.
+    pub(crate) fn told(&self) -> Vec<Told> {
+        let Source { partition, group, troubles, .. } = &self.partition.source;
+        let mut told: Vec<_> = self.partition.fetching.told(partition).into_iter().collect();
+        if let Some((cause, sentence, lasts)) = troubles.current()
+            && let Some(kind) = ConditionKind::of_work(cause)
+        {
+            let sentence = format!("{partition} waits in group {group}: {sentence}");
+            let since = Instant::now().checked_sub(lasts).unwrap_or_else(Instant::now);
+            told.push(Told::new(kind, sentence, since).of(partition.clone()));
+        }
+        told
+    }
+
+    /// Its oldest record that is not finished.
+    pub(crate) fn oldest(&self) -> Option<(TopicPartition, Oldest)> {
+        let (source, offsets) = (&self.partition.source, self.partition.offsets());
+        let (offset, key) = (offsets.oldest()?, offsets.oldest_key());
+        let waits_for = source.troubles.current().map(|(_, sentence, _)| sentence);
+        Some((source.partition.clone(), Oldest::new(offset, key, waits_for)))
+    }
+
     /// The topic's id before, if the topic is another now. Notes which one it is where that
     /// was not known.
     pub(crate) fn compare_topic(&mut self, now: &Topic) -> Option<Arc<str>> {
@@ -114,7 +139,9 @@ impl OwnedPartition {
         let (oldest, end) = queue::known_watermarks(consumer, source.topic(), source.partition())?;
         let offsets = self.partition.offsets();
         let from = offsets.committable().or(self.committed.acknowledged()).unwrap_or(oldest);
-        let goes_on = self.stopped.is_none() && self.made_anew.is_none();
+        // Behind records that cannot be read there is no hole.
+        let is_read = !self.partition.fetching.is_failing();
+        let goes_on = self.stopped.is_none() && self.made_anew.is_none() && is_read;
         let lags = offsets.is_idle() && from < end && goes_on;
         lags.then(|| Tail { partition: self.partition.clone(), from })
     }

@@ -4,6 +4,7 @@ use crate::backoff::Backoff;
 use crate::contact::Contact;
 use crate::drain::Drain;
 use crate::error::Decision;
+use crate::fetching::Fetching;
 use crate::inbox::Inbox;
 use crate::offsets::OffsetTracker;
 use crate::order::{Guarantee, Order};
@@ -33,6 +34,8 @@ pub(crate) struct Partition {
     ended: AtomicBool,
     /// librdkafka does not know where to go on.
     lost_position: AtomicBool,
+    /// What keeps it from being fetched.
+    pub(crate) fetching: Fetching,
     read_lock: Arc<ReadLock>,
     contact: Arc<Contact>,
     wake: Arc<Wake>,
@@ -54,6 +57,7 @@ impl Partition {
             offsets: Mutex::default(),
             ended: AtomicBool::new(false),
             lost_position: AtomicBool::new(false),
+            fetching: Fetching::default(),
             read_lock,
             contact,
             wake,
@@ -87,23 +91,25 @@ impl Partition {
         if found.heard {
             self.contact.heard();
         }
-        for error in found.errors {
-            match error {
+        for error in &found.errors {
+            match error.code {
                 RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => {
                     self.lost_position.store(true, Ordering::Release);
                     self.wake.wake();
                 }
-                error => {
-                    tracing::warn!(source = %self.source.partition, %error, "cannot fetch; trying again");
-                }
+                _ => self.fetching.failed(&self.source.partition, error),
             }
+        }
+        if let Some(last) = found.fetched.as_ref().and_then(|fetched| fetched.messages.last()) {
+            self.fetching.fetched(last.offset());
         }
         found.fetched
     }
 
-    /// Whether librdkafka has said since the last look that it does not know where to go on.
+    /// Whether librdkafka has said since the last look that it does not know where to go on, or has
+    /// passed over records.
     pub(crate) fn has_lost_position(&self) -> bool {
-        self.lost_position.swap(false, Ordering::AcqRel)
+        self.lost_position.swap(false, Ordering::AcqRel) | self.fetching.is_to_restart()
     }
 
     pub(crate) fn offsets(&self) -> MutexGuard<'_, OffsetTracker> {

@@ -2,9 +2,13 @@
 
 use crate::Error;
 use crate::assignment::{Assignment, Consumer, Setup};
+use crate::client_events::GroupTroubles;
 use crate::commit::Committer;
+use crate::condition::{ConditionKind, Told};
 use crate::config::Resolved;
+use crate::health::seconds;
 use crate::shutdown::Shutdown;
+use crate::subscription::Subscription;
 use crate::tail::Tails;
 use crate::topics;
 use crate::wake::Wake;
@@ -27,14 +31,15 @@ pub(crate) struct Poller {
     wake: Arc<Wake>,
     shutdown: Shutdown,
     brokers: String,
-    last_unreachable: Option<Instant>,
+    subscription: Subscription,
+    troubles: GroupTroubles,
 }
 
 impl Poller {
     /// Joins the group. Must be called on the thread that runs it.
     pub(crate) fn subscribe(
         config: &Resolved,
-        topics: &[String],
+        mut subscription: Subscription,
         setup: Setup,
         shutdown: Shutdown,
     ) -> Result<Self, Error> {
@@ -45,6 +50,7 @@ impl Poller {
         let wake = Arc::new(Wake::this_thread());
         shutdown.wakes(&wake);
         let client = config.consumer(&setup.group);
+        let troubles = GroupTroubles::new(config, &setup.group);
         let committer = Committer::new(config.commit_interval, config.session_timeout()?);
         let tails = Tails::new(&client, setup.runtime.clone());
         let assignment = Assignment::new(setup, wake.clone(), committer, tails);
@@ -54,9 +60,8 @@ impl Poller {
         consumer.set_nonempty_callback(move || waker.wake());
         let consumer = Arc::new(consumer);
         consumer.context().attach(&consumer);
-        let names: Vec<&str> = topics.iter().map(String::as_str).collect();
-        consumer.subscribe(&names).map_err(failed(&format!("subscribe to {topics:?}")))?;
-        Ok(Self { consumer, wake, shutdown, brokers: config.brokers.clone(), last_unreachable: None })
+        subscription.begin(&consumer)?;
+        Ok(Self { consumer, wake, shutdown, brokers: config.brokers.clone(), subscription, troubles })
     }
 
     /// Consumes until the shutdown, then drains, commits and leaves the group.
@@ -72,12 +77,13 @@ impl Poller {
         while !self.shutdown.has_begun() {
             let polling = assignment.polling();
             self.serve_events()?;
+            self.subscription.refresh(&self.consumer)?;
             assignment.find_positions();
             let until_commit = assignment.commit_if_due(&self.consumer);
             assignment.close_holes(&self.consumer);
             if looked.elapsed() >= LOOKS_EVERY {
                 looked = Instant::now();
-                assignment.look();
+                assignment.look(self.told());
             }
             if assignment.has_dead_worker() {
                 return Err(Error::Internal {
@@ -133,19 +139,35 @@ impl Poller {
                 {
                     self.consumer.context().topics_may_have_changed();
                 }
-                self.passing_error(&error);
+                self.passing_error(&error, code);
                 return Ok(());
             }
         };
         Err(Error::Kafka { action: action.to_owned(), brokers: self.brokers.clone(), source: error })
     }
 
-    fn passing_error(&mut self, error: &KafkaError) {
-        let rarely = self.last_unreachable.is_none_or(|last| last.elapsed() > Duration::from_secs(10));
-        if rarely {
-            self.last_unreachable = Some(Instant::now());
-            tracing::warn!(brokers = self.brokers, %error, "Kafka; going on");
+    fn passing_error(&mut self, error: &KafkaError, code: Option<RDKafkaErrorCode>) {
+        let reason = self.consumer.context().log.take_reason().unwrap_or_else(|| error.to_string());
+        self.troubles.note(code, &reason);
+        if code == Some(RDKafkaErrorCode::UnknownTopicOrPartition) {
+            self.subscription.look_soon();
         }
+    }
+
+    /// What the group is short of, besides what its partitions tell.
+    fn told(&mut self) -> Vec<Told> {
+        let assignment = self.consumer.context();
+        let (_, group) = assignment.health();
+        let mut told = self.troubles.told();
+        told.extend(self.subscription.told(group));
+        if let Some(since) = assignment.silent_since() {
+            let why = self.troubles.unreachable().map_or(String::new(), |why| format!(": {why}"));
+            let (silent_for, brokers) = (seconds(since.elapsed()), &self.brokers);
+            let sentence =
+                format!("Kafka does not answer group {group} for {silent_for} (`brokers` = {brokers}){why}");
+            told.push(Told::new(ConditionKind::Broker, sentence, since));
+        }
+        told
     }
 
     /// Lets workers finish while still polling: a consumer that closes sends no
@@ -162,21 +184,23 @@ impl Poller {
             }
             // A partition that came in between.
             assignment.begin_drain();
+            let (health, group) = assignment.health();
+            health.polled(group);
             drop(polling);
             self.wake.wait(IDLE);
         }
         let unfinished = assignment.end(&self.consumer, self.shutdown.left().max(Duration::from_secs(1)));
         let deadline = self.shutdown.deadline();
-        self.leave();
+        self.leave(unfinished);
         match unfinished {
             0 => Ok(()),
             partitions => Err(Error::Unfinished { partitions, deadline }),
         }
     }
 
-    /// Leaves the group on this thread. A handler that cannot be stopped holds
-    /// records, and with them the client: it is closed when the handler lets go.
-    fn leave(self) {
+    /// Leaves the group on this thread. A handler that cannot be stopped holds records, and with
+    /// them the client, as does a request that is not answered: it is closed when they let go.
+    fn leave(self, unfinished: usize) {
         let mut consumer = self.consumer;
         let until = Instant::now() + Duration::from_secs(1);
         loop {
@@ -184,9 +208,17 @@ impl Poller {
                 Ok(last) => return drop(last),
                 Err(shared) if Instant::now() >= until => {
                     shared.unsubscribe();
-                    tracing::warn!(
-                        "a handler that does not stop holds records; the client stays open with it"
-                    );
+                    if unfinished > 0 {
+                        tracing::warn!(
+                            "a handler that does not stop holds records; the client stays open with it"
+                        );
+                    } else if shared.context().is_asking() {
+                        tracing::info!(
+                            "a request to the broker is not answered yet; the client stays open with it"
+                        );
+                    } else {
+                        tracing::info!("the client is still in use, and is closed after that");
+                    }
                     return;
                 }
                 Err(shared) => consumer = shared,

@@ -18,6 +18,7 @@
 //!   message; a `Once` makes that happen once.
 #![allow(unsafe_code)]
 
+use crate::fetching::FetchError;
 use crate::read_lock::Reading;
 use crate::record::Message;
 use rdkafka::TopicPartitionList;
@@ -97,6 +98,13 @@ impl KafkaMessage {
         // SAFETY: as in `timestamp`.
         unsafe { sys::rd_kafka_message_timestamp(self.message.as_ptr(), &mut kind) };
         kind == sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME
+    }
+
+    /// What it says if it is an error and no record: its text stands where the payload would.
+    fn fetch_error(&self, error: RDKafkaRespErr) -> FetchError {
+        let reason = self.payload().map(|text| String::from_utf8_lossy(text).into_owned());
+        let code: RDKafkaErrorCode = error.into();
+        FetchError { code, offset: self.offset(), reason: reason.unwrap_or_else(|| code.to_string()) }
     }
 
     pub(crate) fn header_count(&self) -> usize {
@@ -192,13 +200,14 @@ impl fmt::Debug for KafkaMessage {
 
 /// Where the records of one partition stand.
 pub(crate) trait Queue: Send {
-    /// Takes what is there, up to `limit`, without waiting; says how many it took.
+    /// Takes what is there, up to `limit`, without waiting; says how many it took. Records behind
+    /// an error that is a gap are dropped: they are fetched anew.
     fn read(
         &mut self,
         reading: &Reading<'_>,
         limit: usize,
         messages: &mut Vec<Message>,
-        errors: &mut Vec<RDKafkaErrorCode>,
+        errors: &mut Vec<FetchError>,
     ) -> usize;
 }
 
@@ -257,7 +266,7 @@ impl<C: ConsumerContext + 'static> Queue for PartitionQueue<C> {
         _: &Reading<'_>,
         limit: usize,
         messages: &mut Vec<Message>,
-        errors: &mut Vec<RDKafkaErrorCode>,
+        errors: &mut Vec<FetchError>,
     ) -> usize {
         self.batch.reserve(limit);
         // SAFETY: `batch` is empty and has room for `limit` pointers; librdkafka
@@ -269,12 +278,18 @@ impl<C: ConsumerContext + 'static> Queue for PartitionQueue<C> {
             self.batch.set_len(count);
             count
         };
+        let mut is_behind_gap = false;
         for message in self.batch.drain(..) {
             let Some(message) = NonNull::new(message) else { continue };
             let message = KafkaMessage { message, headers: Once::new() };
             match message.raw().err {
+                RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR if is_behind_gap => {}
                 RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => messages.push(Message::Kafka(message)),
-                error => errors.push(error.into()),
+                error => {
+                    let error = message.fetch_error(error);
+                    is_behind_gap |= error.is_gap();
+                    errors.push(error);
+                }
             }
         }
         count

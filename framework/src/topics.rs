@@ -2,13 +2,14 @@
 
 use crate::config::Resolved;
 use crate::error::Error;
+use crate::subscription::{self, Letters, is_pattern};
 use crate::unreachable::{Unreachable, why};
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ConfigSource, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::{Metadata, MetadataTopic};
 use rdkafka::types::RDKafkaRespErr;
-use regex::Regex;
 use std::time::{Duration, Instant};
 
 /// How long one request may take.
@@ -21,7 +22,7 @@ const FIRST: Duration = Duration::from_secs(3);
 /// still come, as long as `wait_for_topics` says.
 pub(crate) async fn check(config: &Resolved, topics: Vec<String>) -> Result<(), Error> {
     let until = Instant::now() + config.wait_for_topics;
-    for topic in topics.into_iter().filter(|topic| !topic.starts_with('^')) {
+    for topic in topics.into_iter().filter(|topic| !is_pattern(topic)) {
         loop {
             match look_at(config, &topic).await? {
                 Ok(_) => break,
@@ -89,9 +90,18 @@ pub(crate) async fn blocking<T: Send + 'static>(
         .map_err(|error| Error::Internal { what: "looking at the topics".into(), source: error.into() })
 }
 
-/// Whether a name is a pattern of topics that this one is among.
+/// Whether a name is a pattern of topics that this one is among. No pattern reads dead letters.
 pub(crate) fn matches(pattern: &str, topic: &str) -> bool {
-    pattern.starts_with('^') && Regex::new(pattern).is_ok_and(|pattern| pattern.is_match(topic))
+    let matches = || subscription::regex(pattern).is_ok_and(|pattern| pattern.is_match(topic.as_bytes()));
+    is_pattern(pattern) && !Letters::default().has(topic) && matches()
+}
+
+/// The names of all topics that are there.
+pub(crate) fn names(metadata: &Metadata) -> Vec<String> {
+    let is_there = |topic: &&MetadataTopic| {
+        matches!(topic.error(), None | Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE))
+    };
+    metadata.topics().iter().filter(is_there).map(|topic| topic.name().to_owned()).collect()
 }
 
 enum Missing {
@@ -215,7 +225,7 @@ pub(crate) async fn check_retention(config: &Resolved, topics: &[String]) -> Res
     if config.dedupe_window_shorter_than_retention {
         return Ok(());
     }
-    for topic in topics.iter().filter(|topic| !topic.starts_with('^')) {
+    for topic in topics.iter().filter(|topic| !is_pattern(topic)) {
         let Some(settings) = settings(config, topic).await? else { continue };
         let kept = settings.retention();
         if kept.is_none_or(|kept| kept > config.dedupe_window) {

@@ -34,7 +34,7 @@ pub(super) const OURS: [(&str, &str); 13] = [
 const ENABLE_SSL: &str = "enable the feature `ssl` (or `ssl-vendored`)";
 
 /// What librdkafka needs to be fast, as benches/ measures it. All can be overridden.
-const PROFILE: [(&str, &str); 6] = [
+const PROFILE: [(&str, &str); 8] = [
     // Its default of 1,000 lets a full queue rest for a second: 8 times slower.
     ("fetch.queue.backoff.ms", "10"),
     // A broker has one fetch of ours at a time. One for a partition at its end alone, since the
@@ -44,7 +44,15 @@ const PROFILE: [(&str, &str); 6] = [
     ("queued.max.messages.kbytes", "16384"),
     ("fetch.max.bytes", "52428800"),
     ("client.id", "onceward"),
+    // As Java's consumer does: a batch that a disk has changed is not handled as if it were whole.
+    ("check.crcs", "true"),
+    // New topics and partitions are noticed after so long. librdkafka's default is 5 min.
+    (METADATA_REFRESH, "60000"),
 ];
+
+const METADATA_REFRESH: &str = "topic.metadata.refresh.interval.ms";
+/// The same as in the profile.
+const REFRESHED_EVERY: Duration = Duration::from_secs(60);
 
 impl Resolved {
     /// Refuses a property by which a promise would no longer hold.
@@ -170,6 +178,15 @@ impl Resolved {
             }
         }
         text
+    }
+
+    /// How often new topics and partitions are looked for; `None` for never.
+    pub(crate) fn metadata_refresh(&self) -> Result<Option<Duration>, Error> {
+        match self.kafka.get(METADATA_REFRESH).map(|value| value.trim()) {
+            Some("-1") => Ok(None),
+            Some(_) => self.property_ms(METADATA_REFRESH).map(Some),
+            None => Ok(Some(REFRESHED_EVERY)),
+        }
     }
 
     /// A client of these brokers, for metadata and producing.
