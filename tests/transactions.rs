@@ -6,6 +6,8 @@
 mod copies;
 #[path = "transactions/days.rs"]
 mod days;
+#[path = "transactions/leftovers.rs"]
+mod leftovers;
 #[path = "transactions/misdeeds.rs"]
 mod misdeeds;
 #[path = "transactions/outages.rs"]

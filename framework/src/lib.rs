@@ -92,6 +92,8 @@ mod outage;
 mod pace;
 mod permission;
 mod producer;
+#[cfg(feature = "postgres")]
+mod sql;
 mod starts;
 mod sync;
 #[cfg(feature = "testing")]

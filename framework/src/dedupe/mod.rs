@@ -2,6 +2,8 @@
 
 #[cfg(feature = "postgres")]
 pub(crate) mod expiry;
+#[cfg(feature = "postgres")]
+mod leftovers;
 mod memory;
 #[cfg(feature = "postgres")]
 pub(crate) mod migrate;
