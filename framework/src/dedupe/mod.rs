@@ -10,6 +10,8 @@ pub(crate) mod migrate;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
 #[cfg(feature = "postgres")]
+mod rights;
+#[cfg(feature = "postgres")]
 pub(crate) mod scope;
 #[cfg(feature = "postgres")]
 pub(crate) mod sqlstate;

@@ -2,7 +2,7 @@
 //! and the fence that keeps an old owner of a partition out.
 
 use super::leftovers::{CLEAN, Leftovers};
-use super::{Claim, State, StoreError, migrate};
+use super::{Claim, State, StoreError, migrate, rights};
 use crate::run::Source;
 use crate::sql::Left;
 use crate::tx::Tx;
@@ -54,7 +54,14 @@ impl Postgres {
             settings: settings(idle_limit).into(),
         };
         let postgres = Self { connections, days: Mutex::default(), topics: Mutex::default(), idle_limit };
-        let connection = postgres.connection("connect to PostgreSQL").await?;
+        let mut connection = postgres.connection("connect to PostgreSQL").await?;
+        rights::refuse_read_only(connection.get()).await?;
+        // A role may have one connection only.
+        if let Ok(Ok((mut another, _))) =
+            tokio::time::timeout(CONNECT_TIMEOUT, postgres.connections.open()).await
+        {
+            rights::refuse_shared(connection.get(), &mut another).await?;
+        }
         postgres.put_back(connection);
         Ok(postgres)
     }
