@@ -1,7 +1,7 @@
 //! Whose tables they are, who may do what with them, and what a start says of it.
 
 use super::*;
-use support::stack_or_leave_out;
+use support::{stack_or_leave_out, transaction_pooler};
 
 /// A role that may log in, gone when dropped with its rights: roles belong to all databases of a server.
 struct Role {
@@ -172,4 +172,12 @@ async fn services_in_two_schemas_of_a_database_have_tables_of_their_own() {
         let claims = format!("select count(*) from {schema}.onceward_dedupe");
         assert_eq!(world.database.number(&claims).await, 10);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pooler_that_gives_each_transaction_another_connection_is_refused_at_the_start() {
+    let world = World::new(stack_or_leave_out!(), 1).await;
+    let url = transaction_pooler(&world.database.url).await;
+    let said = refused(world.app().database_url(url).handler(world.route(gives_nothing {}))).await;
+    assert!(said.contains("leads to a pooler") && said.contains("`pool_mode = session`"), "{said}");
 }
