@@ -1,3 +1,4 @@
+drop function onceward_make_day;
 drop table onceward_version;
 drop table onceward_owner;
 drop table onceward_topic;

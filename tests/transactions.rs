@@ -6,12 +6,16 @@
 mod copies;
 #[path = "transactions/days.rs"]
 mod days;
+#[path = "transactions/leftovers.rs"]
+mod leftovers;
 #[path = "transactions/misdeeds.rs"]
 mod misdeeds;
 #[path = "transactions/outages.rs"]
 mod outages;
 #[path = "transactions/owners.rs"]
 mod owners;
+#[path = "transactions/roles.rs"]
+mod roles;
 #[path = "transactions/runs.rs"]
 mod runs;
 #[path = "transactions/tables.rs"]

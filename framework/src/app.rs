@@ -296,7 +296,7 @@ impl App {
                 self.code.migrate = Some(true);
                 let config = self.given.over(self.code);
                 let origins = config.origins.clone();
-                connect(&config.resolve()?).await.map(|_| ()).map_err(|error| origins.place(error))
+                migrate(&config.resolve()?).await.map_err(|error| origins.place(error))
             }
             Some("check") => {
                 self.only_checks = true;
@@ -552,6 +552,21 @@ fn override_settings(settings: &mut Settings, given: HandlerConfig) {
     settings.dead_letter = given.dead_letter.or(settings.dead_letter.take());
     settings.rejected = given.rejected.or(settings.rejected.take());
     settings.max_starts = given.max_starts.or(settings.max_starts);
+}
+
+/// Brings the tables up to date, and drops old days, which only the tables' owner can.
+async fn migrate(config: &Resolved) -> Result<(), Error> {
+    let dedupe = connect(config).await?;
+    #[cfg(feature = "postgres")]
+    if let Dedupe::Postgres(postgres) = &dedupe {
+        let failed = |source: crate::dedupe::StoreError| Error::Store {
+            action: "drop old days of what was done".to_owned(),
+            source: source.into(),
+        };
+        crate::dedupe::expiry::drop_old(postgres, config.dedupe_window).await.map_err(failed)?;
+    }
+    drop(dedupe);
+    Ok(())
 }
 
 /// Opens what is known of what was done.

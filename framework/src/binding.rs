@@ -65,6 +65,8 @@ pub(crate) async fn bind(
             trials: common.trials.clone(),
             #[cfg(feature = "postgres")]
             savepoints: Default::default(),
+            #[cfg(feature = "postgres")]
+            alone: Default::default(),
             letters: (!settings.has_no_dead_letters()).then_some(letters),
             publishing,
             counts: Counts::new(group, &settings.name),

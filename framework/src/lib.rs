@@ -99,6 +99,8 @@ pub mod otlp;
 mod outage;
 mod pace;
 mod producer;
+#[cfg(feature = "postgres")]
+mod sql;
 mod starts;
 mod subscription;
 mod sync;

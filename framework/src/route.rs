@@ -253,6 +253,8 @@ pub(crate) struct Bound {
     pub(crate) trials: Arc<Trials>,
     #[cfg(feature = "postgres")]
     pub(crate) savepoints: Arc<crate::middleware::Savepoints>,
+    #[cfg(feature = "postgres")]
+    pub(crate) alone: Arc<crate::middleware::Alone>,
     /// `None` where records that were given up hold their partition.
     pub(crate) letters: Option<RouteLetters>,
     pub(crate) publishing: Arc<Publishing>,

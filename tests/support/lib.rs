@@ -7,6 +7,7 @@
 mod breakable;
 mod flights;
 mod own;
+mod pooler;
 mod postgres;
 mod program;
 mod proxy;
@@ -14,6 +15,7 @@ mod registry;
 
 pub use breakable::Breakable;
 pub use flights::Flights;
+pub use pooler::transaction_pooler;
 pub use postgres::OwnPostgres;
 pub use program::Program;
 pub use proxy::{Break, Proxy};

@@ -239,6 +239,13 @@ async fn a_handler_cannot_set_what_outlives_its_transaction() {
     misdeed_of_one(world, Misdeed::FailsInSql("select 1; SET search_path = elsewhere"), INSIDE).await;
 }
 
+/// The server would wait for data, and the connection would break each time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_from_the_client_is_refused_and_the_fault_of_its_own_record() {
+    let world = World::new(stack_or_leave_out!(), 1).await;
+    misdeed_of_one(world, Misdeed::FailsInSql("copy effects from stdin"), INSIDE).await;
+}
+
 #[handler(topic = "overridden")]
 async fn sets(
     payload: &[u8],

@@ -21,17 +21,26 @@ pub(crate) async fn keep_dropping(postgres: &Postgres, window: Duration) {
     }
 }
 
-async fn drop_old(postgres: &Postgres, window: Duration) -> Result<(), StoreError> {
+/// Drops them once. Only the tables' owner can; a role that may only write leaves it to the
+/// command `migrate` of the owner.
+pub(crate) async fn drop_old(postgres: &Postgres, window: Duration) -> Result<(), StoreError> {
     let mut connection = postgres.get().await?;
     // Of several instances one does it.
-    let mine: bool =
-        sqlx::query_scalar("select pg_try_advisory_lock(hashtextextended('onceward_expiry', 0))")
-            .fetch_one(connection.get())
-            .await?;
+    let mine: bool = sqlx::query_scalar(
+        "select case when pg_has_role(relowner, 'usage') \
+         then pg_try_advisory_lock(hashtextextended('onceward_expiry ' || relnamespace, 0)) else false end \
+         from pg_class where oid = 'onceward_dedupe'::regclass",
+    )
+    .fetch_one(connection.get())
+    .await?;
     if mine {
         let dropped = drop_days(connection.get(), window).await;
-        execute(connection.get(), "select pg_advisory_unlock(hashtextextended('onceward_expiry', 0))")
-            .await?;
+        execute(
+            connection.get(),
+            "select pg_advisory_unlock(hashtextextended('onceward_expiry ' || relnamespace, 0)) \
+             from pg_class where oid = 'onceward_dedupe'::regclass",
+        )
+        .await?;
         dropped?;
     }
     postgres.put_back(connection);

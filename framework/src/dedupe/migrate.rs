@@ -1,11 +1,11 @@
 //! Makes the tables, and checks at startup that they fit the program.
 
-use super::StoreError;
 use super::postgres::{LOCK_TIMEOUT, Postgres, execute, failed};
+use super::{StoreError, rights};
 use crate::{BoxError, Error};
 use sqlx::migrate::{Migration, Migrator};
 use sqlx::postgres::PgConnection;
-use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 static MIGRATOR: Migrator = sqlx::migrate!("../migrations");
@@ -18,6 +18,9 @@ fn newest() -> i64 {
 /// Brings Onceward's tables in this database up to date.
 ///
 /// Safe to call from several processes at once, and when nothing is to be done.
+///
+/// The tables stand in the first schema of the role's `search_path`. It needs USAGE and CREATE on that
+/// schema, and nothing else.
 ///
 /// # Errors
 /// Where the database cannot be reached or the role may not create tables.
@@ -35,61 +38,88 @@ pub(crate) async fn apply(postgres: &Postgres) -> Result<(), Error> {
 }
 
 async fn apply_on(connection: &mut PgConnection) -> Result<(), BoxError> {
-    // One process at a time, however long the one before takes. Not sqlx's own lock,
-    // which migrations of the application hold too. A `create schema if not exists`
-    // fails where another one makes the schema at the same time.
-    execute(
-        connection,
-        "set lock_timeout = 0; select pg_advisory_lock(hashtextextended('onceward_migrations', 0))",
+    let (role, schema, may_create): (String, Option<String>, Option<bool>) = sqlx::query_as(
+        "select quote_ident(current_user), quote_ident(current_schema()), \
+         has_schema_privilege(current_schema(), 'create')",
     )
+    .fetch_one(&mut *connection)
     .await?;
-    execute(connection, &format!("set lock_timeout = {}", LOCK_TIMEOUT.as_millis())).await?;
-    make_tables(connection).await?;
-    execute(connection, "select pg_advisory_unlock(hashtextextended('onceward_migrations', 0))").await?;
-    Ok(())
-}
-
-async fn make_tables(connection: &mut PgConnection) -> Result<(), BoxError> {
-    let (schema, path): (Option<String>, String) =
-        sqlx::query_as("select quote_ident(current_schema()), current_setting('search_path')")
-            .fetch_one(&mut *connection)
-            .await?;
-    let schema = schema.ok_or("no schema of the search_path exists")?;
-    execute(
-        connection,
-        "create schema if not exists onceward_migrations; set search_path = onceward_migrations",
-    )
-    .await?;
-    // Not `run`, whose future is not `Send` for the compiler.
-    in_schema(&schema).run_direct(&mut *connection).await?;
-    execute(connection, &format!("set search_path = {path}")).await?;
-    Ok(())
-}
-
-/// The migrations, each with its tables in `schema`, while sqlx keeps its own
-/// table in the schema `onceward_migrations`: in a shared one it would meet the application's
-/// migrations, and each would call the other's unknown.
-fn in_schema(schema: &str) -> Migrator {
-    let moved = |migration: &Migration| Migration {
-        sql: Cow::Owned(format!(
-            "set local search_path = {schema};\n{}\n;set local search_path = onceward_migrations",
-            migration.sql
-        )),
-        ..migration.clone()
-    };
-    Migrator {
-        migrations: Cow::Owned(MIGRATOR.iter().map(moved).collect()),
-        // Newer ones, of a program that is being deployed beside this one.
-        ignore_missing: true,
-        locking: false,
-        no_tx: false,
+    let schema = schema.ok_or_else(|| {
+        format!(
+            "no schema of the `search_path` exists and may be used; make one, and \
+             `grant usage, create on schema .. to {role}`"
+        )
+    })?;
+    execute(connection, "begin").await?;
+    // One process at a time, however long the one before takes.
+    execute(connection, "set local lock_timeout = 0").await?;
+    sqlx::query("select pg_advisory_xact_lock(hashtextextended('onceward_migrations ' || $1, 0))")
+        .bind(&schema)
+        .execute(&mut *connection)
+        .await?;
+    execute(connection, &format!("set local lock_timeout = {}", LOCK_TIMEOUT.as_millis())).await?;
+    // Functions keep this path.
+    execute(connection, &format!("set local search_path = {schema}, pg_temp")).await?;
+    let applied = applied(connection).await?;
+    let due: Vec<_> = due(&applied)?.collect();
+    if !due.is_empty() && may_create != Some(true) {
+        return Err(
+            format!("the role may not make tables: `grant create on schema {schema} to {role}`").into()
+        );
     }
+    if applied.is_empty() {
+        execute(connection, RECORD).await?;
+    }
+    for migration in due {
+        execute(connection, &migration.sql).await?;
+        sqlx::query("insert into onceward_migrations (version, checksum) values ($1, $2)")
+            .bind(migration.version)
+            .bind(&*migration.checksum)
+            .execute(&mut *connection)
+            .await?;
+    }
+    execute(connection, "commit").await?;
+    Ok(())
+}
+
+/// Which migrations were done, in the same schema as the tables. Not sqlx's own table, which the
+/// application's migrations use.
+const RECORD: &str = "create table if not exists onceward_migrations (
+    version bigint primary key,
+    checksum bytea not null,
+    at timestamptz not null default now()
+)";
+
+/// The migrations that were done, with their checksums.
+async fn applied(connection: &mut PgConnection) -> Result<HashMap<i64, Vec<u8>>, sqlx::Error> {
+    let is_there = "select to_regclass(quote_ident(current_schema()) || '.onceward_migrations') is not null";
+    if !sqlx::query_scalar(is_there).fetch_one(&mut *connection).await? {
+        return Ok(HashMap::new());
+    }
+    let applied: Vec<(i64, Vec<u8>)> =
+        sqlx::query_as("select version, checksum from onceward_migrations").fetch_all(connection).await?;
+    Ok(applied.into_iter().collect())
+}
+
+/// The migrations that are not done yet. Newer ones may be done, of a program that is being deployed
+/// beside this one.
+fn due(applied: &HashMap<i64, Vec<u8>>) -> Result<impl Iterator<Item = &'static Migration>, String> {
+    let all = || MIGRATOR.iter().filter(|migration| migration.migration_type.is_up_migration());
+    let is_another = |migration: &&Migration| {
+        applied.get(&migration.version).is_some_and(|checksum| **checksum != *migration.checksum)
+    };
+    if let Some(changed) = all().find(is_another) {
+        return Err(format!("version {} of the tables was made by another build of it", changed.version));
+    }
+    let done: HashSet<i64> = applied.keys().copied().collect();
+    Ok(all().filter(move |migration| !done.contains(&migration.version)))
 }
 
 /// Refuses tables that this program cannot run on.
 pub(crate) async fn check(postgres: &Postgres) -> Result<(), Error> {
     const ACTION: &str = "read the version of Onceward's tables";
     let mut connection = postgres.connection(ACTION).await?;
+    rights::check(connection.get()).await?;
     let (version, oldest_program) = version(connection.get()).await.map_err(failed(ACTION))?;
     postgres.put_back(connection);
     let needed = newest();
@@ -117,14 +147,14 @@ pub(crate) async fn check(postgres: &Postgres) -> Result<(), Error> {
 
 /// The tables' version, and the oldest that a program may know.
 async fn version(connection: &mut PgConnection) -> Result<(i64, i64), sqlx::Error> {
-    let there = "select to_regclass('onceward_migrations._sqlx_migrations') is not null \
-                 and to_regclass('onceward_version') is not null";
+    let there = "select to_regclass(quote_ident(current_schema()) || '.onceward_migrations') is not null \
+                 and to_regclass(quote_ident(current_schema()) || '.onceward_version') is not null";
     if !sqlx::query_scalar(there).fetch_one(&mut *connection).await? {
         return Ok((0, 0));
     }
     sqlx::query_as(
         "select coalesce(max(version), 0), (select oldest_program::bigint from onceward_version) \
-         from onceward_migrations._sqlx_migrations where success",
+         from onceward_migrations",
     )
     .fetch_one(connection)
     .await
@@ -151,7 +181,7 @@ impl Partition {
         let (name, half_detached): (String, Option<bool>) = sqlx::query_as(
             "select name, (select inhdetachpending from pg_inherits \
              where inhparent = 'onceward_dedupe'::regclass and inhrelid = to_regclass(name)) \
-             from (select 'onceward_dedupe_' || to_char(date '1970-01-01' + $1, 'YYYYMMDD')) as day (name)",
+             from (select quote_ident(current_schema()) || '.onceward_dedupe_' || to_char(date '1970-01-01' + $1, 'YYYYMMDD')) as day (name)",
         )
         .bind(day)
         .fetch_one(connection)
@@ -166,36 +196,7 @@ impl Partition {
 }
 
 /// Makes the partition of a day (since 1970-01-01) and notes that it is written to.
-///
-/// It is made apart and then attached: `CREATE TABLE .. PARTITION OF` would lock
-/// the parent against every open transaction.
 pub(crate) async fn make_day(connection: &mut PgConnection, day: i32) -> Result<(), StoreError> {
-    execute(connection, "begin").await?;
-    // One at a time: a second maker waits here and finds the table made.
-    sqlx::query("select pg_advisory_xact_lock(hashtextextended('onceward_dedupe', 0))")
-        .execute(&mut *connection)
-        .await?;
-    let Partition { name, state } = Partition::of_day(connection, day).await?;
-    let make = match state {
-        State::Attached => None,
-        State::HalfDetached => Some(format!("alter table onceward_dedupe detach partition {name} finalize")),
-        State::Apart => {
-            Some(format!("create table if not exists {name} (like onceward_dedupe including defaults)"))
-        }
-    };
-    if let Some(make) = make {
-        let attach = format!(
-            "alter table onceward_dedupe attach partition {name} \
-             for values from (date '1970-01-01' + {day}) to (date '1970-01-01' + {day} + 1)"
-        );
-        execute(connection, &format!("{make}; {attach}")).await?;
-    }
-    sqlx::query(
-        "insert into onceward_bucket (bucket) values (date '1970-01-01' + $1) \
-         on conflict (bucket) do update set written_at = now()",
-    )
-    .bind(day)
-    .execute(&mut *connection)
-    .await?;
-    execute(connection, "commit").await
+    sqlx::query("select onceward_make_day($1)").bind(day).execute(connection).await?;
+    Ok(())
 }

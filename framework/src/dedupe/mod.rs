@@ -2,11 +2,15 @@
 
 #[cfg(feature = "postgres")]
 pub(crate) mod expiry;
+#[cfg(feature = "postgres")]
+mod leftovers;
 mod memory;
 #[cfg(feature = "postgres")]
 pub(crate) mod migrate;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
+#[cfg(feature = "postgres")]
+mod rights;
 #[cfg(feature = "postgres")]
 pub(crate) mod scope;
 #[cfg(feature = "postgres")]

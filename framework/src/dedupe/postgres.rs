@@ -1,13 +1,15 @@
 //! What has been done, in PostgreSQL: claims in the handler's own transaction,
 //! and the fence that keeps an old owner of a partition out.
 
-use super::{Claim, State, StoreError, migrate};
+use super::leftovers::{CLEAN, Leftovers};
+use super::{Claim, State, StoreError, migrate, rights};
 use crate::config::database_url;
 use crate::run::Source;
+use crate::sql::Left;
 use crate::tx::Tx;
 use crate::{BoxError, Error};
 use futures_util::future::BoxFuture;
-use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sqlx::{Connection, Executor, Row};
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -43,14 +45,21 @@ impl Postgres {
             options: options.application_name("onceward"),
             permits: Arc::new(Semaphore::new(most)),
             idle: Mutex::default(),
-            idle_limit,
+            settings: settings(idle_limit).into(),
         };
         let postgres = Self { connections, days: Mutex::default(), topics: Mutex::default(), idle_limit };
-        let connection =
+        let mut connection =
             postgres.connections.get().await.map_err(|error| match database_url::note(root(error)) {
                 Ok(error) => failed("connect to PostgreSQL")(error),
                 Err(noted) => noted,
             })?;
+        rights::refuse_read_only(connection.get()).await?;
+        // A role may have one connection only.
+        if let Ok(Ok((mut another, _))) =
+            tokio::time::timeout(CONNECT_TIMEOUT, postgres.connections.open()).await
+        {
+            rights::refuse_shared(connection.get(), &mut another).await?;
+        }
         postgres.put_back(connection);
         Ok(postgres)
     }
@@ -125,7 +134,8 @@ impl Postgres {
             let key = Uuid::from_u128(claim.identity.key);
             claim.identity.days().all(|day| claimed.contains(&(key, day)))
         });
-        Ok((UnitOfWork { pooled, mark, scope }, fresh))
+        let unit = UnitOfWork { pooled, mark, scope, calls: 0, settings: self.connections.settings.clone() };
+        Ok((unit, fresh))
     }
 
     /// Which identities are done.
@@ -334,11 +344,46 @@ pub(crate) struct UnitOfWork {
     pooled: Pooled,
     mark: Uuid,
     scope: i32,
+    /// How many calls of the handler it holds.
+    calls: u32,
+    /// Statements that set its connection up again.
+    settings: Arc<str>,
+}
+
+/// Whether a COMMIT looks for what the handler's calls have left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LooksFor {
+    /// It does not.
+    Nothing,
+    /// It tells.
+    Leftovers,
+    /// It does not commit where something is left.
+    NoLeftovers,
+}
+
+/// How a COMMIT ended that PostgreSQL understood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    Committed,
+    /// And the handler's calls have left something.
+    CommittedWithLeftovers,
+    /// A call has left something that others in the transaction have met.
+    RolledBack,
 }
 
 impl UnitOfWork {
     pub(crate) fn tx(&mut self) -> &mut Tx {
         &mut self.pooled.tx
+    }
+
+    pub(crate) fn begin_call(&mut self) {
+        self.calls += 1;
+        self.pooled.tx.left.begin_call();
+    }
+
+    /// How many calls of the handler it holds, those that failed included.
+    pub(crate) fn calls(&self) -> u32 {
+        self.calls
     }
 
     /// Begins a part that can be undone alone, and ends the one before if there is one. Fails
@@ -361,9 +406,10 @@ impl UnitOfWork {
     /// Gives claims back whose records were not done.
     pub(crate) async fn unclaim(&mut self, claims: &[Claim]) -> Result<(), StoreError> {
         let rows = Rows::sorted(claims);
-        // What the handler has set for the transaction must not lead to another table.
+        // What the handler has set for the transaction must not lead to another table, nor end this.
         self.execute(
-            "reset role; select set_config('search_path', current_setting('onceward.search_path', true), true)",
+            "reset role; set local search_path to default; set local statement_timeout = 0; \
+             set local row_security to default",
         )
         .await?;
         sqlx::query(
@@ -393,17 +439,38 @@ impl UnitOfWork {
     ///
     /// A plain COMMIT of an aborted transaction is answered by a rollback and no
     /// error. So it follows, in one round trip, a statement that fails in an
-    /// aborted transaction (25P02) and in any other than ours (22012).
-    pub(crate) async fn commit(&mut self) -> Result<(), StoreError> {
+    /// aborted transaction (25P02) and in any other than ours (22012). Before them a setting
+    /// by which the COMMIT is durable, whatever the handler has set; behind them the connection is cleaned.
+    pub(crate) async fn commit(&mut self, looks_for: LooksFor) -> Result<Ended, StoreError> {
+        let found = match looks_for {
+            LooksFor::Nothing => "true".to_owned(),
+            LooksFor::Leftovers => self.pooled.leftovers.are_none(),
+            LooksFor::NoLeftovers => self.pooled.leftovers.refused(),
+        };
         let end = format!(
-            "select 1 / (coalesce(current_setting('onceward.run', true), '') = '{}')::int; commit",
-            self.mark
+            "set local synchronous_commit = on; \
+             select 1 / (coalesce(current_setting('onceward.run', true), '') = '{}')::int, {found}; \
+             commit; {CLEAN}; {}",
+            self.mark, self.settings
         );
-        execute(&mut self.pooled.tx.connection, &end).await
+        match rows(&mut self.pooled.tx.connection, &end).await {
+            Err(error) if Leftovers::are_in(&error) => {
+                self.rollback().await?;
+                Ok(Ended::RolledBack)
+            }
+            Err(error) => Err(error),
+            Ok(rows) if looks_for == LooksFor::Leftovers => {
+                let are_none = rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get(1)?;
+                Ok(if are_none { Ended::Committed } else { Ended::CommittedWithLeftovers })
+            }
+            Ok(_) => Ok(Ended::Committed),
+        }
     }
 
+    /// Rolls back, and cleans the connection.
     pub(crate) async fn rollback(&mut self) -> Result<(), StoreError> {
-        self.execute("rollback").await
+        let end = format!("rollback; {CLEAN}; {}", self.settings);
+        execute(&mut self.pooled.tx.connection, &end).await
     }
 
     async fn execute(&mut self, sql: &'static str) -> Result<(), StoreError> {
@@ -417,13 +484,15 @@ impl UnitOfWork {
 struct Connections {
     options: PgConnectOptions,
     permits: Arc<Semaphore>,
-    idle: Mutex<Vec<PgConnection>>,
-    idle_limit: Duration,
+    idle: Mutex<Vec<(PgConnection, Leftovers)>>,
+    /// Statements that set a connection up.
+    settings: Arc<str>,
 }
 
 #[derive(Debug)]
 pub(crate) struct Pooled {
     tx: Tx,
+    leftovers: Leftovers,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -450,11 +519,12 @@ impl Connections {
                 .await
                 .map_err(|error| StoreError::Other(error.into()))?;
             let idle = lock(&self.idle).pop();
-            let connection = match idle {
-                Some(connection) => connection,
+            let (connection, leftovers) = match idle {
+                Some(idle) => idle,
                 None => self.open().await?,
             };
-            Ok(Pooled { tx: Tx { connection, statements: 0 }, _permit: permit })
+            let tx = Tx { connection, statements: 0, left: Left::default() };
+            Ok(Pooled { tx, leftovers, _permit: permit })
         };
         tokio::time::timeout(CONNECT_TIMEOUT, connecting).await.unwrap_or_else(|_| {
             Err(StoreError::Outage(format!("no connection within {CONNECT_TIMEOUT:?}").into()))
@@ -462,24 +532,30 @@ impl Connections {
     }
 
     fn put_back(&self, pooled: Pooled) {
-        lock(&self.idle).push(pooled.tx.connection);
+        // What was prepared stays until the connection ends.
+        if !pooled.tx.left.prepared {
+            lock(&self.idle).push((pooled.tx.connection, pooled.leftovers));
+        }
     }
 
-    async fn open(&self) -> Result<PgConnection, StoreError> {
+    async fn open(&self) -> Result<(PgConnection, Leftovers), StoreError> {
         let mut connection = PgConnection::connect_with(&self.options).await?;
-        // The last one ends what a handler left behind that was abandoned inside a
-        // long statement.
-        let settings = format!(
-            "set synchronous_commit = on; set default_transaction_isolation = 'read committed'; \
-             set lock_timeout = {}; set idle_in_transaction_session_timeout = {}; \
-             set client_connection_check_interval = '1s'; \
-             select set_config('onceward.search_path', current_setting('search_path'), false)",
-            LOCK_TIMEOUT.as_millis(),
-            self.idle_limit.as_millis(),
-        );
-        execute(&mut connection, &settings).await?;
-        Ok(connection)
+        execute(&mut connection, &self.settings).await?;
+        let leftovers = Leftovers::of(&mut connection).await?;
+        Ok((connection, leftovers))
     }
+}
+
+/// Statements that set a connection up, new or cleaned.
+fn settings(idle_limit: Duration) -> String {
+    // The last one ends what a handler left behind that was abandoned inside a long statement.
+    format!(
+        "set synchronous_commit = on; set default_transaction_isolation = 'read committed'; \
+         set lock_timeout = {}; set idle_in_transaction_session_timeout = {}; \
+         set client_connection_check_interval = '1s'",
+        LOCK_TIMEOUT.as_millis(),
+        idle_limit.as_millis(),
+    )
 }
 
 /// Runs statements without parameters in one round trip.
@@ -492,6 +568,15 @@ pub(super) fn execute<'c>(
 ) -> BoxFuture<'c, Result<(), StoreError>> {
     let executed = connection.execute(sql);
     Box::pin(async move { Ok(executed.await.map(|_| ())?) })
+}
+
+/// The rows of statements without parameters, in one round trip.
+pub(super) fn rows<'c>(
+    connection: &'c mut PgConnection,
+    sql: &'c str,
+) -> BoxFuture<'c, Result<Vec<PgRow>, StoreError>> {
+    let rows = connection.fetch_all(sql);
+    Box::pin(async move { Ok(rows.await?) })
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -44,7 +44,7 @@ pub use dead_letter::DeadLetter;
 pub(crate) use dead_letter::{condemn, give_up};
 pub use idempotency::Idempotency;
 #[cfg(feature = "postgres")]
-pub(crate) use idempotency::Savepoints;
+pub(crate) use idempotency::{Alone, Savepoints};
 pub use retry::Retry;
 pub use stack::{Around, DefaultStack, Each, Layer, Push, Stack};
 pub(crate) use stack::{check, default_stack};

@@ -1,5 +1,7 @@
 //! Does nothing twice.
 
+#[cfg(feature = "postgres")]
+mod alone;
 mod attempts;
 mod calls;
 mod marks;
@@ -16,6 +18,8 @@ use crate::{Handler, Outcomes, Run};
 pub(crate) use attempts::Pause;
 use calls::Calls;
 
+#[cfg(feature = "postgres")]
+pub(crate) use alone::Alone;
 #[cfg(feature = "postgres")]
 pub(crate) use savepoints::Savepoints;
 

@@ -9,7 +9,7 @@
 
 use super::attempts::{Attempt, Attempts};
 use super::calls::{Calls, for_each, for_one};
-use crate::dedupe::postgres::{Postgres, UnitOfWork};
+use crate::dedupe::postgres::{Ended, LooksFor, Postgres, UnitOfWork};
 use crate::dedupe::sqlstate::code_in;
 use crate::dedupe::{Claim, StoreError};
 use crate::error::ErrorKind;
@@ -36,6 +36,8 @@ impl<S: Stack, H: Handler> Attempts for InTransaction<'_, S, H> {
 
     async fn attempt<'a>(&'a self, part: Run<'a>, apart: bool) -> Attempt {
         let bound = &self.calls.parts.bound;
+        let alone = !H::BATCH && bound.alone.is_due();
+        let part = if alone { part.with(&part.records()[..1]) } else { part };
         let claims = match self.calls.claims(part) {
             Ok(claims) => claims,
             Err(Rejected { index, error }) => return Attempt::Culprit(index, error),
@@ -58,7 +60,7 @@ impl<S: Stack, H: Handler> Attempts for InTransaction<'_, S, H> {
             Decoded::Each(args) => self.each(part, args, unit, &fresh, apart).await,
         };
         match work {
-            Ok((unit, outcomes)) => self.finish(unit, outcomes, &claims, &fresh).await,
+            Ok((unit, outcomes)) => self.finish(unit, outcomes, &claims, &fresh, alone).await,
             Err(attempt) => attempt,
         }
     }
@@ -121,6 +123,7 @@ impl<'r, S: Stack, H: Handler> InTransaction<'r, S, H> {
                 savepoint = Some(index);
             }
             let started = Instant::now();
+            unit.begin_call();
             let statements = unit.tx().statements;
             let mut record = part.records()[index];
             let result = match args[index].take() {
@@ -140,6 +143,9 @@ impl<'r, S: Stack, H: Handler> InTransaction<'r, S, H> {
                     Ok(()) => {
                         savepoint = None;
                         outcomes.push(outcome);
+                        if self.is_last(&mut unit) {
+                            break;
+                        }
                         continue;
                     }
                     Err(StoreError::Aborted) => HandlerError::new(StoreError::Aborted),
@@ -147,6 +153,9 @@ impl<'r, S: Stack, H: Handler> InTransaction<'r, S, H> {
                 },
                 Ok(outcome) => {
                     outcomes.push(outcome);
+                    if self.is_last(&mut unit) {
+                        break;
+                    }
                     continue;
                 }
                 Err(error) => error,
@@ -168,6 +177,16 @@ impl<'r, S: Stack, H: Handler> InTransaction<'r, S, H> {
             }
         }
         Ok((unit, outcomes))
+    }
+
+    /// Whether the transaction ends with the call that was made, since the next one would meet
+    /// what it left.
+    fn is_last(&self, unit: &mut UnitOfWork) -> bool {
+        let is_last = unit.tx().left.meets_next_call();
+        if is_last {
+            self.calls.parts.bound.alone.left_something();
+        }
+        is_last
     }
 
     /// One call, with one record.
@@ -257,6 +276,7 @@ impl<'r, S: Stack, H: Handler> InTransaction<'r, S, H> {
         outcomes: Vec<Outcome>,
         claims: &[Claim],
         fresh: &[bool],
+        alone: bool,
     ) -> Attempt {
         let done = |place: usize| outcomes.get(place).is_some_and(Outcome::is_finished);
         let undone: Vec<Claim> = (0..claims.len())
@@ -264,23 +284,44 @@ impl<'r, S: Stack, H: Handler> InTransaction<'r, S, H> {
             .map(|place| claims[place])
             .collect();
         let nothing_done = !(0..claims.len()).any(|place| fresh[place] && done(place));
+        let looks_for = match (alone, unit.calls()) {
+            _ if unit.tx().left.meets_next_call() => LooksFor::Nothing,
+            (true, _) => LooksFor::Leftovers,
+            (false, 0 | 1) => LooksFor::Nothing,
+            (false, _) => LooksFor::NoLeftovers,
+        };
         let end = async {
             if nothing_done {
-                return unit.rollback().await;
+                unit.rollback().await?;
+                return Ok(Ended::Committed);
             }
             if !undone.is_empty() {
                 unit.unclaim(&undone).await?;
             }
             fault::point("before_commit");
-            unit.commit().await
+            unit.commit(looks_for).await
         };
         match end.await {
-            Ok(()) => {
+            Ok(ended) => {
                 fault::point("after_commit");
                 self.postgres.done(unit);
-                Attempt::Done(outcomes)
+                self.ended(ended, outcomes)
             }
             Err(error) => error.into(),
+        }
+    }
+
+    fn ended(&self, ended: Ended, outcomes: Vec<Outcome>) -> Attempt {
+        let bound = &self.calls.parts.bound;
+        if ended != Ended::Committed && bound.alone.left_something() {
+            tracing::info!(
+                handler = &*bound.name,
+                "its calls leave a setting, a role, a cursor or a temporary table: each has a transaction of its own"
+            );
+        }
+        match ended {
+            Ended::RolledBack => Attempt::Blameless(StoreError::Conflict),
+            Ended::Committed | Ended::CommittedWithLeftovers => Attempt::Done(outcomes),
         }
     }
 
