@@ -120,11 +120,30 @@ impl Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}")?;
-        let mut source = std::error::Error::source(self);
-        while let Some(error) = source {
-            write!(f, ": {error}")?;
-            source = error.source();
+        write!(f, "{}", in_one_line(self))
+    }
+}
+
+/// An error with why it came about, and why that did, in one line.
+pub(crate) fn in_one_line<'e>(error: &'e (dyn std::error::Error + 'static)) -> impl fmt::Display + 'e {
+    OneLine(error)
+}
+
+struct OneLine<'e>(&'e (dyn std::error::Error + 'static));
+
+impl fmt::Display for OneLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // An error may name itself as its source.
+        const DEEPEST: usize = 64;
+        let mut said = self.0.to_string();
+        f.write_str(&said)?;
+        for error in std::iter::successors(self.0.source(), |error| error.source()).take(DEEPEST) {
+            let text = error.to_string();
+            // Many errors, sqlx's among them, say what their source says.
+            if !said.contains(&text) {
+                write!(f, ": {text}")?;
+                said = text;
+            }
         }
         Ok(())
     }
@@ -251,6 +270,13 @@ impl HandlerError {
         }
     }
 
+    /// The same failure, by an error that says more and has the one so far as its source.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn explained<E: Into<BoxError>>(self, explain: impl FnOnce(BoxError) -> E) -> Self {
+        let Self(inner) = self;
+        Self(Box::new(Inner { source: explain(inner.source).into(), ..*inner }))
+    }
+
     /// Permanent, for a reason of Onceward's own.
     pub(crate) fn because(mut self, reason: Reason) -> Self {
         (self.0.permanent, self.0.reason) = (true, Some(reason));
@@ -325,13 +351,7 @@ impl<E: Into<BoxError>> From<E> for HandlerError {
 
 impl fmt::Display for HandlerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0.source)?;
-        let mut source = self.0.source.source();
-        while let Some(error) = source {
-            write!(f, ": {error}")?;
-            source = error.source();
-        }
-        Ok(())
+        write!(f, "{}", in_one_line(self.source()))
     }
 }
 
@@ -393,6 +413,20 @@ mod tests {
             format!("{error:?}"),
             "cannot read the dedupe table (setting `database_url`): no such host"
         );
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("error returned from database: {0}")]
+    struct Repeats(#[source] BoxError);
+
+    #[test]
+    fn what_an_error_says_of_its_source_is_not_said_again() {
+        let repeats = || Repeats("relation \"t\" does not exist".into());
+        let right = "error returned from database: relation \"t\" does not exist";
+        assert_eq!(in_one_line(&repeats()).to_string(), right);
+        assert_eq!(HandlerError::new(repeats()).to_string(), right);
+        let error = Error::Store { action: "begin".into(), source: repeats().into() };
+        assert_eq!(format!("{error:?}"), format!("cannot begin (setting `database_url`): {right}"));
     }
 
     #[test]
