@@ -12,6 +12,8 @@ mod misdeeds;
 mod outages;
 #[path = "transactions/owners.rs"]
 mod owners;
+#[path = "transactions/refusals.rs"]
+mod refusals;
 #[path = "transactions/runs.rs"]
 mod runs;
 #[path = "transactions/tables.rs"]

@@ -71,6 +71,8 @@ mod shutdown;
 mod tail;
 
 mod backoff;
+#[cfg(feature = "postgres")]
+mod breaks;
 mod cloud_event;
 mod contact;
 mod dead_letter;

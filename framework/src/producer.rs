@@ -1,14 +1,16 @@
 //! Sends records: the dead letters of the application, and what its handlers
 //! publish.
 
+use crate::Record;
 use crate::config::Resolved;
 use crate::error::{BoxError, Error};
 use crate::fault;
+use crate::outage::{self, Unpublished};
+use crate::topics::{self, REQUEST};
 use crate::trace::{SendSpan, Spans};
-use crate::{Record, outage};
 use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -35,12 +37,14 @@ pub(crate) struct ProduceError {
     pub(crate) topic: String,
     pub(crate) source: BoxError,
     code: Option<RDKafkaErrorCode>,
+    meaning: Unpublished,
 }
 
 impl ProduceError {
     pub(crate) fn new(topic: &str, error: KafkaError) -> Self {
         let code = error.rdkafka_error_code();
-        Self { topic: topic.to_owned(), source: error.into(), code }
+        let meaning = outage::of_publish(&error);
+        Self { topic: topic.to_owned(), source: error.into(), code, meaning }
     }
 
     pub(crate) fn is_too_large(&self) -> bool {
@@ -50,9 +54,9 @@ impl ProduceError {
         )
     }
 
-    /// Whether the broker could not be reached or could not work: no record's fault.
-    pub(crate) fn is_outage(&self) -> bool {
-        self.code.is_some_and(outage::is_kafka)
+    /// Whose fault it is.
+    pub(crate) fn meaning(&self) -> Unpublished {
+        self.meaning
     }
 }
 
@@ -94,6 +98,16 @@ impl Producer {
                 Err(ProduceError::new(topic, error))
             }
         }
+    }
+
+    /// Asks the broker about a topic that was missing or forbidden. The client goes by what it knows of
+    /// a topic for minutes otherwise.
+    pub(crate) async fn look_again(&self, topic: &str) {
+        let (Ok(client), topic) = (self.client(), topic.to_owned()) else { return };
+        // What comes of it the next try tells.
+        let looked =
+            topics::blocking(move || client.client().fetch_metadata(Some(&topic), REQUEST).map(drop));
+        drop(looked.await);
     }
 
     fn client(&self) -> Result<FutureProducer, KafkaError> {

@@ -6,8 +6,10 @@ use crate::error::{Error, ErrorKind, HandlerError, HandlerResult};
 use crate::extract::{Context, FromRecord, Rejection};
 use crate::failure::Reason;
 use crate::identity::{IDENTITY_HEADER, Identity, IdentitySource};
+use crate::outage::Unpublished;
 use crate::producer::{ProduceError, Producer};
 use crate::trace::Spans;
+use crate::trouble::Cause;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::FutureRecord;
 use std::fmt;
@@ -154,8 +156,8 @@ impl Publisher<'_> {
     /// Publishes a record, and waits until all in-sync replicas have it.
     ///
     /// # Errors
-    /// Retryable where the broker refuses it. Let the error out: where Kafka cannot
-    /// be reached, Onceward waits and counts no attempt.
+    /// Retryable where the broker refuses the record. Let the error out: where Kafka cannot be reached, or
+    /// the topic is not there or forbidden, Onceward waits and counts no attempt.
     pub async fn publish(&self, record: ProducerRecord) -> HandlerResult<Published> {
         let place = self.published.fetch_add(1, Ordering::Relaxed);
         self.publishing.publish(record, self.cause, Some(("published", place))).await
@@ -213,6 +215,10 @@ impl Publishing {
         cause: Record<'_>,
         place: Option<Place>,
     ) -> HandlerResult<Published> {
+        if !is_topic_name(&record.topic) {
+            let problem = format!("cannot publish to topic `{}`: no topic can have this name", record.topic);
+            return Err(HandlerError::new(problem).permanent());
+        }
         self.complete(&mut record, cause, place)?;
         let span = self.producer.span(&record.topic, cause);
         for (name, value) in span.outgoing(cause) {
@@ -223,8 +229,25 @@ impl Publishing {
         (sent.partition, sent.timestamp) = (record.partition, record.timestamp);
         let sent = self.producer.send(sent).await;
         span.end(&sent);
-        let (partition, offset) = sent.map_err(failed)?;
-        Ok(Published { partition, offset })
+        match sent {
+            Ok((partition, offset)) => Ok(Published { partition, offset }),
+            Err(error) => Err(self.failed(error).await),
+        }
+    }
+
+    /// What it means for the record that caused it. A topic that is missing may be a mistake in the handler;
+    /// no dead letter would mend that.
+    async fn failed(&self, error: ProduceError) -> HandlerError {
+        match error.meaning() {
+            Unpublished::Record if error.is_too_large() => HandlerError::new(error).permanent(),
+            Unpublished::Record => HandlerError::new(error),
+            Unpublished::Held(cause, what) => {
+                if cause == Cause::Setup {
+                    self.producer.look_again(&error.topic).await;
+                }
+                HandlerError::held(cause, NotPublished { what, source: error })
+            }
+        }
     }
 
     fn complete(
@@ -262,16 +285,22 @@ impl Publishing {
     }
 }
 
+/// Why a partition waits to publish.
+#[derive(Debug, thiserror::Error)]
+#[error("{source}: {what}")]
+struct NotPublished {
+    what: &'static str,
+    source: ProduceError,
+}
+
+/// Whether Kafka can have a topic of this name.
+fn is_topic_name(name: &str) -> bool {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    (1..=249).contains(&name.len()) && !matches!(name, "." | "..") && name.bytes().all(is_allowed)
+}
+
 impl fmt::Debug for Publishing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Publishing")
-    }
-}
-
-fn failed(error: ProduceError) -> HandlerError {
-    match error.is_outage() {
-        true => HandlerError::outage(error),
-        false if error.is_too_large() => HandlerError::new(error).permanent(),
-        false => HandlerError::new(error),
     }
 }
