@@ -14,6 +14,8 @@ mod misdeeds;
 mod outages;
 #[path = "transactions/owners.rs"]
 mod owners;
+#[path = "transactions/refusals.rs"]
+mod refusals;
 #[path = "transactions/roles.rs"]
 mod roles;
 #[path = "transactions/runs.rs"]

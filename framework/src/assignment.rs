@@ -12,7 +12,7 @@ use crate::config::{OutOfRange, Start};
 use crate::contact::{ANSWERS_WITHIN, Contact};
 use crate::dead_letter::Written;
 use crate::drain::Drain;
-use crate::health::{Health, Oldest};
+use crate::health::Health;
 use crate::inbox::Inbox;
 use crate::owned::{OwnedPartition, list, names_of};
 use crate::partition::{Limits, Partition, PartitionWorker};

@@ -137,24 +137,33 @@ fn in_brackets(origin: &Option<String>) -> String {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&with_sources(self))
+        write!(f, "{}", in_one_line(self))
     }
 }
 
-/// An error and its sources in one line. Some errors hold the text of their source already: it is
-/// said once.
-pub(crate) fn with_sources(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let next = error.to_string();
-        if !text.ends_with(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
+/// An error with why it came about, and why that did, in one line.
+pub(crate) fn in_one_line<'e>(error: &'e (dyn std::error::Error + 'static)) -> impl fmt::Display + 'e {
+    OneLine(error)
+}
+
+struct OneLine<'e>(&'e (dyn std::error::Error + 'static));
+
+impl fmt::Display for OneLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // An error may name itself as its source.
+        const DEEPEST: usize = 64;
+        let mut said = self.0.to_string();
+        f.write_str(&said)?;
+        for error in std::iter::successors(self.0.source(), |error| error.source()).take(DEEPEST) {
+            let text = error.to_string();
+            // Many errors, sqlx's among them, say what their source says.
+            if !said.contains(&text) {
+                write!(f, ": {text}")?;
+                said = text;
+            }
         }
-        source = error.source();
+        Ok(())
     }
-    text
 }
 
 /// What a handler returns: `Ok`, or an error that says whether trying again can help.
@@ -278,6 +287,13 @@ impl HandlerError {
         }
     }
 
+    /// The same failure, by an error that says more and has the one so far as its source.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn explained<E: Into<BoxError>>(self, explain: impl FnOnce(BoxError) -> E) -> Self {
+        let Self(inner) = self;
+        Self(Box::new(Inner { source: explain(inner.source).into(), ..*inner }))
+    }
+
     /// Permanent, for a reason of Onceward's own.
     pub(crate) fn because(mut self, reason: Reason) -> Self {
         (self.0.permanent, self.0.reason) = (true, Some(reason));
@@ -352,7 +368,7 @@ impl<E: Into<BoxError>> From<E> for HandlerError {
 
 impl fmt::Display for HandlerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&with_sources(&*self.0.source))
+        write!(f, "{}", in_one_line(self.source()))
     }
 }
 
@@ -417,15 +433,17 @@ mod tests {
     }
 
     #[derive(Debug, thiserror::Error)]
-    #[error("no TLS: {0}")]
-    struct SaysItsSource(#[source] std::io::Error);
+    #[error("error returned from database: {0}")]
+    struct Repeats(#[source] BoxError);
 
     #[test]
-    fn a_source_that_is_said_already_is_not_said_again() {
-        let source = || SaysItsSource(std::io::Error::other("built without it"));
-        let error = Error::Store { action: "connect".into(), source: source().into() };
-        assert_eq!(format!("{error:?}"), "cannot connect (setting `database_url`): no TLS: built without it");
-        assert_eq!(HandlerError::new(source()).to_string(), "no TLS: built without it");
+    fn what_an_error_says_of_its_source_is_not_said_again() {
+        let repeats = || Repeats("relation \"t\" does not exist".into());
+        let right = "error returned from database: relation \"t\" does not exist";
+        assert_eq!(in_one_line(&repeats()).to_string(), right);
+        assert_eq!(HandlerError::new(repeats()).to_string(), right);
+        let error = Error::Store { action: "begin".into(), source: repeats().into() };
+        assert_eq!(format!("{error:?}"), format!("cannot begin (setting `database_url`): {right}"));
     }
 
     #[test]

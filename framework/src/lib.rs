@@ -75,6 +75,8 @@ mod tail;
 
 mod admin;
 mod backoff;
+#[cfg(feature = "postgres")]
+mod breaks;
 mod client_events;
 mod cloud_event;
 mod condition;

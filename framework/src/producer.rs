@@ -1,17 +1,19 @@
 //! Sends records: the dead letters of the application, and what its handlers
 //! publish.
 
+use crate::Record;
 use crate::config::Resolved;
 use crate::error::{BoxError, Error};
 use crate::fault;
+use crate::outage::{self, Unpublished};
 use crate::sync::lock;
+use crate::topics::{self, REQUEST};
 use crate::trace::{SendSpan, Spans};
 use crate::trouble::Cause;
-use crate::{Record, outage};
 use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Message, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, FutureProducer, FutureRecord};
+use rdkafka::producer::{BaseProducer, FutureProducer, FutureRecord, Producer as _};
 use std::fmt;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -53,14 +55,19 @@ pub(crate) struct ProduceError {
     pub(crate) source: BoxError,
     code: Option<RDKafkaErrorCode>,
     cause: Cause,
+    meaning: Unpublished,
 }
 
 impl ProduceError {
     pub(crate) fn new(topic: &str, error: KafkaError) -> Self {
         let code = error.rdkafka_error_code();
-        let cause = if code.is_some_and(outage::is_kafka) { Cause::Outage } else { Cause::Setup };
+        let meaning = outage::of_publish(&error);
+        let cause = match meaning {
+            Unpublished::Held(cause, _) => cause,
+            Unpublished::Record => Cause::Setup,
+        };
         let problem = format!("cannot publish to topic `{topic}`");
-        Self { topic: topic.to_owned(), problem, source: error.into(), code, cause }
+        Self { topic: topic.to_owned(), problem, source: error.into(), code, cause, meaning }
     }
 
     /// Says in other words what is wrong, and whose fault it is.
@@ -70,7 +77,8 @@ impl ProduceError {
 
     /// Without an error of the client.
     pub(crate) fn of(topic: &str, cause: Cause, problem: String, source: impl Into<BoxError>) -> Self {
-        Self { topic: topic.to_owned(), problem, source: source.into(), code: None, cause }
+        let meaning = Unpublished::Record;
+        Self { topic: topic.to_owned(), problem, source: source.into(), code: None, cause, meaning }
     }
 
     pub(crate) fn is_too_large(&self) -> bool {
@@ -89,14 +97,19 @@ impl ProduceError {
         self.code
     }
 
-    /// Whose fault it is that the record is not there, if it is not the record's own.
+    /// Whose fault it is that there is no copy yet.
     pub(crate) fn cause(&self) -> Cause {
         self.cause
     }
 
-    /// Whether the broker could not be reached or could not work: no record's fault.
+    /// Whether the broker could not be reached or could not work.
     pub(crate) fn is_outage(&self) -> bool {
         self.cause == Cause::Outage
+    }
+
+    /// Whose fault it is that a record of a handler's is not published.
+    pub(crate) fn meaning(&self) -> Unpublished {
+        self.meaning
     }
 }
 
@@ -153,6 +166,16 @@ impl Producer {
                 Err((ProduceError::new(topic, error), unsent.headers().cloned()))
             }
         }
+    }
+
+    /// Asks the broker about a topic that was missing or forbidden. The client goes by what it knows of
+    /// a topic for minutes otherwise.
+    pub(crate) async fn look_again(&self, topic: &str) {
+        let (Ok(client), topic) = (self.client(Company::Others), topic.to_owned()) else { return };
+        // What comes of it the next try tells.
+        let looked =
+            topics::blocking(move || client.client().fetch_metadata(Some(&topic), REQUEST).map(drop));
+        drop(looked.await);
     }
 
     fn slot(&self, company: Company) -> &Mutex<Option<FutureProducer>> {

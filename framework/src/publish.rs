@@ -7,9 +7,11 @@ use crate::extract::{Context, FromRecord, Rejection};
 use crate::failure::Reason;
 use crate::identity::{Content, IDENTITY_HEADER, Identity, IdentitySource, Origin, hash, is_blank, is_nil};
 use crate::middleware::without_panic;
+use crate::outage::Unpublished;
 use crate::producer::{ProduceError, Producer, Sends};
 use crate::sync::lock;
 use crate::trace::Spans;
+use crate::trouble::Cause;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::FutureRecord;
 use std::collections::HashMap;
@@ -197,8 +199,8 @@ impl Publisher<'_> {
     /// Publishes a record, and waits until all in-sync replicas have it.
     ///
     /// # Errors
-    /// Retryable where the broker refuses it. Let the error out: where Kafka cannot
-    /// be reached, Onceward waits and counts no attempt.
+    /// Retryable where the broker refuses the record. Let the error out: where Kafka cannot be reached, or
+    /// the topic is not there or forbidden, Onceward waits and counts no attempt.
     pub async fn publish(&self, record: ProducerRecord) -> HandlerResult<Published> {
         self.publishing.publish(record, self.cause, Some(&self.equals)).await
     }
@@ -289,6 +291,10 @@ impl Publishing {
         cause: Record<'_>,
         equals: Option<&Equals>,
     ) -> HandlerResult<Published> {
+        if !is_topic_name(&record.topic) {
+            let problem = format!("cannot publish to topic `{}`: no topic can have this name", record.topic);
+            return Err(HandlerError::new(problem).permanent());
+        }
         let origin = self.complete(&mut record, cause, equals)?;
         let span = self.producer.span(&record.topic, cause);
         for (name, value) in span.outgoing(cause) {
@@ -304,11 +310,30 @@ impl Publishing {
         (sent.partition, sent.timestamp) = (record.partition, record.timestamp);
         let sent = self.producer.send(sent).await;
         span.end(&sent);
-        if let (Err(_), Some(equals), Some(origin)) = (&sent, equals, origin) {
-            equals.give_back(origin);
+        match sent {
+            Ok((partition, offset)) => Ok(Published { partition, offset }),
+            Err(error) => {
+                if let (Some(equals), Some(origin)) = (equals, origin) {
+                    equals.give_back(origin);
+                }
+                Err(self.failed(error).await)
+            }
         }
-        let (partition, offset) = sent.map_err(failed)?;
-        Ok(Published { partition, offset })
+    }
+
+    /// What it means for the record that caused it. A topic that is missing may be a mistake in the handler;
+    /// no dead letter would mend that.
+    async fn failed(&self, error: ProduceError) -> HandlerError {
+        match error.meaning() {
+            Unpublished::Record if error.is_too_large() => HandlerError::new(error).permanent(),
+            Unpublished::Record => HandlerError::new(error),
+            Unpublished::Held(cause, what) => {
+                if cause == Cause::Setup {
+                    self.producer.look_again(&error.topic).await;
+                }
+                HandlerError::held(cause, NotPublished { what, source: error })
+            }
+        }
     }
 
     /// Adds Onceward's headers. Gives what its identity is made of, if it gets one.
@@ -371,17 +396,23 @@ fn hops(record: Record<'_>) -> u32 {
     }
 }
 
+/// Why a partition waits to publish.
+#[derive(Debug, thiserror::Error)]
+#[error("{source}: {what}")]
+struct NotPublished {
+    what: &'static str,
+    source: ProduceError,
+}
+
+/// Whether Kafka can have a topic of this name.
+fn is_topic_name(name: &str) -> bool {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    (1..=249).contains(&name.len()) && !matches!(name, "." | "..") && name.bytes().all(is_allowed)
+}
+
 impl fmt::Debug for Publishing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Publishing")
-    }
-}
-
-fn failed(error: ProduceError) -> HandlerError {
-    match error.is_outage() {
-        true => HandlerError::outage(error),
-        false if error.is_too_large() => HandlerError::new(error).permanent(),
-        false => HandlerError::new(error),
     }
 }
 

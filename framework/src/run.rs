@@ -92,6 +92,12 @@ impl<'a> Run<'a> {
         self.clock.drain.has_begun()
     }
 
+    /// Gives the partition away: another process has it, by PostgreSQL's account.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn give_away(&self) {
+        self.clock.drain.begin();
+    }
+
     /// Waits until the partition is being given away.
     #[cfg(feature = "schemas")]
     pub(crate) async fn is_to_drain(&self) {
@@ -157,6 +163,9 @@ pub(crate) struct Source {
     pub(crate) order: Order,
     /// The fence's token, once raised; see `dedupe/postgres.rs`.
     pub(crate) fence: tokio::sync::Mutex<Option<i64>>,
+    /// Its records during whose calls connections broke.
+    #[cfg(feature = "postgres")]
+    pub(crate) breaks: crate::breaks::Breaks,
     /// Its dead letters that owners before have written; see `dead_letter/written.rs`.
     pub(crate) written: Written,
     /// What is noted of starts beside its committed offset.
@@ -173,6 +182,8 @@ impl Source {
             group,
             order: Order::Partition,
             fence: tokio::sync::Mutex::new(None),
+            #[cfg(feature = "postgres")]
+            breaks: Default::default(),
             written: Written::default(),
             notes: Notes::default(),
             troubles: Troubles::default(),

@@ -179,3 +179,41 @@ async fn a_broker_that_is_away_while_a_handler_publishes_counts_no_attempt() {
     assert!(calls.all().iter().all(|call| *call == (1, 1)), "{:?}", calls.all());
     assert!(!read_all(&world.stack, &target, 0).await.is_empty());
 }
+
+#[handler(topic = "overridden", max_attempts = 1)]
+async fn forwards(
+    payload: &[u8],
+    Attempt(attempt): Attempt,
+    target: State<Target>,
+    calls: State<Calls>,
+) -> HandlerResult<ProducerRecord> {
+    calls.note(number(payload)?, attempt);
+    Ok(ProducerRecord::to(&target.0.0).payload(payload.to_vec()))
+}
+
+/// Nothing is lost to the dead-letter topic meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_is_missing_holds_the_partition_that_publishes_to_it_until_it_is_there() {
+    let world = World::new(stack_or_leave_out!(), 1, 5).await;
+    let (target, calls) = (unique("later"), Calls::default());
+    let app = world.app(world.route(forwards {}), &calls).state(Target(target.clone()));
+    let running = Running::start(app);
+    eventually("it is tried again", async || calls.of(0) >= 3).await;
+    assert!(calls.all().iter().all(|call| *call == (0, 1)), "{:?}", calls.all());
+    world.stack.topic_named(&target, 1, &[]).await;
+    world.caught_up(1).await;
+    running.stop().await.unwrap();
+    assert_eq!(numbers(&read_all(&world.stack, &target, 0).await), [0, 1, 2, 3, 4]);
+    assert!(calls.all().iter().all(|(_, attempt)| *attempt == 1), "{:?}", calls.all());
+}
+
+/// No topic can ever have it, so that waiting would not help.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_no_topic_can_have_is_a_failure_of_the_record() {
+    let world = World::new(stack_or_leave_out!(), 1, 1).await;
+    let app = world.app(world.route(forwards {}), &Calls::default()).state(Target("no/name".to_owned()));
+    let running = Running::start(app);
+    world.caught_up(1).await;
+    running.stop().await.unwrap();
+    assert!(text(&world.letters().await[0], "onceward.dlq.message").contains("no topic can have this name"));
+}

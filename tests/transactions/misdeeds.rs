@@ -2,7 +2,7 @@
 
 use super::*;
 use onceward::extract::{Context, FromRecord, Rejection};
-use support::stack_or_leave_out;
+use support::{OwnPostgres, stack_or_leave_out};
 
 const COUNT: i64 = 60;
 
@@ -199,6 +199,56 @@ async fn a_statement_that_the_handler_gave_up_does_no_harm() {
     running.stop().await.unwrap();
     world.effects_once_in_order(0..COUNT).await;
     script.blames_only(&[]);
+}
+
+const ENDS_ITS_BACKEND: &str = "select pg_terminate_backend(pg_backend_pid())";
+
+/// As an extension does that crashes. While a new connection can be had that is no outage.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_that_ends_its_connection_is_the_fault_of_its_own_record() {
+    let world = World::new(stack_or_leave_out!(), 1).await;
+    misdeed_of_one(world, Misdeed::FailsInSql(ENDS_ITS_BACKEND), INSIDE).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_that_ends_its_connection_is_the_fault_of_its_own_record_in_a_batch() {
+    let world = World::new(stack_or_leave_out!(), 1).await;
+    misdeed_of_a_batch(world, Misdeed::FailsInSql(ENDS_ITS_BACKEND), INSIDE).await;
+}
+
+/// COMMIT finds the connection broken.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_that_ends_its_connection_holds_its_own_record_where_its_error_is_dropped() {
+    let world = World::new(stack_or_leave_out!(), 1).await;
+    let script = Script::new(Misdeed::Swallows(ENDS_ITS_BACKEND), [INSIDE]);
+    holds_only_the_culprit(&world, world.route(one {}), &script, INSIDE).await;
+}
+
+/// It leaves the connection waiting for data.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_that_is_out_of_step_with_the_protocol_is_the_fault_of_its_own_record() {
+    let world = World::new(stack_or_leave_out!(), 1).await;
+    misdeed_of_one(world, Misdeed::FailsInSql("copy effects (number) from stdin"), INSIDE).await;
+}
+
+/// The server ends all of its connections then, and recovers.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_that_crashes_the_server_is_the_fault_of_its_own_record_and_of_no_other() {
+    let postgres = OwnPostgres::start_new();
+    let world = World::new(Stack { database_url: postgres.url(), ..stack_or_leave_out!() }, 2).await;
+    // Of the shell that runs it, that is the server's process.
+    let crashes = Misdeed::FailsInSql("copy (select) to program 'kill -9 $PPID'");
+    let script = Script::new(crashes, [INSIDE]);
+    let sent = |number: i64| Sent { number, partition: i32::from(number >= COUNT), ..Sent::default() };
+    world.send((0..2 * COUNT).map(sent)).await;
+    let app = world.app().state(script.clone()).handler(world.route(one {}));
+    let running = Running::start(app);
+    eventually("it is charged", async || script.attempts(INSIDE) >= 2).await;
+    script.behave();
+    world.caught_up().await;
+    running.stop().await.unwrap();
+    world.effects_once(0..2 * COUNT).await;
+    script.blames_only(&[INSIDE]);
 }
 
 /// PostgreSQL ends the transaction then; that is no outage.

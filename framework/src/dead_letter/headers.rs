@@ -140,10 +140,8 @@ fn place<'l>(original: &Original<'l>) -> Vec<Named<'l>> {
     ];
     headers.extend(record.timestamp().map(|time| (timestamp, text(time))));
     headers.push((TIMES, text(original.times())));
-    let identity = letter.identity.to_header(Content::of(record));
-    if original.first(IDENTITY_HEADER) != Some(identity.as_bytes()) {
-        headers.push((IDENTITY_HEADER, text(identity)));
-    }
+    // Always: the last value of a name counts, and a record may have a forged one behind.
+    headers.push((IDENTITY_HEADER, text(letter.identity.to_header(Content::of(record)))));
     headers
 }
 

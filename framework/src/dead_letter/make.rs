@@ -16,7 +16,7 @@ pub(super) const HEADER_ROOM: u64 = 64 << 10;
 pub(super) async fn create(config: &Resolved, source: &str, letters: &str) -> Result<(), ProduceError> {
     tracing::info!(topic = letters, "making the dead-letter topic");
     make(config, source, letters, false).await.map_err(|error| {
-        let is_outage = error.code.is_some_and(outage::is_kafka);
+        let is_outage = error.code.is_some_and(outage::is_broker_away);
         let cause = if is_outage { Cause::Outage } else { Cause::Setup };
         let problem = format!("dead-letter topic `{letters}` {}; {WAYS_OUT}", problem(&error));
         ProduceError::of(letters, cause, problem, error)

@@ -16,12 +16,11 @@ const LEFT: &str = "onceward: left";
 
 /// Settings that change what a statement does or gives. Those that only make it faster or slower
 /// may stay until the run's end.
-const SETTINGS: [&str; 24] = [
+const SETTINGS: [&str; 23] = [
     "search_path",
     "row_security",
     "session_replication_role",
     "transaction_read_only",
-    "statement_timeout",
     "lock_timeout",
     "transaction_timeout",
     "idle_in_transaction_session_timeout",
@@ -96,9 +95,11 @@ fn state<'s>(own: impl Iterator<Item = &'s str>) -> String {
         .chain(own)
         .map(|name| format!(", coalesce(current_setting('{name}', true), '')"))
         .collect();
+    // A claim gives the handler's calls the role's own `statement_timeout`.
     // Of a schema that is not there PostgreSQL would look through all of `pg_class`.
     format!(
         "hashtextextended(concat_ws('|', session_user, current_user{settings}, \
+         current_setting('statement_timeout') in ('0', current_setting('onceward.statement_timeout')), \
          (select count(*) from pg_cursors where name <> '' and name not like '<unnamed%'), \
          case when pg_my_temp_schema() = 0 then 0 else \
          (select count(*) from pg_class where relnamespace = pg_my_temp_schema()) end), 0)"

@@ -1,6 +1,8 @@
 //! What has been done: asked before a record is handled, noted with its effects.
 
 #[cfg(feature = "postgres")]
+mod claims;
+#[cfg(feature = "postgres")]
 pub(crate) mod expiry;
 #[cfg(feature = "postgres")]
 mod leftovers;
@@ -13,8 +15,6 @@ pub(crate) mod postgres;
 mod rights;
 #[cfg(feature = "postgres")]
 pub(crate) mod scope;
-#[cfg(feature = "postgres")]
-pub(crate) mod sqlstate;
 
 pub(crate) use memory::Memory;
 
@@ -73,12 +73,17 @@ pub(crate) enum StoreError {
     /// mend it.
     #[error("Onceward may not, or cannot as it is set up, do its own work")]
     Setup(#[source] crate::error::BoxError),
-    /// Another owner has an identity of the run in progress.
-    #[error("another owner has a record of this run in progress")]
+    /// Another owner has an identity of the run in progress, or somebody has a table locked.
+    #[error(
+        "another owner has a record of this run in progress, or somebody has locked one of Onceward's tables"
+    )]
     InProgress,
-    /// The partition has a new owner.
+    /// The partition has a new owner: this one does nothing more.
     #[error("the partition has a new owner")]
     Fenced,
+    /// The connection is an old one and remembers what has changed since. Another one does better.
+    #[error("the connection remembers what is not so any more")]
+    Stale(#[source] crate::error::BoxError),
     /// A deadlock, a serialization failure, or a lock that somebody else held for long.
     #[error("a deadlock, a serialization failure, or a lock that was held for too long")]
     Conflict,
@@ -88,7 +93,7 @@ pub(crate) enum StoreError {
     /// The handler ended the transaction.
     #[error("the handler ended the transaction that it was given")]
     NotOurs,
-    /// Anything else.
+    /// An error at the end of a transaction that only what its handlers did can have caused.
     #[error(transparent)]
     Other(crate::error::BoxError),
 }

@@ -1,9 +1,12 @@
 //! What has been done, in PostgreSQL: claims in the handler's own transaction,
 //! and the fence that keeps an old owner of a partition out.
 
+use super::claims::{CLAIM, Claimed, Rows, fence, first_of_each, seen, take_over};
 use super::leftovers::{CLEAN, Leftovers};
+use super::scope::Scope;
 use super::{Claim, State, StoreError, migrate, rights};
 use crate::config::database_url;
+use crate::outage::postgres::at_the_end;
 use crate::run::Source;
 use crate::sql::Left;
 use crate::tx::Tx;
@@ -24,6 +27,9 @@ pub(super) const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 const WRITTEN_EVERY: Duration = Duration::from_secs(60 * 60);
 /// How long to wait for a connection, new or free.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long to wait for the end of a transaction in which a call failed, before its connection counts
+/// as broken.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
 
 /// Onceward's own connections, and what is done on them.
 #[derive(Debug)]
@@ -33,6 +39,8 @@ pub(crate) struct Postgres {
     days: Mutex<HashMap<i32, Instant>>,
     /// Topics by number, as far as this process knows.
     topics: Mutex<HashMap<String, i32>>,
+    /// The handlers that have a number, as they were when the process started.
+    scopes: Mutex<HashMap<i32, Arc<Scope>>>,
     /// A transaction that is idle for longer is ended by the server.
     pub(crate) idle_limit: Duration,
 }
@@ -47,7 +55,13 @@ impl Postgres {
             idle: Mutex::default(),
             settings: settings(idle_limit).into(),
         };
-        let postgres = Self { connections, days: Mutex::default(), topics: Mutex::default(), idle_limit };
+        let postgres = Self {
+            connections,
+            days: Mutex::default(),
+            topics: Mutex::default(),
+            scopes: Mutex::default(),
+            idle_limit,
+        };
         let mut connection =
             postgres.connections.get().await.map_err(|error| match database_url::note(root(error)) {
                 Ok(error) => failed("connect to PostgreSQL")(error),
@@ -73,12 +87,12 @@ impl Postgres {
         self.connections.get().await
     }
 
-    /// Forgets what an error puts in doubt. Where one connection is broken the others
+    /// Forgets what an error puts in doubt. Where one connection is broken or outdated the others
     /// likely are, and each would cost a failed run.
     pub(crate) fn doubt(&self, error: &StoreError) {
         match error {
-            StoreError::Outage(_) => lock(&self.connections.idle).clear(),
-            StoreError::Other(_) => {
+            StoreError::Outage(_) | StoreError::Stale(_) => lock(&self.connections.idle).clear(),
+            StoreError::Setup(_) => {
                 lock(&self.days).clear();
                 lock(&self.topics).clear();
             }
@@ -86,12 +100,22 @@ impl Postgres {
         }
     }
 
+    /// Notes what a handler's number stands for.
+    pub(super) fn know_scope(&self, scope: Scope) {
+        lock(&self.scopes).insert(scope.id, Arc::new(scope));
+    }
+
+    fn scope(&self, id: i32) -> Result<Arc<Scope>, StoreError> {
+        let known = lock(&self.scopes).get(&id).cloned();
+        known.ok_or_else(|| StoreError::Setup(format!("no handler has the number {id}").into()))
+    }
+
     /// Takes a connection back.
     pub(crate) fn put_back(&self, pooled: Pooled) {
         self.connections.put_back(pooled);
     }
 
-    /// Opens a run's transaction and claims its identities: fence, mark and claims
+    /// Opens a run's transaction and claims its identities: fence, scope, mark and claims
     /// in one statement. Says of each claim whether it is fresh, which means that
     /// nobody has done it and it is ours to do in this transaction.
     pub(crate) async fn begin(
@@ -100,61 +124,75 @@ impl Postgres {
         scope: i32,
         claims: &[Claim],
     ) -> Result<(UnitOfWork, Vec<bool>), StoreError> {
-        let rows = Rows::sorted(claims);
+        let scope = self.scope(scope)?;
         let mut pooled = self.connections.get().await?;
-        let connection = &mut pooled.tx.connection;
+        let mark = Uuid::from_u128(fastrand::u128(..));
+        let found = match self.claim(&mut pooled.tx.connection, source, &scope, claims, mark).await {
+            Err(error) => return Err(pooled.judged(error)),
+            Ok(found) => found,
+        };
+        let claimed = match found.of_this_owner(source, &scope).await {
+            Ok(claimed) => claimed,
+            Err(refused) => {
+                execute(&mut pooled.tx.connection, "rollback").await?;
+                self.connections.put_back(pooled);
+                return Err(refused);
+            }
+        };
+        let fresh = first_of_each(claims, |claim| {
+            let key = Uuid::from_u128(claim.identity.key);
+            claim.identity.days().all(|day| claimed.contains(&(key, day)))
+        });
+        let settings = self.connections.settings.clone();
+        Ok((UnitOfWork { pooled, mark, scope: scope.id, calls: 0, settings, is_stuck: false }, fresh))
+    }
+
+    async fn claim(
+        &self,
+        connection: &mut PgConnection,
+        source: &Source,
+        scope: &Scope,
+        claims: &[Claim],
+        mark: Uuid,
+    ) -> Result<Claimed, StoreError> {
+        let rows = Rows::sorted(claims);
         self.make_days(connection, &rows.days).await?;
         let topic = self.topic(connection, source.partition.topic()).await?;
         let fence = fence(connection, source).await?;
-        let mark = Uuid::from_u128(fastrand::u128(..));
         execute(connection, "begin").await?;
-        take_over(connection, scope, claims).await?;
+        take_over(connection, scope.id, claims).await?;
         let row = sqlx::query(CLAIM)
             .bind(&*source.group)
             .bind(source.partition.topic())
             .bind(source.partition.partition())
             .bind(mark.to_string())
-            .bind(scope)
+            .bind(scope.id)
             .bind(topic)
             .bind(&rows.keys)
             .bind(&rows.days)
             .bind(&rows.offsets)
             .bind(fence)
-            .fetch_one(&mut *connection)
+            .bind(&*scope.handler)
+            .fetch_one(connection)
             .await?;
-        if row.try_get::<Option<i64>, _>(0)? != Some(fence) {
-            *source.fence.lock().await = None;
-            execute(connection, "rollback").await?;
-            self.connections.put_back(pooled);
-            return Err(StoreError::Fenced);
-        }
-        let claimed: HashSet<(Uuid, i32)> =
-            row.try_get::<Vec<Uuid>, _>(1)?.into_iter().zip(row.try_get::<Vec<i32>, _>(2)?).collect();
-        let fresh = first_of_each(claims, |claim| {
-            let key = Uuid::from_u128(claim.identity.key);
-            claim.identity.days().all(|day| claimed.contains(&(key, day)))
-        });
-        let unit = UnitOfWork { pooled, mark, scope, calls: 0, settings: self.connections.settings.clone() };
-        Ok((unit, fresh))
+        Ok(Claimed::of(&row, fence)?)
     }
 
     /// Which identities are done.
     pub(crate) async fn seen(&self, scope: i32, claims: &[Claim]) -> Result<Vec<bool>, StoreError> {
-        let rows = Rows::sorted(claims);
-        let mut pooled = self.connections.get().await?;
-        let done: HashMap<Uuid, i16> = sqlx::query_as(
-            "select d.event_key, d.state from unnest($1::uuid[], $2::int[]) as u (event_key, day) \
-             join onceward_dedupe d on d.event_key = u.event_key and d.scope = $3 \
-             and d.bucket = date '1970-01-01' + u.day",
-        )
-        .bind(&rows.keys)
-        .bind(&rows.days)
-        .bind(scope)
-        .fetch_all(&mut pooled.tx.connection)
-        .await?
-        .into_iter()
-        .collect();
-        self.connections.put_back(pooled);
+        let scope = self.scope(scope)?;
+        let done: HashMap<Uuid, i16> = loop {
+            let mut pooled = self.connections.get().await?;
+            match seen(&mut pooled.tx.connection, &scope, claims).await.map_err(|error| pooled.judged(error))
+            {
+                Ok(done) => {
+                    self.connections.put_back(pooled);
+                    break done.ok_or_else(|| scope.is_gone())?;
+                }
+                Err(error @ StoreError::Stale(_)) => self.doubt(&error),
+                Err(error) => return Err(error),
+            }
+        };
         let is_done = |claim: &Claim| {
             let state = done.get(&Uuid::from_u128(claim.identity.key));
             state.is_some_and(|state| *state != DEAD_LETTERED || !claim.redriven)
@@ -170,34 +208,62 @@ impl Postgres {
         claims: &[Claim],
         state: State,
     ) -> Result<(), StoreError> {
+        let scope = self.scope(scope)?;
+        loop {
+            let mut pooled = self.connections.get().await?;
+            let marked = self.mark_on(&mut pooled.tx.connection, source, &scope, claims, state).await;
+            match marked.map_err(|error| pooled.judged(error)) {
+                Ok(is_of_scope) => {
+                    self.connections.put_back(pooled);
+                    return if is_of_scope { Ok(()) } else { Err(scope.is_gone()) };
+                }
+                Err(error @ StoreError::Stale(_)) => self.doubt(&error),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Says whether the number is still the handler's; nothing is noted where it is not.
+    async fn mark_on(
+        &self,
+        connection: &mut PgConnection,
+        source: &Source,
+        scope: &Scope,
+        claims: &[Claim],
+        state: State,
+    ) -> Result<bool, StoreError> {
         let state = match state {
             State::Done => DONE,
             State::DeadLettered => DEAD_LETTERED,
         };
         let rows = Rows::sorted(claims);
-        let mut pooled = self.connections.get().await?;
-        let connection = &mut pooled.tx.connection;
         self.make_days(connection, &rows.days).await?;
         let topic = self.topic(connection, source.partition.topic()).await?;
-        sqlx::query(
-            "insert into onceward_dedupe as d (event_key, scope, bucket, topic, partition, record_offset, state) \
-             select u.event_key, $1, date '1970-01-01' + u.day, $2, $3, u.record_offset, $7 \
-             from unnest($4::uuid[], $5::int[], $6::bigint[]) as u (event_key, day, record_offset) \
-             order by u.event_key, u.day \
-             on conflict (event_key, scope, bucket) do update set state = excluded.state \
-             where d.state = 1 and excluded.state = 0",
+        let is_of_scope = sqlx::query_scalar(
+            "with scope as materialized ( \
+                 select id from onceward_scope where id = $1 and group_id = $8 and handler = $9 \
+             ), noted as ( \
+                 insert into onceward_dedupe as d (event_key, scope, bucket, topic, partition, record_offset, state) \
+                 select u.event_key, $1, date '1970-01-01' + u.day, $2, $3, u.record_offset, $7 \
+                 from unnest($4::uuid[], $5::int[], $6::bigint[]) as u (event_key, day, record_offset), scope \
+                 order by u.event_key, u.day \
+                 on conflict (event_key, scope, bucket) do update set state = excluded.state \
+                 where d.state = 1 and excluded.state = 0 \
+             ) \
+             select exists (select from scope)",
         )
-        .bind(scope)
+        .bind(scope.id)
         .bind(topic)
         .bind(source.partition.partition())
         .bind(&rows.keys)
         .bind(&rows.days)
         .bind(&rows.offsets)
         .bind(state)
-        .execute(connection)
+        .bind(&*scope.group)
+        .bind(&*scope.handler)
+        .fetch_one(connection)
         .await?;
-        self.connections.put_back(pooled);
-        Ok(())
+        Ok(is_of_scope)
     }
 
     /// Makes the partitions of days that have none yet. A record of any day comes
@@ -242,99 +308,9 @@ impl Postgres {
 const DONE: i16 = 0;
 const DEAD_LETTERED: i16 = 1;
 
-/// Gives way to what was sent back from the dead-letter topic: the note that it was
-/// dead-lettered goes, in the transaction that claims it again.
-async fn take_over(connection: &mut PgConnection, scope: i32, claims: &[Claim]) -> Result<(), StoreError> {
-    let redriven: Vec<Claim> = claims.iter().filter(|claim| claim.redriven).copied().collect();
-    if redriven.is_empty() {
-        return Ok(());
-    }
-    let rows = Rows::sorted(&redriven);
-    sqlx::query(
-        "delete from onceward_dedupe d using unnest($1::uuid[], $2::int[]) as u (event_key, day) \
-         where d.event_key = u.event_key and d.scope = $3 and d.bucket = date '1970-01-01' + u.day and d.state = 1",
-    )
-    .bind(&rows.keys)
-    .bind(&rows.days)
-    .bind(scope)
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-/// Fence, mark and claims. The rows come sorted: two runs that claim the same
-/// identities in another order would deadlock.
-const CLAIM: &str = "\
-with fence as materialized (
-    select token from onceward_owner where group_id = $1 and topic = $2 and partition = $3 for share
-), mark as (
-    select set_config('onceward.run', $4, true)
-), claimed as (
-    insert into onceward_dedupe (event_key, scope, bucket, topic, partition, record_offset)
-    select u.event_key, $5, date '1970-01-01' + u.day, $6, $3, u.record_offset
-    from unnest($7::uuid[], $8::int[], $9::bigint[]) as u (event_key, day, record_offset), fence
-    where fence.token = $10
-    order by u.event_key, u.day
-    on conflict do nothing
-    returning event_key, bucket
-)
-select (select token from fence),
-       array(select event_key from claimed),
-       array(select bucket - date '1970-01-01' from claimed),
-       (select set_config from mark)";
-
-/// The partition's token, raised when this owner first asks. That waits for the
-/// open transaction of the owner before, which has read the row `for share`.
-async fn fence(connection: &mut PgConnection, source: &Source) -> Result<i64, StoreError> {
-    let mut fence = source.fence.lock().await;
-    if let Some(token) = *fence {
-        return Ok(token);
-    }
-    let token = sqlx::query_scalar(
-        "insert into onceward_owner as o (group_id, topic, partition, token) values ($1, $2, $3, 1) \
-         on conflict (group_id, topic, partition) do update set token = o.token + 1 returning token",
-    )
-    .bind(&*source.group)
-    .bind(source.partition.topic())
-    .bind(source.partition.partition())
-    .fetch_one(connection)
-    .await?;
-    *fence = Some(token);
-    Ok(token)
-}
-
 /// What a failed step of the startup means.
 pub(super) fn failed<E: Into<BoxError>>(action: &'static str) -> impl Fn(E) -> Error {
     move |source| Error::Store { action: action.to_owned(), source: source.into() }
-}
-
-/// Claims as columns, one row a day of an identity.
-struct Rows {
-    keys: Vec<Uuid>,
-    days: Vec<i32>,
-    offsets: Vec<i64>,
-}
-
-impl Rows {
-    fn sorted(claims: &[Claim]) -> Self {
-        let mut rows: Vec<(u128, i32, i64)> = Vec::with_capacity(claims.len());
-        for claim in claims {
-            rows.extend(claim.identity.days().map(|day| (claim.identity.key, day, claim.offset)));
-        }
-        rows.sort_unstable();
-        rows.dedup_by_key(|row| (row.0, row.1));
-        Self {
-            keys: rows.iter().map(|row| Uuid::from_u128(row.0)).collect(),
-            days: rows.iter().map(|row| row.1).collect(),
-            offsets: rows.iter().map(|row| row.2).collect(),
-        }
-    }
-}
-
-/// Whether each claim is fresh; of several with one identity only the first can be.
-fn first_of_each(claims: &[Claim], fresh: impl Fn(&Claim) -> bool) -> Vec<bool> {
-    let mut known = HashSet::with_capacity(claims.len());
-    claims.iter().map(|claim| known.insert(claim.identity.key) && fresh(claim)).collect()
 }
 
 /// A run's open transaction. Dropped before its end, it closes the connection,
@@ -348,6 +324,8 @@ pub(crate) struct UnitOfWork {
     calls: u32,
     /// Statements that set its connection up again.
     settings: Arc<str>,
+    /// It did not answer in time.
+    is_stuck: bool,
 }
 
 /// Whether a COMMIT looks for what the handler's calls have left.
@@ -400,7 +378,7 @@ impl UnitOfWork {
 
     /// Undoes what was done since the savepoint, which stays.
     pub(crate) async fn rollback_to_savepoint(&mut self) -> Result<(), StoreError> {
-        self.execute("rollback to onceward").await
+        self.after_a_call("rollback to onceward").await
     }
 
     /// Gives claims back whose records were not done.
@@ -427,12 +405,12 @@ impl UnitOfWork {
     /// Whether the server has ended the transaction, as it does to one that was
     /// idle for too long.
     pub(crate) async fn is_lost(&mut self) -> bool {
-        matches!(self.execute("select 1").await, Err(StoreError::Outage(_)))
+        matches!(self.after_a_call("select 1").await, Err(StoreError::Outage(_)))
     }
 
     /// Whether the transaction can still do something.
     pub(crate) async fn is_aborted(&mut self) -> bool {
-        matches!(self.execute("select 1").await, Err(StoreError::Aborted))
+        matches!(self.after_a_call("select 1").await, Err(StoreError::Aborted))
     }
 
     /// Commits, if it is still our transaction and not aborted.
@@ -453,7 +431,7 @@ impl UnitOfWork {
              commit; {CLEAN}; {}",
             self.mark, self.settings
         );
-        match rows(&mut self.pooled.tx.connection, &end).await {
+        match rows_at_the_end(&mut self.pooled.tx.connection, &end).await {
             Err(error) if Leftovers::are_in(&error) => {
                 self.rollback().await?;
                 Ok(Ended::RolledBack)
@@ -470,11 +448,29 @@ impl UnitOfWork {
     /// Rolls back, and cleans the connection.
     pub(crate) async fn rollback(&mut self) -> Result<(), StoreError> {
         let end = format!("rollback; {CLEAN}; {}", self.settings);
-        execute(&mut self.pooled.tx.connection, &end).await
+        self.after_a_call(&end).await
     }
 
-    async fn execute(&mut self, sql: &'static str) -> Result<(), StoreError> {
-        execute(&mut self.pooled.tx.connection, sql).await
+    /// Runs a statement that takes no time, after a call that may have left the connection waiting for
+    /// something that never comes.
+    async fn after_a_call(&mut self, sql: &str) -> Result<(), StoreError> {
+        let is_stuck =
+            || Err(StoreError::Outage("the connection does not answer after a handler's call".into()));
+        if self.is_stuck {
+            return is_stuck();
+        }
+        let answered = tokio::time::timeout(ANSWERED_WITHIN, self.execute(sql)).await;
+        self.is_stuck = answered.is_err();
+        answered.unwrap_or_else(|_| is_stuck())
+    }
+
+    /// Whether it is on a connection that another run had before.
+    pub(crate) fn is_on_a_kept_connection(&self) -> bool {
+        self.pooled.is_kept
+    }
+
+    async fn execute(&mut self, sql: &str) -> Result<(), StoreError> {
+        end_part(&mut self.pooled.tx.connection, sql).await
     }
 }
 
@@ -493,10 +489,20 @@ struct Connections {
 pub(crate) struct Pooled {
     tx: Tx,
     leftovers: Leftovers,
+    /// Whether another run had it before.
+    is_kept: bool,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Pooled {
+    /// What an error on it means: a new connection remembers nothing.
+    fn judged(&self, error: StoreError) -> StoreError {
+        match error {
+            StoreError::Stale(source) if !self.is_kept => StoreError::Setup(source),
+            error => error,
+        }
+    }
+
     pub(super) fn get(&mut self) -> &mut PgConnection {
         &mut self.tx.connection
     }
@@ -512,19 +518,16 @@ impl fmt::Debug for Connections {
 impl Connections {
     async fn get(&self) -> Result<Pooled, StoreError> {
         let connecting = async {
-            let permit = self
-                .permits
-                .clone()
-                .acquire_owned()
-                .await
-                .map_err(|error| StoreError::Other(error.into()))?;
+            let permit = self.permits.clone().acquire_owned().await;
+            let permit = permit.map_err(|error| StoreError::Outage(error.into()))?;
             let idle = lock(&self.idle).pop();
+            let is_kept = idle.is_some();
             let (connection, leftovers) = match idle {
                 Some(idle) => idle,
                 None => self.open().await?,
             };
             let tx = Tx { connection, statements: 0, left: Left::default() };
-            Ok(Pooled { tx, leftovers, _permit: permit })
+            Ok(Pooled { tx, leftovers, is_kept, _permit: permit })
         };
         tokio::time::timeout(CONNECT_TIMEOUT, connecting).await.unwrap_or_else(|_| {
             Err(StoreError::Outage(format!("no connection within {CONNECT_TIMEOUT:?}").into()))
@@ -548,9 +551,15 @@ impl Connections {
 
 /// Statements that set a connection up, new or cleaned.
 fn settings(idle_limit: Duration) -> String {
-    // The last one ends what a handler left behind that was abandoned inside a long statement.
+    // The role's own limits of a statement are for the handler's (`CLAIM`); Onceward's wait as long as
+    // `lock_timeout` lets them. `client_connection_check_interval` ends what a handler left behind that was
+    // abandoned inside a long statement.
     format!(
-        "set synchronous_commit = on; set default_transaction_isolation = 'read committed'; \
+        "select set_config('onceward.statement_timeout', current_setting('statement_timeout'), false); \
+         set statement_timeout = 0; \
+         select set_config('transaction_timeout', '0', false) \
+         where current_setting('server_version_num')::int >= 170000; \
+         set synchronous_commit = on; set default_transaction_isolation = 'read committed'; \
          set lock_timeout = {}; set idle_in_transaction_session_timeout = {}; \
          set client_connection_check_interval = '1s'",
         LOCK_TIMEOUT.as_millis(),
@@ -579,6 +588,21 @@ pub(super) fn rows<'c>(
     Box::pin(async move { Ok(rows.await?) })
 }
 
+/// The same at the end of a transaction in which handlers have worked.
+fn rows_at_the_end<'c>(
+    connection: &'c mut PgConnection,
+    sql: &'c str,
+) -> BoxFuture<'c, Result<Vec<PgRow>, StoreError>> {
+    let rows = connection.fetch_all(sql);
+    Box::pin(async move { rows.await.map_err(at_the_end) })
+}
+
+/// Runs statements at the end of a part of a transaction in which handlers have worked.
+fn end_part<'c>(connection: &'c mut PgConnection, sql: &'c str) -> BoxFuture<'c, Result<(), StoreError>> {
+    let executed = connection.execute(sql);
+    Box::pin(async move { executed.await.map(|_| ()).map_err(at_the_end) })
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -586,7 +610,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// The error itself, without the class that it was put into.
 fn root(error: StoreError) -> BoxError {
     match error {
-        StoreError::Outage(source) | StoreError::Other(source) => source,
+        StoreError::Outage(source)
+        | StoreError::Setup(source)
+        | StoreError::Stale(source)
+        | StoreError::Other(source) => source,
         error => error.into(),
     }
 }

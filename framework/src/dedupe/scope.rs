@@ -1,6 +1,7 @@
 //! A handler's number in the table of what was done, and a guard against losing
 //! it: under a new name, a handler would do everything again.
 
+use super::StoreError;
 use super::postgres::{Postgres, failed};
 use crate::Error;
 use sqlx::Row;
@@ -12,6 +13,31 @@ pub(crate) struct ScopeName {
     pub(crate) handler: String,
     pub(crate) formerly: Vec<String>,
     pub(crate) topics: Vec<String>,
+}
+
+/// A handler's number, with the row that it stands in: PostgreSQL may be restored from before that
+/// row, and then gives the number to another.
+#[derive(Debug)]
+pub(crate) struct Scope {
+    pub(super) id: i32,
+    pub(super) group: String,
+    /// As in the table: one that was renamed keeps its former name there.
+    pub(super) handler: String,
+}
+
+impl Scope {
+    /// The number is not the handler's any more.
+    pub(super) fn is_gone(&self) -> StoreError {
+        let Self { id, group, handler } = self;
+        StoreError::Setup(
+            format!(
+                "the number {id} of the handler `{handler}` of group `{group}` is not in `onceward_scope` any more, as \
+                 when PostgreSQL was restored from before the handler was there; restart all instances, which \
+                 then get a new one"
+            )
+            .into(),
+        )
+    }
 }
 
 #[derive(Debug)]
@@ -32,12 +58,16 @@ pub(crate) async fn resolve(
     let mut ids = Vec::with_capacity(handlers.len());
     for handler in handlers {
         let names = std::iter::once(&handler.handler).chain(&handler.formerly);
+        let mut know = |id, handler: &str| {
+            postgres.know_scope(Scope { id, group: group.to_owned(), handler: handler.to_owned() });
+            ids.push(id);
+        };
         let found = names.into_iter().find_map(|name| known.iter().find(|known| known.handler == *name));
         match found {
-            Some(found) => ids.push(found.id),
+            Some(found) => know(found.id, &found.handler),
             None => {
                 refuse_renamed(group, handler, handlers, &known, retired)?;
-                ids.push(make(postgres, group, handler).await?);
+                know(make(postgres, group, handler).await?, &handler.handler);
             }
         }
     }

@@ -401,8 +401,7 @@ fn named(schema: &Value) -> Option<String> {
 
 /// An error with its causes, in one line.
 fn describe(error: &(dyn std::error::Error + 'static)) -> String {
-    let causes = std::iter::successors(error.source(), |error| error.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+    crate::error::in_one_line(error).to_string()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

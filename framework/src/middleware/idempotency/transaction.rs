@@ -9,15 +9,17 @@
 
 use super::attempts::{Attempt, Attempts};
 use super::calls::{Calls, for_each, for_one};
+use crate::breaks::MOST_BREAKS;
 use crate::dedupe::postgres::{Ended, LooksFor, Postgres, UnitOfWork};
-use crate::dedupe::sqlstate::code_in;
 use crate::dedupe::{Claim, StoreError};
 use crate::error::ErrorKind;
 use crate::fault;
 use crate::handler::{Handler, Rejected};
 use crate::middleware::Stack;
 use crate::middleware::retry::again_in_its_run;
-use crate::{HandlerError, HandlerResult, Outcome, Record, Run};
+use crate::outage::postgres::OfCall;
+use crate::trouble::Cause;
+use crate::{BoxError, HandlerError, HandlerResult, Outcome, Record, Run};
 use std::time::{Duration, Instant};
 
 pub(super) struct InTransaction<'r, S, H> {
@@ -35,6 +37,30 @@ impl<S: Stack, H: Handler> Attempts for InTransaction<'_, S, H> {
     const CAN_KEEP_APART: bool = !H::BATCH;
 
     async fn attempt<'a>(&'a self, part: Run<'a>, apart: bool) -> Attempt {
+        let breaks = &part.assigned().breaks;
+        let together = breaks.share(part.iter().map(|record| record.offset())).min(part.len());
+        let part = part.with(&part.records()[..together]);
+        loop {
+            let attempt = self.attempt_once(part, apart).await;
+            match &attempt {
+                // Each time there is one connection less of those that are old.
+                Attempt::Blameless(error @ StoreError::Stale(_)) => self.postgres.doubt(error),
+                // Also where drive's part is longer.
+                Attempt::Failed(_) if together == 1 => return attempt.at(0),
+                _ => return attempt,
+            }
+        }
+    }
+}
+
+type Work = Result<(UnitOfWork, Vec<Outcome>), Attempt>;
+
+impl<'r, S: Stack, H: Handler> InTransaction<'r, S, H> {
+    pub(super) fn new(calls: &'r Calls<'r, S, H>, postgres: &'r Postgres) -> Self {
+        Self { calls, postgres }
+    }
+
+    async fn attempt_once(&self, part: Run<'_>, apart: bool) -> Attempt {
         let bound = &self.calls.parts.bound;
         let alone = !H::BATCH && bound.alone.is_due();
         let part = if alone { part.with(&part.records()[..1]) } else { part };
@@ -49,28 +75,47 @@ impl<S: Stack, H: Handler> Attempts for InTransaction<'_, S, H> {
         };
         let (unit, fresh) = match self.postgres.begin(part.assigned(), bound.scope, &claims).await {
             Ok(begun) => begun,
-            Err(error) => {
-                self.postgres.doubt(&error);
-                return error.into();
-            }
+            Err(error) => return self.not_begun(part, error),
         };
         fault::point("after_claim");
         let work = match decoded {
             Decoded::Together(args) => self.together(part, args, unit, &fresh).await,
             Decoded::Each(args) => self.each(part, args, unit, &fresh, apart).await,
         };
-        match work {
+        let attempt = match work {
             Ok((unit, outcomes)) => self.finish(unit, outcomes, &claims, &fresh, alone).await,
             Err(attempt) => attempt,
+        };
+        let breaks = &part.assigned().breaks;
+        match &attempt {
+            Attempt::Done(outcomes) => {
+                let finished = part.iter().zip(outcomes).filter(|(_, outcome)| outcome.is_finished());
+                breaks.done(finished.map(|(record, _)| record.offset()));
+            }
+            Attempt::Blameless(error @ StoreError::Outage(_)) => {
+                self.postgres.doubt(error);
+                breaks.broke_around(&offsets(part.records()));
+            }
+            _ => {}
         }
+        attempt
     }
-}
 
-type Work = Result<(UnitOfWork, Vec<Outcome>), Attempt>;
-
-impl<'r, S: Stack, H: Handler> InTransaction<'r, S, H> {
-    pub(super) fn new(calls: &'r Calls<'r, S, H>, postgres: &'r Postgres) -> Self {
-        Self { calls, postgres }
+    /// A transaction that was not begun is no record's fault.
+    fn not_begun(&self, part: Run<'_>, error: StoreError) -> Attempt {
+        self.postgres.doubt(&error);
+        if matches!(error, StoreError::Fenced) && !part.is_draining() {
+            let sentence = format!(
+                "another process took {} over, by the token in `onceward_owner`, so this one does nothing more with it \
+                 until Kafka assigns it anew",
+                part.source()
+            );
+            if part.assigned().troubles.raise(Cause::Setup, sentence.clone()).is_some() {
+                tracing::warn!(source = %part.source(), "{sentence}");
+            }
+            part.give_away();
+        }
+        error.into()
     }
 
     async fn decode<'b>(&self, part: Run<'b>) -> Result<Decoded<H::Args<'b>>, StoreError>
@@ -135,8 +180,10 @@ impl<'r, S: Stack, H: Handler> InTransaction<'r, S, H> {
                     self.one(part.with(&again), args, &mut unit).await
                 }
             };
-            if result.is_ok() && self.left_idle(&mut unit, started).await {
-                return Err(Attempt::Culprit(index, self.idle_error()));
+            if result.is_ok()
+                && let Some(attempt) = self.lost(&mut unit, &part.records()[index..=index], started).await
+            {
+                return Err(attempt.at(index));
             }
             let error = match result {
                 Ok(outcome) if apart => match unit.release().await {
@@ -160,7 +207,7 @@ impl<'r, S: Stack, H: Handler> InTransaction<'r, S, H> {
                 }
                 Err(error) => error,
             };
-            let did_nothing = unit.tx().statements == statements && !is_conflict(&error);
+            let did_nothing = unit.tx().statements == statements && OfCall::of(&error) != OfCall::Conflict;
             let undone_from = if did_nothing {
                 Some(index)
             } else {
@@ -168,7 +215,7 @@ impl<'r, S: Stack, H: Handler> InTransaction<'r, S, H> {
                 self.undo(&mut unit, savepoint, index, &error).await
             };
             let Some(place) = undone_from else {
-                return Err(self.failed(unit, index, error, started).await);
+                return Err(self.failed(unit, (index, record), error, started).await);
             };
             outcomes.truncate(place);
             match self.again_in_its_run(part, record, &error) {
@@ -214,7 +261,9 @@ impl<'r, S: Stack, H: Handler> InTransaction<'r, S, H> {
         error: &HandlerError,
     ) -> Option<usize> {
         let place = savepoint?;
-        if error.kind() != ErrorKind::Returned || is_conflict(error) {
+        if error.kind() != ErrorKind::Returned
+            || matches!(OfCall::of(error), OfCall::Conflict | OfCall::Stale | OfCall::OthersCrash)
+        {
             return None;
         }
         if index > place && self.blames_another(unit, error).await {
@@ -252,12 +301,14 @@ impl<'r, S: Stack, H: Handler> InTransaction<'r, S, H> {
                 }
             }
         };
-        if called.is_ok() && self.left_idle(&mut unit, started).await {
-            return Err(Attempt::Failed(self.idle_error()));
+        if called.is_ok()
+            && let Some(attempt) = self.lost(&mut unit, &records, started).await
+        {
+            return Err(attempt);
         }
         let results = match called.and_then(|handled| for_each(handled, places.len())) {
             Ok(results) => results,
-            Err(error) => return Err(self.failed_together(unit, error, started).await),
+            Err(error) => return Err(self.failed_together(unit, &records, error, started).await),
         };
         let mut outcomes: Vec<_> = part.iter().map(|_| Outcome::Duplicate).collect();
         for (place, result) in places.into_iter().zip(results) {
@@ -330,7 +381,7 @@ impl<'r, S: Stack, H: Handler> InTransaction<'r, S, H> {
     async fn failed(
         &self,
         mut unit: UnitOfWork,
-        index: usize,
+        (index, record): (usize, Record<'_>),
         error: HandlerError,
         started: Instant,
     ) -> Attempt {
@@ -338,40 +389,48 @@ impl<'r, S: Stack, H: Handler> InTransaction<'r, S, H> {
             return Attempt::Culprit(index, error);
         }
         let blames_another = self.blames_another(&mut unit, &error).await;
-        match self.roll_back(unit, &error, started).await {
-            Some(blameless) => blameless,
-            None if blames_another && index > 0 => Attempt::Failed(error),
-            None => Attempt::Culprit(index, error),
-        }
+        let attempt = self.roll_back(unit, &[record], error, started).await;
+        if blames_another && index > 0 { attempt } else { attempt.at(index) }
     }
 
     /// Whether a record found the transaction aborted: then it is not the one that did it.
     async fn blames_another(&self, unit: &mut UnitOfWork, error: &HandlerError) -> bool {
-        match code_in(error.source()) {
-            Some(code) => code == "25P02",
-            None => unit.is_aborted().await,
+        match OfCall::of(error) {
+            OfCall::FailedWithoutCode => unit.is_aborted().await,
+            of_call => of_call == OfCall::FoundAborted,
         }
     }
 
-    async fn failed_together(&self, unit: UnitOfWork, error: HandlerError, started: Instant) -> Attempt {
+    async fn failed_together(
+        &self,
+        unit: UnitOfWork,
+        records: &[Record<'_>],
+        error: HandlerError,
+        started: Instant,
+    ) -> Attempt {
         if error.kind() != ErrorKind::Returned {
             return Attempt::Failed(error);
         }
-        self.roll_back(unit, &error, started).await.unwrap_or(Attempt::Failed(error))
+        self.roll_back(unit, records, error, started).await
     }
 
-    /// Whether a call that went well took so long, without a statement, that the
-    /// server has ended the transaction. Found later, it would look like an outage,
+    /// Says what it means if the server has ended the transaction during a call that went well: one that
+    /// took long without a statement, or dropped the error. Found later, it would look like an outage,
     /// and be tried again for ever.
-    async fn left_idle(&self, unit: &mut UnitOfWork, started: Instant) -> bool {
-        started.elapsed() >= self.postgres.idle_limit && unit.is_lost().await
-    }
-
-    fn idle_error(&self) -> HandlerError {
-        HandlerError::new(format!(
-            "the handler left its transaction idle for longer than `session.timeout.ms` = {:?}, so PostgreSQL ended it",
-            self.postgres.idle_limit
-        ))
+    async fn lost(&self, unit: &mut UnitOfWork, records: &[Record<'_>], started: Instant) -> Option<Attempt> {
+        let left_idle = started.elapsed() >= self.postgres.idle_limit;
+        let [first, ..] = records else { return None };
+        if !(left_idle || first.source().breaks.is_alone(first.offset())) || !unit.is_lost().await {
+            return None;
+        }
+        if left_idle {
+            return Some(Attempt::Failed(HandlerError::new(format!(
+                "the handler left its transaction idle for longer than `session.timeout.ms` = {:?}, so PostgreSQL ended \
+                 it",
+                self.postgres.idle_limit
+            ))));
+        }
+        Some(broke(records, HandlerError::new("the connection broke and the handler dropped the error")))
     }
 
     /// A record that is known to fail, in a transaction that is sound.
@@ -382,28 +441,64 @@ impl<'r, S: Stack, H: Handler> InTransaction<'r, S, H> {
         Attempt::Culprit(place, error)
     }
 
-    /// Rolls back, and says if the failure is nobody's: a deadlock, or a
-    /// connection that broke. One that the server closed because the handler left
+    /// Rolls back, and says if the failure of a call with these records is nobody's: a deadlock, an old
+    /// connection, or one that broke. One that the server closed because the handler left
     /// it idle for too long is the record's.
     async fn roll_back(
         &self,
         mut unit: UnitOfWork,
-        error: &HandlerError,
+        records: &[Record<'_>],
+        error: HandlerError,
         started: Instant,
-    ) -> Option<Attempt> {
+    ) -> Attempt {
+        let of_call = OfCall::of(&error);
         match unit.rollback().await {
+            // Its connection is closed.
+            Ok(()) if of_call == OfCall::Stale && unit.is_on_a_kept_connection() => {
+                Attempt::Blameless(StoreError::Stale(error.to_string().into()))
+            }
             Ok(()) => {
                 self.postgres.done(unit);
-                is_conflict(error).then_some(Attempt::Blameless(StoreError::Conflict))
+                match of_call {
+                    OfCall::Conflict => Attempt::Blameless(StoreError::Conflict),
+                    _ => Attempt::Failed(error),
+                }
             }
-            Err(_) if started.elapsed() >= self.postgres.idle_limit => None,
-            Err(broken) => Some(Attempt::Blameless(StoreError::Outage(broken.into()))),
+            Err(_) if started.elapsed() >= self.postgres.idle_limit => Attempt::Failed(error),
+            Err(broken) if of_call == OfCall::OthersCrash => Attempt::Blameless(broken),
+            Err(_) => broke(records, error),
         }
     }
 }
 
-/// A deadlock, a serialization failure, or a lock that somebody else held for longer
-/// than Onceward's `lock_timeout`.
-fn is_conflict(error: &HandlerError) -> bool {
-    matches!(code_in(error.source()).as_deref(), Some("40P01" | "40001" | "55P03"))
+/// What it means that the connection broke in the call of these records.
+fn broke(records: &[Record<'_>], error: HandlerError) -> Attempt {
+    let is_theirs =
+        records.first().is_some_and(|first| first.source().breaks.broke_in_call(&offsets(records)));
+    if is_theirs {
+        Attempt::Failed(error.explained(|source| BreaksItsConnection { source }))
+    } else {
+        Attempt::Blameless(StoreError::Outage(error.to_string().into()))
+    }
+}
+
+/// Why a record is charged that would else be an outage for ever.
+#[derive(Debug, thiserror::Error)]
+#[error("the connection to PostgreSQL broke in each of {MOST_BREAKS} calls with this record")]
+struct BreaksItsConnection {
+    source: BoxError,
+}
+
+fn offsets(records: &[Record<'_>]) -> Vec<i64> {
+    records.iter().map(Record::offset).collect()
+}
+
+impl Attempt {
+    /// The same where it was the record at this place that failed.
+    fn at(self, index: usize) -> Self {
+        match self {
+            Self::Failed(error) => Self::Culprit(index, error),
+            other => other,
+        }
+    }
 }
