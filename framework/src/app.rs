@@ -363,7 +363,6 @@ impl App {
         let common = Common {
             dedupe: dedupe.clone(),
             context: Arc::new(self.context),
-            trials: Arc::default(),
             letters: DeadLetters::new(&config, &spans)?,
             publishing,
             spans,

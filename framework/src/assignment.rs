@@ -5,6 +5,7 @@
 //! before the callback until the unassign, wherever that is called, so waiting
 //! elsewhere would gain nothing and could miss the commit.
 
+use crate::backoff::after;
 use crate::commit::{Committed, Committer, add, commit_last};
 use crate::config::{OutOfRange, Start};
 use crate::contact::{ANSWERS_WITHIN, Contact};
@@ -111,6 +112,10 @@ impl OwnedPartition {
     }
 
     fn due_last(&self) -> Option<(i64, Memo)> {
+        if self.partition.has_panicked() {
+            // No clean end: the note of its start stands.
+            return self.due();
+        }
         self.committed.due_last(&self.partition.offsets(), &self.partition.source.notes)
     }
 
@@ -310,7 +315,6 @@ impl Assignment {
     ) -> Option<OwnedPartition> {
         let router = (self.setup.routers)(topic)?;
         let mut source = Source::new(TopicPartition::new(topic, partition), self.setup.group.clone());
-        source.order = router.order;
         let (offset, memo) = committed.map_or((None, Memo::default()), |(offset, memo)| (Some(offset), memo));
         if offset.is_some() {
             source.written = Written::after_another();
@@ -427,7 +431,7 @@ impl Assignment {
         } else {
             fault::point("in_drain");
             let left = |until: Instant| until.saturating_duration_since(Instant::now());
-            let until = started + self.setup.drain_deadline;
+            let until = after(self.setup.drain_deadline);
             while !leaving.iter().all(|owned| owned.partition.has_ended()) && !left(until).is_zero() {
                 self.wake.wait(left(until).min(Duration::from_millis(50)));
             }

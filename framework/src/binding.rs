@@ -15,7 +15,6 @@ use crate::route::{AnyRoute, Bound, Handle};
 use crate::router::{EventRoute, Policies, Router};
 use crate::topics::matches;
 use crate::trace::Spans;
-use crate::trials::Trials;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
@@ -30,7 +29,6 @@ pub(crate) struct BoundRoute {
 pub(crate) struct Common {
     pub(crate) dedupe: Dedupe,
     pub(crate) context: Arc<Context>,
-    pub(crate) trials: Arc<Trials>,
     pub(crate) letters: DeadLetters,
     pub(crate) publishing: Arc<Publishing>,
     pub(crate) spans: Spans,
@@ -56,7 +54,7 @@ pub(crate) async fn bind(
             name: settings.name.as_str().into(),
             failure: settings.failure.clone(),
             retries: route.layers().contains(&Layer::Retry),
-            trials: common.trials.clone(),
+            trials: Arc::default(),
             #[cfg(feature = "postgres")]
             savepoints: Default::default(),
             letters: (!settings.has_no_dead_letters()).then_some(letters),

@@ -9,7 +9,7 @@
 
 use crate::drain::Drain;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 
@@ -29,14 +29,14 @@ pub(crate) struct Note {
 pub(crate) struct Suspects {
     id: u32,
     /// Held by the worker that tries a suspect.
-    pub(crate) alone: tokio::sync::Mutex<()>,
+    pub(crate) alone: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Default for Suspects {
     fn default() -> Self {
         // Each has random keys of its own; 0 is nobody's.
         let random = RandomState::new().hash_one("the id of a process") as u32;
-        Self { id: random.max(1), alone: tokio::sync::Mutex::default() }
+        Self { id: random.max(1), alone: Arc::default() }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Looks at the topics before anything is consumed.
 
+use crate::backoff::after;
 use crate::config::Resolved;
 use crate::error::Error;
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifier};
@@ -16,7 +17,7 @@ pub(crate) const REQUEST: Duration = Duration::from_secs(10);
 /// Refuses topics that are not there or may not be read; waits for those that may
 /// still come, as long as `wait_for_topics` says.
 pub(crate) async fn check(config: &Resolved, topics: Vec<String>) -> Result<(), Error> {
-    let until = Instant::now() + config.wait_for_topics;
+    let until = after(config.wait_for_topics);
     for topic in topics.into_iter().filter(|topic| !topic.starts_with('^')) {
         loop {
             match look_at(config, &topic).await? {

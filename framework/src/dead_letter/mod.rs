@@ -17,7 +17,8 @@ use crate::identity::{Identity, IdentitySource};
 use crate::producer::{ProduceError, Producer};
 use crate::trace::Spans;
 use crate::trials::Trial;
-use crate::{Record, Run};
+use crate::trouble::Cause;
+use crate::{HandlerError, HandlerResult, Record, Run};
 use rdkafka::error::KafkaError;
 use rdkafka::producer::FutureRecord;
 use std::fmt;
@@ -147,12 +148,20 @@ impl RouteLetters {
     }
 }
 
-/// Waits until no owner before writes any letters of the partition; `false` where it is given
-/// away first.
-pub(crate) async fn is_settled(run: Run<'_>) -> bool {
-    let Some(time) = run.assigned().written.unsettled_for() else { return true };
-    run.wait(time).await;
-    !run.is_draining()
+/// Publishes a copy, once. Nobody waits in here for what keeps it from that.
+///
+/// # Errors
+/// What holds the record, and for how long if that is known.
+pub(crate) async fn put(run: Run<'_>, letter: &Letter<'_>, letters: &RouteLetters) -> HandlerResult<()> {
+    if let Some(time) = run.assigned().written.unsettled_for() {
+        let problem = "the owner before this one may still write dead letters of the partition";
+        return Err(HandlerError::held(Cause::Passing, problem).retry_after(time));
+    }
+    letters.put(letter).await.map_err(|error| {
+        let cause = if error.is_outage() { Cause::Outage } else { Cause::Setup };
+        let problem = HandlerError::new(error);
+        HandlerError::held(cause, format!("no copy of a record in the dead-letter topic: {problem}"))
+    })
 }
 
 /// The dead-letter topic of a topic, unless another is set.

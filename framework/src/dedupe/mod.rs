@@ -11,8 +11,10 @@ pub(crate) mod postgres;
 pub(crate) mod scope;
 #[cfg(feature = "postgres")]
 pub(crate) mod sqlstate;
+mod unmarked;
 
 pub(crate) use memory::Memory;
+pub(crate) use unmarked::Unmarked;
 
 use crate::Record;
 use crate::identity::{Identity, REDRIVEN_HEADER};
@@ -87,6 +89,17 @@ pub(crate) enum StoreError {
     /// Anything else.
     #[error(transparent)]
     Other(crate::error::BoxError),
+}
+
+impl StoreError {
+    /// Whose fault it is, where it is no record's.
+    pub(crate) fn cause(&self) -> Cause {
+        match self {
+            Self::InProgress | Self::Fenced | Self::Conflict => Cause::Passing,
+            Self::Setup(_) => Cause::Setup,
+            Self::Outage(_) | Self::Aborted | Self::NotOurs | Self::Other(_) => Cause::Outage,
+        }
+    }
 }
 
 impl From<crate::failure::Held> for StoreError {

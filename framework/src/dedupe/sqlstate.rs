@@ -4,6 +4,7 @@
 //! does not know is an ordinary failure, never an outage.
 
 use super::StoreError;
+use crate::error::chain;
 use crate::outage;
 use sqlx::Error;
 use std::error::Error as StdError;
@@ -33,14 +34,11 @@ impl From<Error> for StoreError {
 
 /// The SQLSTATE somewhere in the chain of a handler's error, if sqlx put one there.
 pub(crate) fn code_in(error: &(dyn StdError + 'static)) -> Option<String> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(Error::Database(database)) = error.downcast_ref::<Error>() {
-            return database.code().map(|code| code.into_owned());
-        }
-        next = error.source();
-    }
-    None
+    let coded = |error: &(dyn StdError + 'static)| match error.downcast_ref::<Error>() {
+        Some(Error::Database(database)) => Some(database.code().map(|code| code.into_owned())),
+        _ => None,
+    };
+    chain(error).find_map(coded).flatten()
 }
 
 #[cfg(test)]
