@@ -143,6 +143,7 @@ mod tests {
         for other in 0..100 {
             raise(Cause::Passing, &other.to_string());
         }
-        assert_eq!((lock(&troubles.current).len(), troubles.current().unwrap().1), (MOST, "99".to_owned()));
+        assert_eq!(troubles.current().unwrap().1, "99", "the newest");
+        assert_eq!(lock(&troubles.current).len(), MOST);
     }
 }

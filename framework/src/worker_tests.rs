@@ -58,7 +58,7 @@ type Script = Box<dyn Fn(Record<'_>, Option<&HandlerError>) -> Outcome + Send + 
 struct Scripted {
     script: Script,
     sharing: Sharing,
-    /// Offset and attempt of each record that the handler got.
+    /// Offset and attempt of each record of partition 0 that the handler got.
     calls: Mutex<Vec<(i64, u32)>>,
 }
 
@@ -80,7 +80,7 @@ impl Handle for Scripted {
         Box::pin(async move {
             let mut outcomes = Vec::new();
             for record in run.iter() {
-                if run.given_up().is_none() {
+                if run.given_up().is_none() && record.partition() == 0 {
                     lock(&self.calls).push((record.offset(), record.attempt()));
                 }
                 let outcome = (self.script)(record, run.given_up());
@@ -130,12 +130,13 @@ struct Working {
 impl Working {
     /// Works on records with these keys, from offset 0 on.
     fn on(keys: impl IntoIterator<Item = &'static str>, router: &Arc<Router>) -> Self {
-        Self::after(None, keys, router)
+        Self::after(None, 0, keys, router)
     }
 
-    /// The same, after a start that noted this.
+    /// The same on the partition of this number, after a start that noted this.
     fn after(
         noted: Option<(i64, Note)>,
+        number: i32,
         keys: impl IntoIterator<Item = &'static str>,
         router: &Arc<Router>,
     ) -> Self {
@@ -147,7 +148,7 @@ impl Working {
         let queue = Box::new(InMemory((0..).zip(keys).map(message).collect()));
         let drain: Arc<Drain> = Arc::default();
         let inbox = Inbox::new(queue, Arc::default(), drain.clone(), Keepalive::default());
-        let mut source = Source::new(TopicPartition::new("t", 0), "g".into());
+        let mut source = Source::new(TopicPartition::new("t", number), "g".into());
         source.notes = Notes::starting_with(noted);
         let (read_lock, contact) = (Arc::<ReadLock>::default(), Arc::<Contact>::default());
         let wake = Arc::new(Wake::this_thread());
@@ -228,7 +229,7 @@ async fn a_dead_letter_that_cannot_be_written_holds_its_own_lane_and_no_place_of
         let may = Arc::<AtomicBool>::default();
         let route = refusing_letters(sharing, &may);
         let router = Arc::new(router(&route, Order::Key, Guarantee::AtLeastOnce, 2));
-        let (one, other) = (Working::on(KEYS, &router), Working::on(["a", "b", "c"], &router));
+        let (one, other) = (Working::on(KEYS, &router), Working::after(None, 1, ["a", "b", "c"], &router));
         other.done_up_to(3).await;
         let good = [6, 7, 8, 9, 10, 11, 12, 14, 15];
         one.until("all other keys are done", |_| good.iter().all(|good| !route.calls_of(*good).is_empty()))
@@ -347,7 +348,7 @@ async fn a_record_that_ended_the_process_is_put_away_untried_and_in_no_others_wa
     let router = Arc::new(router(&route, Order::Key, Guarantee::AtLeastOnce, 1));
     let suspects = Suspects::default();
     let note = suspects.tried(suspects.tried(suspects.started(Note::default())));
-    let working = Working::after(Some((0, note)), ["a", "b"], &router);
+    let working = Working::after(Some((0, note)), 0, ["a", "b"], &router);
     working.until("it waits", |partition| partition.source.troubles.current().is_some()).await;
     assert!(lock(&route.calls).is_empty(), "{:?}", route.calls);
     may.store(true, Ordering::Relaxed);

@@ -79,24 +79,35 @@ async fn a_handler_that_fails_at_most_once_is_called_once_more_at_a_shutdown() {
 
 /// Fails once, by chance, when the other group has failed for long.
 #[handler(topic = "overridden", max_attempts = 3)]
-async fn fail_once(attempt: Attempt, calls: State<Calls>, others: State<Arc<Failures>>) -> HandlerResult {
-    eventually("the other group fails", async || others.0.load(Ordering::Relaxed) >= 5).await;
+async fn fail_once(attempt: Attempt, calls: State<Calls>, others: State<Failures>) -> HandlerResult {
+    eventually("the other group fails", async || others.count() >= 5).await;
     calls.note(0, attempt.0);
     if calls.of(0) == 1 { Err("a hiccup".into()) } else { Ok(()) }
 }
 
-struct Failures(AtomicUsize);
+#[derive(Clone, Default)]
+struct Failures(Arc<AtomicUsize>);
+
+impl Failures {
+    fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
 
 #[handler(topic = "overridden", dead_letter = "none", max_attempts = 3)]
-async fn fail_on(failures: State<Arc<Failures>>) -> HandlerResult {
-    failures.0.fetch_add(1, Ordering::Relaxed);
+async fn fail_on(failures: State<Failures>) -> HandlerResult {
+    failures.add();
     Err("bad".into())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn attempts_of_one_group_are_not_those_of_another() {
     let world = World::new(stack_or_leave_out!(), 1, 0).await;
-    let (calls, failures) = (Calls::default(), Arc::new(Failures(AtomicUsize::new(0))));
+    let (calls, failures) = (Calls::default(), Failures::default());
     let other = world.route(fail_on {}).group(unique("other"));
     let app = world.app(world.route(fail_once {}), &calls).state(failures.clone()).handler(other);
     let running = Running::start(app);
