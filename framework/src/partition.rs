@@ -289,29 +289,30 @@ impl PartitionWorker {
         }
     }
 
-    /// Tries one record, and notes it before: if the process ends now, it is this one.
+    /// Tries one record by itself, unless the process has ended at it too often.
     async fn try_alone(&mut self, fetched: Fetched) {
-        let partition = self.partition.clone();
         let Some(offset) = fetched.messages.first().map(Message::offset) else { return };
-        let noted = partition.source.notes.found().filter(|(at, note)| note.trials > 0 && *at == offset);
+        let noted = self.partition.source.notes.found().filter(|(at, note)| note.trials > 0 && *at == offset);
         let note = noted.map_or_else(Note::default, |(_, note)| note);
-        if note.is_condemned(self.router.max_starts) {
-            return self.process(fetched, Trust::Condemned { starts: note.trials + 1 }).await;
-        }
-        partition.note(offset, self.suspects.tried(note));
-        if partition.source.notes.written(&partition.drain).await {
-            self.process(fetched, Trust::TriedAlone).await;
-        }
+        let trust = match note.is_condemned(self.router.max_starts) {
+            true => Trust::Condemned { starts: note.trials + 1 },
+            false => Trust::TriedAlone { before: note },
+        };
+        self.process(fetched, trust).await;
     }
 
-    /// Waits until no other suspect is tried in the process.
-    async fn alone(&self) -> Option<OwnedMutexGuard<()>> {
-        tokio::select! {
-            alone = self.suspects.alone.clone().lock_owned() => Some(alone),
+    /// Waits until no other suspect is tried in the process, and notes that this one is: if the
+    /// process ends now, it is this one. `None` where the partition is given away before.
+    async fn alone(&self, offset: i64, before: Note) -> Option<Alone> {
+        let drain = &self.partition.drain;
+        let alone = tokio::select! {
+            alone = self.suspects.alone.clone().lock_owned() => Alone(Some(alone)),
             // The one that is tried may take long.
-            () = tokio::time::sleep(ALONE_WITHIN) => None,
-            () = self.partition.drain.begun() => None,
-        }
+            () = tokio::time::sleep(ALONE_WITHIN) => Alone(None),
+            () = drain.begun() => return None,
+        };
+        self.partition.note(offset, self.suspects.tried(before));
+        self.partition.source.notes.written(drain).await.then_some(alone)
     }
 
     /// Takes fetched records to finished offsets: in through the middleware to the
@@ -324,8 +325,8 @@ impl PartitionWorker {
         let partition = self.partition.clone();
         let mut left = Remaining::new(&fetched, &partition.source);
         let is_committed = self.router.guarantee == Guarantee::AtMostOnceLosingWorkInFlight;
-        match &trust {
-            Trust::Condemned { starts } => left.give_up_first(condemned(*starts)),
+        match trust {
+            Trust::Condemned { starts } => left.give_up_first(condemned(starts)),
             _ if is_committed && !self.commit_first(left.records()).await => return,
             _ => {}
         }
@@ -333,8 +334,18 @@ impl PartitionWorker {
             // What is committed already is done as long as there is time.
             && (is_committed || !partition.drain.has_begun())
         {
-            let alone = if trust == Trust::TriedAlone { self.alone().await } else { None };
+            let alone = match trust {
+                Trust::TriedAlone { before } if !is_committed && !left.is_first_given_up() => {
+                    let Some(alone) = self.alone(first.offset(), before).await else { return };
+                    Some(alone)
+                }
+                _ => None,
+            };
             let delay = self.run(&mut left).await;
+            if alone.is_some() && left.is_first(first) {
+                partition.source.notes.survived(first.offset());
+                partition.source.notes.written(&partition.drain).await;
+            }
             drop(alone);
             if is_committed && partition.drain.has_begun() && left.is_first(first) {
                 left.drop_first();
@@ -428,13 +439,19 @@ impl PartitionWorker {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Trust {
     Full,
-    /// The process may end by the one record, which is tried while no other suspect is.
-    TriedAlone,
+    /// The process may end by the one record, which is tried while no other suspect is; this was
+    /// noted of it before.
+    TriedAlone {
+        before: Note,
+    },
     /// The process ended so many times at the one record.
     Condemned {
         starts: u32,
     },
 }
+
+/// Held while a suspect is tried, unless that took too long to get.
+struct Alone(#[allow(dead_code)] Option<OwnedMutexGuard<()>>);
 
 /// Why a record is given up untried.
 fn condemned(starts: u32) -> HandlerError {

@@ -30,6 +30,11 @@ impl<'f> Remaining<'f> {
         self.records.first().is_some_and(|first| first.offset() == record.offset())
     }
 
+    /// Whether what is left to do of the first record is its dead letter.
+    pub(crate) fn is_first_given_up(&self) -> bool {
+        self.first().is_some_and(|first| self.why_given_up(first).is_some())
+    }
+
     /// Gives up the first record.
     pub(crate) fn give_up_first(&mut self, error: HandlerError) {
         self.given_up.extend(self.first().map(|first| (first.offset(), error)));
@@ -43,7 +48,7 @@ impl<'f> Remaining<'f> {
     /// The next run, of so many records at most; a record that was given up has one of its own.
     pub(crate) fn run<'r>(&'r self, most: usize, source: &'r Source, clock: &'r RunClock) -> Run<'r> {
         let most = self.records.len().min(most);
-        let given_up = self.records.first().and_then(|first| self.why_given_up(*first));
+        let given_up = self.first().and_then(|first| self.why_given_up(first));
         let end = match given_up {
             Some(_) => 1,
             None if self.given_up.is_empty() => most,

@@ -105,7 +105,8 @@ impl Notes {
     }
 
     /// Takes back that the record at `offset` is tried: its handler has come back, and
-    /// what takes long now is its dead letter. Written with the next commit.
+    /// what takes long now is the wait for its next attempt or its dead letter. Written with the
+    /// next commit.
     pub(crate) fn survived(&self, offset: i64) {
         let mut state = self.lock();
         if let Some((at, note)) = state.there.filter(|(at, note)| *at == offset && note.trials > 0) {

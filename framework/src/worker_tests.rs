@@ -140,6 +140,17 @@ impl Working {
         keys: impl IntoIterator<Item = &'static str>,
         router: &Arc<Router>,
     ) -> Self {
+        Self::with(Arc::default(), noted, number, keys, router)
+    }
+
+    /// The same beside others of the process.
+    fn with(
+        suspects: Arc<Suspects>,
+        noted: Option<(i64, Note)>,
+        number: i32,
+        keys: impl IntoIterator<Item = &'static str>,
+        router: &Arc<Router>,
+    ) -> Self {
         let message = |(offset, key): (i64, &str)| OwnedMessage {
             offset,
             key: Some(key.as_bytes().to_vec()),
@@ -160,7 +171,7 @@ impl Working {
             in_flight: 1000,
             in_flight_bytes: 1 << 20,
         };
-        let worker = PartitionWorker::new(partition.clone(), router.clone(), limits, Arc::default());
+        let worker = PartitionWorker::new(partition.clone(), router.clone(), limits, suspects);
         let worker = tokio::spawn(worker.work());
         tokio::spawn(acknowledge_notes(partition.clone()));
         Self { partition, worker }
@@ -355,6 +366,40 @@ async fn a_record_that_ended_the_process_is_put_away_untried_and_in_no_others_wa
     working.done_up_to(2).await;
     assert_eq!(*lock(&route.calls), [(1, 1)]);
     working.end().await.unwrap();
+}
+
+/// While one suspect is tried, or waits for its next attempt, no other is noted as tried.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_suspect_is_noted_as_tried_only_while_it_is_and_alone() {
+    let suspects = Arc::<Suspects>::default();
+    let note = Suspects::default().started(Note::default());
+    // Of each try: which partition, and which were noted as tried.
+    let tried = Arc::<Mutex<Vec<(i32, Vec<i32>)>>>::default();
+    let partitions = Arc::<Mutex<Vec<Arc<Partition>>>>::default();
+    let (seen, all) = (tried.clone(), partitions.clone());
+    let route = Scripted::new(Sharing::Always, move |record, _| {
+        let noted = |source: &Source| source.notes.found().is_some_and(|(_, note)| note.trials > 0);
+        let all = lock(&all);
+        let sources = all.iter().map(|partition| &partition.source);
+        let noted = sources.filter(|source| noted(source)).map(|source| source.partition.partition());
+        lock(&seen).push((record.partition(), noted.collect()));
+        held("away")
+    });
+    let router = Arc::new(router(&route, Order::Partition, Guarantee::AtLeastOnce, 1));
+    let on = |number| {
+        let working = Working::with(suspects.clone(), Some((0, note)), number, ["a"], &router);
+        lock(&partitions).push(working.partition.clone());
+        working
+    };
+    let both = [on(0), on(1)];
+    let tries = |number| lock(&tried).iter().filter(|(of, _)| *of == number).count();
+    both[0].until("both are tried in turn", |_| tries(0) > 3 && tries(1) > 3).await;
+    let tried = lock(&tried).clone();
+    // The first may come before the list is whole.
+    assert!(tried[2..].iter().all(|(number, noted)| *noted == [*number]), "{tried:?}");
+    for working in both {
+        working.end().await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
