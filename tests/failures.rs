@@ -19,6 +19,8 @@ mod readers;
 mod refusals;
 #[path = "failures/retries.rs"]
 mod retries;
+#[path = "failures/waiting.rs"]
+mod waiting;
 
 use onceward::prelude::*;
 use onceward::{Config, DedupeKind};

@@ -377,7 +377,6 @@ impl App {
         let common = Common {
             dedupe: dedupe.clone(),
             context: Arc::new(self.context),
-            trials: Arc::default(),
             letters: DeadLetters::new(&config, &spans)?,
             publishing,
             spans,

@@ -5,6 +5,7 @@
 //! before the callback until the unassign, wherever that is called, so waiting
 //! elsewhere would gain nothing and could miss the commit.
 
+use crate::backoff::after;
 use crate::client_events::ClientLog;
 use crate::commit::{Committed, Committer, Room, commit_last};
 use crate::condition::Told;
@@ -480,7 +481,6 @@ impl Assignment {
         let Beginning { partition, place, offset, committed, memo, had_owner, .. } = beginning;
         let router = (self.setup.routers)(partition.topic())?;
         let mut source = Source::new(partition.clone(), self.setup.group.clone());
-        source.order = router.order;
         if had_owner {
             source.written = Written::after_another();
         }
@@ -536,7 +536,7 @@ impl Assignment {
         } else {
             fault::point("in_drain");
             let left = |until: Instant| until.saturating_duration_since(Instant::now());
-            let until = started + self.setup.drain_deadline;
+            let until = after(self.setup.drain_deadline);
             while !leaving.iter().all(|owned| owned.partition.has_ended()) && !left(until).is_zero() {
                 self.wake.wait(left(until).min(Duration::from_millis(50)));
             }

@@ -1,6 +1,16 @@
 //! How long to wait before the next try.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// No delay is longer: one that is asked for may be anything, and a time that is too far away
+/// cannot be told.
+pub(crate) const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The time after this delay, or one that never comes.
+pub(crate) fn after(delay: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(delay).unwrap_or_else(|| now + 10_000 * LONGEST)
+}
 
 /// Exponential, with full jitter: a random time up to a ceiling that doubles.
 ///
@@ -37,7 +47,7 @@ impl Backoff {
 
 /// The longest delay after so many tries.
 pub(crate) fn ceiling(first: Duration, most: Duration, tries: u32) -> Duration {
-    first.saturating_mul(2u32.saturating_pow(tries)).min(most)
+    first.saturating_mul(2u32.saturating_pow(tries)).min(most).min(LONGEST)
 }
 
 /// A random time up to this one.
@@ -48,6 +58,13 @@ pub(crate) fn jittered(ceiling: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_delay_without_bounds_is_a_day_and_a_time_never_overflows() {
+        assert_eq!(ceiling(Duration::MAX, Duration::MAX, 7), LONGEST);
+        assert!(jittered(LONGEST) <= LONGEST);
+        assert!(after(Duration::MAX) > Instant::now() + LONGEST);
+    }
 
     #[test]
     fn delays_grow_up_to_the_most_and_never_past_it() {

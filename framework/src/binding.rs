@@ -17,7 +17,6 @@ use crate::router::{EventRoute, Policies, Router};
 use crate::subscription::Letters;
 use crate::topics::matches;
 use crate::trace::Spans;
-use crate::trials::Trials;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
@@ -32,7 +31,6 @@ pub(crate) struct BoundRoute {
 pub(crate) struct Common {
     pub(crate) dedupe: Dedupe,
     pub(crate) context: Arc<Context>,
-    pub(crate) trials: Arc<Trials>,
     pub(crate) letters: DeadLetters,
     pub(crate) publishing: Arc<Publishing>,
     pub(crate) spans: Spans,
@@ -62,7 +60,7 @@ pub(crate) async fn bind(
             name: name.clone(),
             failure: settings.failure.clone(),
             retries: route.layers().contains(&Layer::Retry),
-            trials: common.trials.clone(),
+            trials: Arc::default(),
             #[cfg(feature = "postgres")]
             savepoints: Default::default(),
             #[cfg(feature = "postgres")]

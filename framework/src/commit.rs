@@ -1,6 +1,7 @@
 //! Gets committable offsets, gives committed ones.
 
 use crate::assignment::Consumer;
+use crate::backoff::after;
 use crate::fault;
 use crate::memo::{Ahead, MOST_BYTES, Memo, Place};
 use crate::offsets::OffsetTracker;
@@ -135,7 +136,7 @@ impl Committer {
     pub(crate) fn new(interval: Duration, patience: Duration) -> Self {
         Self {
             interval,
-            next: Instant::now() + interval,
+            next: after(interval),
             under_way: false,
             late: false,
             failing_since: None,
@@ -181,7 +182,7 @@ impl Committer {
     fn is_time(&mut self) -> bool {
         let is_time = !self.under_way && self.wait().is_zero();
         if is_time {
-            self.next = Instant::now() + self.interval;
+            self.next = after(self.interval);
         }
         is_time
     }

@@ -1,6 +1,7 @@
 //! Says that a partition is being given away.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tokio::sync::Notify;
 
 /// Set once, looked at for every record, and waited for.
@@ -26,6 +27,14 @@ impl Drain {
         let notified = self.notify.notified();
         if !self.has_begun() {
             notified.await;
+        }
+    }
+
+    /// Waits for `delay`, or until it begins.
+    pub(crate) async fn wait(&self, delay: Duration) {
+        tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            () = self.begun() => {}
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Why the application stopped, and why a record failed.
 
+use crate::backoff::LONGEST;
 use crate::failure::{GivenUp, Held, Reason};
 #[cfg(feature = "schemas")]
 use crate::schemas::{Lookup, Wanted};
@@ -7,6 +8,7 @@ use crate::trouble::Cause;
 use std::any::type_name;
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Any error, boxed.
@@ -150,11 +152,9 @@ struct OneLine<'e>(&'e (dyn std::error::Error + 'static));
 
 impl fmt::Display for OneLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // An error may name itself as its source.
-        const DEEPEST: usize = 64;
         let mut said = self.0.to_string();
         f.write_str(&said)?;
-        for error in std::iter::successors(self.0.source(), |error| error.source()).take(DEEPEST) {
+        for error in chain(self.0).skip(1) {
             let text = error.to_string();
             // Many errors, sqlx's among them, say what their source says.
             if !said.contains(&text) {
@@ -185,6 +185,8 @@ struct Inner {
     /// Why it is permanent, where it is not the handler that says so.
     reason: Option<Reason>,
     next: Option<Decision>,
+    /// Its copy is in the dead-letter topic.
+    copied: AtomicBool,
     /// The schema that it was to be decoded by.
     #[cfg(feature = "schemas")]
     schema: Option<Wanted>,
@@ -196,10 +198,11 @@ struct Inner {
 pub(crate) enum Decision {
     /// It is tried again after this delay.
     Again(Duration),
-    /// It is not tried again.
+    /// It is not to be tried again.
     GiveUp(GivenUp),
-    /// The same, and its copy is made in a run of its own: others are not to wait for it.
-    PutAwayApart(GivenUp),
+    /// The same, and it goes to the dead-letter topic, in a run of its own: others do not wait for
+    /// that, and its handler is not called again.
+    PutAway(GivenUp),
 }
 
 /// How a record failed.
@@ -236,6 +239,7 @@ impl HandlerError {
             class,
             reason: None,
             next: None,
+            copied: AtomicBool::new(false),
             #[cfg(feature = "schemas")]
             schema: None,
             source: source.into(),
@@ -315,9 +319,29 @@ impl HandlerError {
 
     pub(crate) fn given_up(&self) -> Option<GivenUp> {
         match self.0.next {
-            Some(Decision::GiveUp(given_up) | Decision::PutAwayApart(given_up)) => Some(given_up),
+            Some(Decision::GiveUp(given_up) | Decision::PutAway(given_up)) => Some(given_up),
             _ => None,
         }
+    }
+
+    /// Whether what is left to do of the record is its dead letter.
+    pub(crate) fn is_to_be_put_away(&self) -> bool {
+        matches!(self.0.next, Some(Decision::PutAway(_)))
+    }
+
+    /// Whether its copy is in the dead-letter topic.
+    pub(crate) fn is_copied(&self) -> bool {
+        self.0.copied.load(Ordering::Relaxed)
+    }
+
+    /// Notes that its copy is there, so that no second one is made.
+    pub(crate) fn note_copied(&self) {
+        self.0.copied.store(true, Ordering::Relaxed);
+    }
+
+    /// What Onceward's own work cannot go on for, if it is that and no failure of the record.
+    pub(crate) fn held_by(&self) -> Option<&Held> {
+        self.0.source.downcast_ref()
     }
 
     /// The name of the error's type, as dead letters carry it.
@@ -332,10 +356,10 @@ impl HandlerError {
         self
     }
 
-    /// Says when to try again, in place of the backoff.
+    /// Says when to try again, in place of the backoff. A delay of more than a day is one day.
     #[must_use]
     pub fn retry_after(mut self, delay: Duration) -> Self {
-        self.0.retry_after = Some(delay);
+        self.0.retry_after = Some(delay.min(LONGEST));
         self
     }
 
@@ -370,6 +394,14 @@ impl fmt::Display for HandlerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", in_one_line(self.source()))
     }
+}
+
+/// An error and what caused it, outermost first. Bounded: an error may name itself as its cause.
+pub(crate) fn chain<'e>(
+    error: &'e (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'e (dyn std::error::Error + 'static)> {
+    const DEEPEST: usize = 64;
+    std::iter::successors(Some(error), |error| error.source()).take(DEEPEST)
 }
 
 impl fmt::Debug for HandlerError {
@@ -444,6 +476,23 @@ mod tests {
         assert_eq!(HandlerError::new(repeats()).to_string(), right);
         let error = Error::Store { action: "begin".into(), source: repeats().into() };
         assert_eq!(format!("{error:?}"), format!("cannot begin (setting `database_url`): {right}"));
+    }
+
+    #[test]
+    fn an_error_that_is_its_own_cause_has_a_text() {
+        #[derive(Debug)]
+        struct Circle;
+        impl fmt::Display for Circle {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("round")
+            }
+        }
+        impl std::error::Error for Circle {
+            fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+                Some(&Circle)
+            }
+        }
+        assert_eq!(HandlerError::new(Circle).to_string(), "round");
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! Which event a record is, where a topic carries several types.
 
-use crate::Record;
 use crate::cloud_event;
 use crate::extract::Context;
 #[cfg(feature = "schemas")]
 use crate::extract::{Encoded, Part};
+use crate::middleware::without_panic;
 #[cfg(feature = "schemas")]
 use crate::schemas::Lookup;
+use crate::{HandlerResult, Record};
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
@@ -57,9 +58,16 @@ impl EventType {
     }
 
     /// The record's event type, as far as schemas are at hand.
-    pub(crate) fn of<'a>(&self, record: Record<'a>, context: &Context) -> Option<Cow<'a, str>> {
+    ///
+    /// # Errors
+    /// A function of the application that panics.
+    pub(crate) fn of<'a>(
+        &self,
+        record: Record<'a>,
+        context: &Context,
+    ) -> HandlerResult<Option<Cow<'a, str>>> {
         let _ = context;
-        match self {
+        Ok(match self {
             #[cfg(feature = "schemas")]
             Self::Schema => {
                 context.record_type(Encoded::new(Part::Value, record)).ok().flatten().map(Cow::Owned)
@@ -67,9 +75,11 @@ impl EventType {
             Self::CloudEvents => cloud_event::event_type(record),
             Self::Header(name) => record.headers().get_str(name).map(Cow::Borrowed),
             #[cfg(feature = "json")]
-            Self::Field(name) => crate::json_field::text(record.payload()?, name),
-            Self::Function(function) => function(record),
-        }
+            Self::Field(name) => record.payload().and_then(|payload| crate::json_field::text(payload, name)),
+            Self::Function(function) => {
+                return without_panic("the event type's function", || function(record));
+            }
+        })
     }
 
     /// What has to be looked up before the record's event type is known.

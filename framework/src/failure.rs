@@ -3,7 +3,8 @@
 
 use crate::Error;
 use crate::backoff;
-use crate::error::{BoxError, ErrorKind, HandlerError};
+use crate::error::{BoxError, ErrorKind, HandlerError, chain};
+use crate::middleware::without_panic;
 use crate::trials::Trial;
 use crate::trouble::Cause;
 use std::any::type_name;
@@ -135,7 +136,7 @@ impl FailurePolicy {
         let delay = error.delay().unwrap_or_else(|| self.retry.delay(trial.attempts));
         if trial.attempts >= self.retry.max_attempts {
             Verdict::GiveUp(Reason::MaxAttempts, *trial)
-        } else if trial.since.elapsed() + delay > self.retry.max_elapsed {
+        } else if trial.since.elapsed().saturating_add(delay) > self.retry.max_elapsed {
             Verdict::GiveUp(Reason::MaxElapsed, *trial)
         } else {
             Verdict::RetryAfter(delay)
@@ -144,10 +145,10 @@ impl FailurePolicy {
 
     /// The first rule for an error in the chain, from the outermost on.
     fn rule_for(&self, error: &HandlerError) -> Option<ErrorPolicy> {
-        let source: &(dyn std::error::Error + 'static) = error.source();
-        let chain = std::iter::successors(Some(source), |error| error.source());
         let rule = |error| self.rules.iter().find(|rule| (rule.matches)(error));
-        chain.into_iter().find_map(rule).map(|rule| rule.policy)
+        // Causes are told by the error's own code.
+        let found = without_panic("the error's chain of causes", || chain(error.source()).find_map(rule));
+        found.ok().flatten().map(|rule| rule.policy)
     }
 
     /// Refuses what cannot be meant, and explains what may not be.
@@ -230,10 +231,11 @@ pub(crate) struct GivenUp {
 }
 
 /// The text of an error and of what caused it, capped: what a handler puts into
-/// its errors must not fill logs and headers.
+/// its errors must not fill logs and headers, and may panic as it is written.
 pub(crate) fn capped(error: impl fmt::Display) -> String {
     const MOST: usize = 1024;
-    let mut text = error.to_string();
+    let text = without_panic("the error's text", || error.to_string());
+    let mut text = text.unwrap_or_else(|panic| panic.to_string());
     if text.len() > MOST {
         let end = (0..=MOST).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
         text.truncate(end);
@@ -249,6 +251,13 @@ pub(crate) fn capped(error: impl fmt::Display) -> String {
 pub(crate) struct Held {
     pub(crate) cause: Cause,
     pub(crate) source: BoxError,
+}
+
+impl Held {
+    /// What it was, with its causes.
+    pub(crate) fn text(&self) -> String {
+        chain(&*self.source).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    }
 }
 
 #[cfg(test)]
@@ -283,6 +292,11 @@ mod tests {
         assert_eq!(given_up(policy.verdict(&error, &Trial::of(3))), Some(Reason::MaxAttempts));
         let later = HandlerError::new("x").retry_after(Duration::from_secs(61));
         assert_eq!(given_up(policy.verdict(&later, &Trial::of(1))), Some(Reason::MaxElapsed));
+        let never = HandlerError::new("x").retry_after(Duration::MAX);
+        assert_eq!(given_up(policy.verdict(&never, &Trial::of(1))), Some(Reason::MaxElapsed));
+        policy.retry.max_elapsed = Duration::MAX;
+        let day = Duration::from_secs(24 * 60 * 60);
+        assert!(matches!(policy.verdict(&never, &Trial::of(1)), Verdict::RetryAfter(delay) if delay == day));
         policy.retry.max_elapsed = Duration::from_secs(62);
         assert!(
             matches!(policy.verdict(&later, &Trial::of(1)), Verdict::RetryAfter(delay) if delay.as_secs() == 61)
@@ -347,5 +361,12 @@ mod tests {
         let text = capped("é".repeat(2000));
         assert!(text.len() < 1030 && text.ends_with("é…"), "{}", text.len());
         assert_eq!(capped("short"), "short");
+        struct Panics;
+        impl fmt::Display for Panics {
+            fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+                panic!("no text")
+            }
+        }
+        assert_eq!(capped(Panics), "the error's text panicked: no text");
     }
 }

@@ -1,5 +1,6 @@
 //! What the application wants to be told.
 
+use crate::middleware::without_panic;
 use crate::{BoxError, Error, TopicPartition};
 use std::fmt;
 use std::future::Future;
@@ -31,15 +32,22 @@ impl Hooks {
     }
 
     pub(crate) fn assigned(&self, partitions: &[TopicPartition]) {
-        self.assigned.iter().for_each(|hook| hook(partitions));
+        self.assigned.iter().for_each(|hook| told(|| hook(partitions)));
     }
 
     pub(crate) fn revoked(&self, partitions: &[TopicPartition]) {
-        self.revoked.iter().for_each(|hook| hook(partitions));
+        self.revoked.iter().for_each(|hook| told(|| hook(partitions)));
     }
 
     pub(crate) fn out_of_range(&self, partition: &TopicPartition, committed: i64) {
-        self.out_of_range.iter().for_each(|hook| hook(partition, committed));
+        self.out_of_range.iter().for_each(|hook| told(|| hook(partition, committed)));
+    }
+}
+
+/// They are called by librdkafka, past which no panic may go.
+fn told(hook: impl FnOnce()) {
+    if let Err(panic) = without_panic("a hook", hook) {
+        tracing::error!(error = %panic, "a hook of the application failed");
     }
 }
 
@@ -73,5 +81,22 @@ impl Steps {
 impl fmt::Debug for Steps {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Steps({})", self.0.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[test]
+    fn a_hook_that_panics_keeps_no_other_from_being_told() {
+        let (mut hooks, told) = (Hooks::default(), Arc::<AtomicUsize>::default());
+        let count = told.clone();
+        hooks.on_assigned(|_| panic!("a fault of the application's"));
+        hooks.on_assigned(move |_| count.store(1, Ordering::Relaxed));
+        hooks.assigned(&[]);
+        assert_eq!(told.load(Ordering::Relaxed), 1);
     }
 }

@@ -13,13 +13,21 @@ use std::time::Instant;
 /// costs time and harms nothing.
 pub(crate) type LaneId = u64;
 
+/// What stands in a lane.
+pub(crate) trait Queued {
+    /// Whether it goes in a run of its own, by [`Lanes::take_apart`].
+    fn is_apart(&self) -> bool;
+}
+
 /// The lanes of one partition.
 #[derive(Debug)]
 pub(crate) struct Lanes<T> {
     lanes: HashMap<LaneId, Lane<T>, BuildHasherDefault<Same>>,
     /// Those with records that nobody has in hand, oldest first.
     ready: VecDeque<LaneId>,
-    /// Those that wait for a time.
+    /// The same, of those whose oldest record goes apart.
+    apart: VecDeque<LaneId>,
+    /// Those that wait for a time. A lane that was woken before it stays here until then.
     waiting: BinaryHeap<Reverse<(Instant, LaneId)>>,
 }
 
@@ -53,27 +61,28 @@ impl<T> Lane<T> {
     fn pop(&mut self) -> Option<T> {
         self.first.take().or_else(|| self.rest.pop_front())
     }
-
-    fn is_empty(&self) -> bool {
-        self.first.is_none() && self.rest.is_empty()
-    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Ready,
     InHand,
-    Waiting,
+    Waiting(Instant),
 }
 
 impl<T> Default for Lanes<T> {
     fn default() -> Self {
-        Self { lanes: HashMap::default(), ready: VecDeque::new(), waiting: BinaryHeap::new() }
+        Self {
+            lanes: HashMap::default(),
+            ready: VecDeque::new(),
+            apart: VecDeque::new(),
+            waiting: BinaryHeap::new(),
+        }
     }
 }
 
-impl<T> Lanes<T> {
-    /// Adds the newest record of a lane.
+impl<T: Queued> Lanes<T> {
+    /// Adds the newest record of a lane, which does not go apart.
     pub(crate) fn push(&mut self, lane: LaneId, record: T) {
         match self.lanes.entry(lane) {
             Entry::Occupied(mut there) => there.get_mut().push_back(record),
@@ -84,40 +93,36 @@ impl<T> Lanes<T> {
         }
     }
 
-    /// Takes the oldest records of the lane that is ready for longest, at most so many; and
-    /// with `many` those of further lanes. A record of which `is_alone` holds comes alone.
+    /// Takes the oldest records of the lane that is ready for longest, at most so many, and
+    /// with `many` those of further lanes; each up to a record that goes apart.
     ///
     /// Each lane's records stand together. [`done`](Self::done) has to follow for each lane.
-    pub(crate) fn take(
-        &mut self,
-        most: usize,
-        many: bool,
-        is_alone: impl Fn(&T) -> bool,
-    ) -> Vec<(LaneId, T)> {
+    pub(crate) fn take(&mut self, most: usize, many: bool) -> Vec<(LaneId, T)> {
         let mut taken = Vec::new();
         while taken.len() < most
-            && let Some(&id) = self.ready.front()
+            && let Some(id) = self.ready.pop_front()
         {
             let lane = self.lanes.get_mut(&id).expect("what is ready is there");
-            let alone = lane.peek().is_some_and(&is_alone);
-            if alone && !taken.is_empty() {
-                break;
-            }
-            let room = if alone { 1 } else { most - taken.len() };
-            let end = taken.len() + room;
             while let Some(record) = lane.pop() {
                 taken.push((id, record));
-                if taken.len() == end || lane.peek().is_some_and(&is_alone) {
+                if taken.len() == most || lane.peek().is_some_and(T::is_apart) {
                     break;
                 }
             }
             lane.state = State::InHand;
-            self.ready.pop_front();
-            if alone || !many {
+            if !many {
                 break;
             }
         }
         taken
+    }
+
+    /// Takes the oldest record that goes apart. [`done`](Self::done) has to follow.
+    pub(crate) fn take_apart(&mut self) -> Option<(LaneId, T)> {
+        let id = self.apart.pop_front()?;
+        let lane = self.lanes.get_mut(&id).expect("what is ready is there");
+        lane.state = State::InHand;
+        lane.pop().map(|record| (id, record))
     }
 
     /// Gives a lane back with those of its records that are not done, which go first, and
@@ -133,16 +138,18 @@ impl<T> Lanes<T> {
         for record in undone.rev() {
             lane.push_front(record);
         }
+        let Some(first) = lane.peek() else {
+            entry.remove();
+            return;
+        };
         match until {
-            _ if lane.is_empty() => {
-                entry.remove();
-            }
             None => {
+                let queue = if first.is_apart() { &mut self.apart } else { &mut self.ready };
                 lane.state = State::Ready;
-                self.ready.push_back(id);
+                queue.push_back(id);
             }
             Some(until) => {
-                lane.state = State::Waiting;
+                lane.state = State::Waiting(until);
                 self.waiting.push(Reverse((until, id)));
             }
         }
@@ -151,19 +158,30 @@ impl<T> Lanes<T> {
     /// Makes the lanes ready whose time has come; gives the time of the next.
     pub(crate) fn wake(&mut self, now: Instant) -> Option<Instant> {
         while let Some(&Reverse((until, id))) = self.waiting.peek() {
-            if until > now {
+            let is_waiting = self.lanes.get(&id).is_some_and(|lane| lane.state == State::Waiting(until));
+            if is_waiting && until > now {
                 return Some(until);
             }
             self.waiting.pop();
-            self.lanes.get_mut(&id).expect("what waits is there").state = State::Ready;
-            // What has waited is older than what is ready.
-            self.ready.push_front(id);
+            if is_waiting {
+                self.wake_lane(id);
+            }
         }
         None
     }
 
+    /// Makes a lane ready, if it waits.
+    pub(crate) fn wake_lane(&mut self, id: LaneId) {
+        let waits = |lane: &&mut Lane<T>| matches!(lane.state, State::Waiting(_));
+        let Some(lane) = self.lanes.get_mut(&id).filter(waits) else { return };
+        lane.state = State::Ready;
+        // What has waited is older than what is ready.
+        let queue = if lane.peek().is_some_and(T::is_apart) { &mut self.apart } else { &mut self.ready };
+        queue.push_front(id);
+    }
+
     pub(crate) fn is_waiting(&self, id: LaneId) -> bool {
-        self.lanes.get(&id).is_some_and(|lane| lane.state == State::Waiting)
+        self.lanes.get(&id).is_some_and(|lane| matches!(lane.state, State::Waiting(_)))
     }
 
     pub(crate) fn has_ready(&self) -> bool {
@@ -205,32 +223,62 @@ mod tests {
     use std::collections::BTreeMap;
     use std::time::Duration;
 
-    fn plain(_: &u32) -> bool {
-        false
+    impl Queued for u32 {
+        fn is_apart(&self) -> bool {
+            self % 17 == 16
+        }
     }
 
     #[test]
     fn a_lane_in_hand_gives_nothing_more_and_its_undone_go_first() {
         let mut lanes = Lanes::default();
         [(1, 10), (2, 20), (1, 11), (1, 12)].into_iter().for_each(|(lane, record)| lanes.push(lane, record));
-        assert_eq!(lanes.take(2, false, plain), [(1, 10), (1, 11)]);
-        assert_eq!(lanes.take(9, false, plain), [(2, 20)]);
-        assert!(lanes.take(9, false, plain).is_empty(), "12 stands behind 10 and 11");
+        assert_eq!(lanes.take(2, false), [(1, 10), (1, 11)]);
+        assert_eq!(lanes.take(9, false), [(2, 20)]);
+        assert!(lanes.take(9, false).is_empty(), "12 stands behind 10 and 11");
         lanes.done(1, [11].into_iter(), None);
-        assert_eq!(lanes.take(9, false, plain), [(1, 11), (1, 12)]);
+        assert_eq!(lanes.take(9, false), [(1, 11), (1, 12)]);
     }
 
     #[test]
-    fn a_run_of_many_lanes_keeps_each_together_and_the_lonely_apart() {
+    fn a_record_that_goes_apart_is_in_no_run_of_others_and_its_successors_wait_for_it() {
         let mut lanes = Lanes::default();
-        [(1, 10), (2, 20), (3, 30), (2, 21)].into_iter().for_each(|(lane, record)| lanes.push(lane, record));
-        let alone = |record: &u32| *record == 20 || *record == 30;
-        assert_eq!(lanes.take(9, true, alone), [(1, 10)]);
-        assert_eq!(lanes.take(9, true, alone), [(2, 20)]);
-        assert_eq!(lanes.take(9, true, alone), [(3, 30)]);
+        [(1, 10), (2, 19), (3, 30)].into_iter().for_each(|(lane, record)| lanes.push(lane, record));
+        assert_eq!(lanes.take(9, true), [(1, 10), (2, 19), (3, 30)]);
+        assert_eq!(lanes.take_apart(), None);
+        // 16 and 33 were given up.
+        lanes.done(1, [16, 17].into_iter(), None);
+        lanes.done(2, [19, 33, 34].into_iter(), None);
+        lanes.done(3, [30].into_iter(), None);
+        assert_eq!(lanes.take(9, true), [(2, 19), (3, 30)], "34 stands behind 33");
+        assert_eq!(lanes.take_apart(), Some((1, 16)));
+        assert_eq!(lanes.take_apart(), None);
+        lanes.done(1, [].into_iter(), None);
         lanes.done(2, [].into_iter(), None);
-        lanes.push(4, 40);
-        assert_eq!(lanes.take(9, true, alone), [(2, 21), (4, 40)]);
+        assert_eq!(lanes.take(9, true), [(1, 17)]);
+        assert_eq!(lanes.take_apart(), Some((2, 33)));
+        lanes.done(2, [33].into_iter(), Some(Instant::now()));
+        lanes.wake(Instant::now());
+        assert_eq!((lanes.take(9, true), lanes.take_apart()), (vec![], Some((2, 33))));
+    }
+
+    #[test]
+    fn a_lane_that_is_woken_before_its_time_goes_once() {
+        let (mut lanes, now) = (Lanes::default(), Instant::now());
+        let (soon, later) = (now + Duration::from_secs(1), now + Duration::from_secs(2));
+        lanes.push(1, 10);
+        lanes.take(1, true);
+        lanes.done(1, [10].into_iter(), Some(later));
+        lanes.wake_lane(1);
+        lanes.wake_lane(1);
+        lanes.wake_lane(2);
+        assert_eq!(lanes.take(9, true), [(1, 10)]);
+        lanes.done(1, [10].into_iter(), Some(soon));
+        assert_eq!((lanes.wake(soon), lanes.wake(later)), (None, None));
+        assert_eq!(lanes.take(9, true), [(1, 10)]);
+        lanes.done(1, [].into_iter(), None);
+        assert_eq!(lanes.wake(later), None);
+        assert!(lanes.lanes.is_empty() && lanes.ready.is_empty() && lanes.waiting.is_empty());
     }
 
     #[test]
@@ -239,8 +287,8 @@ mod tests {
         [(1, 10), (1, 11), (2, 20), (2, 21), (3, 30)]
             .into_iter()
             .for_each(|(lane, record)| lanes.push(lane, record));
-        assert_eq!(lanes.take(3, true, plain), [(1, 10), (1, 11), (2, 20)]);
-        assert_eq!(lanes.take(3, true, plain), [(3, 30)], "21 stands behind 20");
+        assert_eq!(lanes.take(3, true), [(1, 10), (1, 11), (2, 20)]);
+        assert_eq!(lanes.take(3, true), [(3, 30)], "21 stands behind 20");
     }
 
     #[test]
@@ -249,8 +297,8 @@ mod tests {
         assert!(!lanes.has_ready());
         [(1, 10), (2, 20), (2, 21), (3, 30)].into_iter().for_each(|(lane, record)| lanes.push(lane, record));
         assert_eq!((lanes.has_ready(), lanes.ready()), (true, 3));
-        lanes.take(1, false, plain);
-        lanes.take(1, false, plain);
+        lanes.take(1, false);
+        lanes.take(1, false);
         lanes.done(1, [10].into_iter(), Some(now + Duration::from_secs(1)));
         assert_eq!([1, 2, 3, 4].map(|lane| lanes.is_waiting(lane)), [true, false, false, false]);
         assert_eq!(lanes.ready(), 1);
@@ -264,13 +312,13 @@ mod tests {
         let (mut lanes, now) = (Lanes::default(), Instant::now());
         let later = now + Duration::from_secs(1);
         lanes.push(1, 10);
-        lanes.take(1, true, plain);
+        lanes.take(1, true);
         lanes.done(1, [10].into_iter(), Some(later));
         lanes.push(1, 11);
-        assert!(lanes.is_waiting(1) && lanes.take(9, true, plain).is_empty());
+        assert!(lanes.is_waiting(1) && lanes.take(9, true).is_empty());
         assert_eq!(lanes.wake(now), Some(later));
         assert_eq!(lanes.wake(later), None);
-        assert_eq!(lanes.take(9, true, plain), [(1, 10), (1, 11)]);
+        assert_eq!(lanes.take(9, true), [(1, 10), (1, 11)]);
         lanes.done(1, [].into_iter(), None);
         assert!(lanes.lanes.is_empty());
     }
@@ -295,11 +343,10 @@ mod tests {
                         next += 1;
                     }
                     1 | 2 => {
-                        let taken = lanes.take(random.usize(1..6), random.bool(), |record| record % 17 == 0);
-                        assert!(taken.len() <= 1 || taken.iter().all(|(_, record)| record % 17 != 0));
-                        if !taken.is_empty() {
-                            running.push(taken);
-                        }
+                        let taken = lanes.take(random.usize(1..6), random.bool());
+                        running.extend((!taken.is_empty()).then_some(taken));
+                        running.extend(lanes.take_apart().map(|taken| vec![taken]));
+                        lanes.wake_lane(u64::from(random.u8(..5)));
                     }
                     _ if !running.is_empty() => {
                         let run = running.swap_remove(random.usize(..running.len()));
@@ -316,6 +363,7 @@ mod tests {
                     _ => {}
                 }
             }
+            lanes.wake(now + Duration::from_secs(1));
             assert!(done.values().all(|records| records.is_sorted()), "seed {seed}: {done:?}");
             assert_eq!(done.values().map(Vec::len).sum::<usize>(), total as usize, "seed {seed}");
             assert!(

@@ -47,7 +47,9 @@ mod queue;
 mod read_lock;
 mod inbox;
 mod partition;
+mod remaining;
 mod side_by_side;
+mod desk;
 mod lanes;
 mod order;
 mod router;
@@ -113,6 +115,8 @@ mod trace;
 mod trials;
 mod trouble;
 mod unreachable;
+#[cfg(test)]
+mod worker_tests;
 mod wake;
 
 #[doc(hidden)]

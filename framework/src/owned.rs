@@ -44,6 +44,10 @@ impl OwnedPartition {
     }
 
     pub(crate) fn due_last(&self) -> Option<(i64, Memo)> {
+        if self.partition.has_panicked() {
+            // No clean end: the note of its start stands.
+            return self.due();
+        }
         self.committed.due_last(&self.partition.offsets(), &self.partition.source.notes)
     }
 

@@ -4,6 +4,7 @@ use crate::backoff::Backoff;
 use crate::contact::Contact;
 use crate::drain::Drain;
 use crate::error::Decision;
+use crate::failure::{GivenUp, Held, Reason, capped};
 use crate::fetching::Fetching;
 use crate::inbox::Inbox;
 use crate::offsets::OffsetTracker;
@@ -11,16 +12,20 @@ use crate::order::{Guarantee, Order};
 use crate::pace::Pace;
 use crate::read_lock::{ReadLock, Reading, step_aside};
 use crate::record::{Message, Record};
+use crate::remaining::Remaining;
 use crate::router::Router;
 use crate::run::{Fetched, Run, RunClock, Source};
 use crate::side_by_side::{self, Hands};
 use crate::starts::{Note, Suspects};
+use crate::trials::Trial;
+use crate::trouble::Cause;
 use crate::wake::Wake;
 use crate::{HandlerError, Outcome, Outcomes};
 use rdkafka::error::RDKafkaErrorCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::sync::OwnedMutexGuard;
 
 /// What the poll thread and the worker of one assigned partition share. A
 /// partition that comes back after a revoke gets a new one, so what is late
@@ -32,6 +37,8 @@ pub(crate) struct Partition {
     pub(crate) drain: Arc<Drain>,
     offsets: Mutex<OffsetTracker>,
     ended: AtomicBool,
+    /// Its worker ended by a panic.
+    panicked: AtomicBool,
     /// librdkafka does not know where to go on.
     lost_position: AtomicBool,
     /// What keeps it from being fetched.
@@ -56,6 +63,7 @@ impl Partition {
             drain,
             offsets: Mutex::default(),
             ended: AtomicBool::new(false),
+            panicked: AtomicBool::new(false),
             lost_position: AtomicBool::new(false),
             fetching: Fetching::default(),
             read_lock,
@@ -135,6 +143,42 @@ impl Partition {
         self.wake.wake();
     }
 
+    /// Notes what holds a record, and says so unless that was just said.
+    pub(crate) fn held(&self, record: Record<'_>, held: &Held) {
+        if self.drain.has_begun() {
+            return;
+        }
+        let error = capped(held.text());
+        let Some(times) = self.source.troubles.raise(held.cause, error.clone()) else { return };
+        let (topic, partition, offset) = (record.topic(), record.partition(), record.offset());
+        macro_rules! say {
+            ($level:ident) => {
+                tracing::$level!(topic, partition, offset, times, error, "{HELD}")
+            };
+        }
+        match held.cause {
+            Cause::Passing if times == 1 => say!(debug),
+            Cause::Passing => say!(info),
+            Cause::Outage => say!(warn),
+            Cause::Setup => say!(error),
+        }
+    }
+
+    /// Notes that nothing is held any more.
+    pub(crate) fn goes_on(&self) {
+        const WORTH_A_LINE: Duration = Duration::from_secs(1);
+        if let Some(lasted) = self.source.troubles.clear()
+            && lasted >= WORTH_A_LINE
+        {
+            tracing::info!(source = %self.source.partition, ?lasted, "goes on again");
+        }
+    }
+
+    /// Whether the worker ended by a panic: then the note of its start has to stand.
+    pub(crate) fn has_panicked(&self) -> bool {
+        self.panicked.load(Ordering::Acquire)
+    }
+
     /// Whether the worker has ended, in whatever way.
     pub(crate) fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
@@ -156,6 +200,8 @@ pub(crate) struct Limits {
     pub(crate) in_flight_bytes: usize,
 }
 
+const HELD: &str = "waiting; no attempt is counted";
+
 /// How long a suspect waits to be the only one that is tried.
 const ALONE_WITHIN: Duration = Duration::from_secs(30);
 
@@ -165,6 +211,9 @@ pub(crate) struct PartitionWorker {
     router: Arc<Router>,
     limits: Limits,
     pace: Pace,
+    /// Between runs that Onceward's own work keeps from going on.
+    held: Backoff,
+    /// Between attempts at a record that no middleware dealt with.
     trouble: Backoff,
     suspects: Arc<Suspects>,
     /// What was noted before of the record that is tried alone.
@@ -181,7 +230,8 @@ impl PartitionWorker {
         let most = router.max_run_records.unwrap_or(usize::MAX).min(limits.records);
         let pace = Pace::new(most, limits.time);
         let trouble = Backoff::new(Duration::from_millis(100), Duration::from_secs(30));
-        Self { partition, router, limits, pace, trouble, suspects, on_trial: None }
+        let held = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+        Self { partition, router, limits, pace, held, trouble, suspects, on_trial: None }
     }
 
     pub(crate) async fn work(mut self) {
@@ -198,9 +248,7 @@ impl PartitionWorker {
     async fn work_in_turn(&mut self, first: Fetched) {
         let mut next = Some(first);
         while let Some(fetched) = next {
-            self.process(fetched).await;
-            // There may always be more, and other workers share this thread.
-            step_aside().await;
+            self.process(fetched, Trust::Full).await;
             next = self.fetch(self.pace.records()).await;
         }
     }
@@ -251,26 +299,18 @@ impl PartitionWorker {
         }
     }
 
-    /// Tries one record while no other suspect is tried in the process, and notes it
-    /// before: if the process ends now, it is this one.
+    /// Tries one record, and notes it before: if the process ends now, it is this one.
     async fn try_alone(&mut self, fetched: Fetched) {
         let partition = self.partition.clone();
         let Some(offset) = fetched.messages.first().map(Message::offset) else { return };
-        let suspects = self.suspects.clone();
-        let _alone = tokio::select! {
-            alone = suspects.alone.lock() => Some(alone),
-            // Whoever is tried may be held back for long, by a dead-letter topic that is gone.
-            () = tokio::time::sleep(ALONE_WITHIN) => None,
-            () = partition.drain.begun() => return,
-        };
         let noted = partition.source.notes.found().filter(|(at, note)| note.trials > 0 && *at == offset);
         let note = noted.map_or_else(Note::default, |(_, note)| note);
         if note.is_condemned(self.router.max_starts) {
-            return self.condemn(fetched, note).await;
+            return self.process(fetched, Trust::Condemned { starts: note.trials + 1 }).await;
         }
         self.on_trial = Some(note);
         if self.note_try(offset).await {
-            self.process(fetched).await;
+            self.process(fetched, Trust::TriedAlone).await;
         }
         self.on_trial = None;
     }
@@ -283,63 +323,125 @@ impl PartitionWorker {
         partition.source.notes.written(&partition.drain).await
     }
 
-    /// Gives up a record without another try.
-    async fn condemn(&mut self, fetched: Fetched, note: Note) {
-        let partition = self.partition.clone();
-        let open = open(&fetched, &partition.source);
-        let clock = RunClock::start(self.limits.time, partition.drain.clone());
-        let run = Run::new(&open, &partition.source, &clock);
-        while !partition.drain.has_begun() {
-            let outcomes = self.router.condemn(run, note.trials + 1).await;
-            if partition.finish(run, &outcomes) > 0 {
-                return;
-            }
-            if let Some((record, error)) = first_failure(run, &outcomes) {
-                self.pause(run, record, error).await;
-            }
+    /// The same before the next try. A dead letter is none.
+    async fn note_next_try(&self, left: &Remaining<'_>) -> bool {
+        match left.first() {
+            Some(next) if !left.is_first_given_up() => self.note_try(next.offset()).await,
+            _ => true,
+        }
+    }
+
+    /// Waits until no other suspect is tried in the process.
+    async fn alone(&self) -> Option<OwnedMutexGuard<()>> {
+        tokio::select! {
+            alone = self.suspects.alone.clone().lock_owned() => Some(alone),
+            // The one that is tried may take long.
+            () = tokio::time::sleep(ALONE_WITHIN) => None,
+            () = self.partition.drain.begun() => None,
         }
     }
 
     /// Takes fetched records to finished offsets: in through the middleware to the
-    /// handler, and back.
+    /// handler, and back, in as many runs as that takes.
     ///
-    /// A record whose outcome is an error that no middleware dealt with stays
-    /// unfinished, so nothing after it is committed; it is run again, after a
-    /// pause, until it finishes or the partition is given away.
-    async fn process(&mut self, fetched: Fetched) {
+    /// A record whose outcome is an error stays unfinished, so nothing after it is
+    /// committed; it is in the next run again, after a delay, until it finishes or the
+    /// partition is given away. Only here is anything waited for but the handler.
+    async fn process(&mut self, fetched: Fetched, trust: Trust) {
         let partition = self.partition.clone();
-        let mut open = open(&fetched, &partition.source);
-        let is_given_up = self.router.guarantee == Guarantee::AtMostOnceLosingWorkInFlight;
-        if is_given_up && !self.commit_first(&open).await {
-            return;
+        let mut left = Remaining::new(&fetched, &partition.source);
+        let is_committed = self.router.guarantee == Guarantee::AtMostOnceLosingWorkInFlight;
+        match &trust {
+            Trust::Condemned { starts } => left.give_up_first(condemned(*starts)),
+            _ if is_committed && !self.commit_first(left.records()).await => return,
+            _ => {}
         }
-        // What is committed already is done as long as there is time.
-        while !open.is_empty() && (is_given_up || !partition.drain.has_begun()) {
-            partition.offsets().note_key(open[0].offset(), open[0].key());
-            let clock = RunClock::start(self.limits.time, partition.drain.clone());
-            let run = Run::new(&open[..open.len().min(self.pace.records())], &partition.source, &clock);
-            let started = Instant::now();
-            let outcomes = self.router.handle(run).await;
-            let finished = partition.finish(run, &outcomes);
+        while let Some(first) = left.first()
+            // What is committed already is done as long as there is time.
+            && (is_committed || !partition.drain.has_begun())
+        {
+            let alone = if trust == Trust::TriedAlone { self.alone().await } else { None };
+            let delay = self.run(&mut left).await;
+            drop(alone);
             if self.on_trial.is_some() {
-                partition.source.notes.survived(open[0].offset());
+                partition.source.notes.survived(first.offset());
             }
+            if is_committed && partition.drain.has_begun() && left.is_first(first) {
+                left.drop_first();
+                tracing::error!(
+                    topic = first.topic(),
+                    partition = first.partition(),
+                    offset = first.offset(),
+                    "an attempt at a record that is committed already came to nothing, and its partition is given \
+                     away: it is not tried again"
+                );
+            }
+            if !delay.is_zero() {
+                partition.drain.wait(delay).await;
+            }
+            // There may always be more, and other workers share this thread.
+            step_aside().await;
+            if self.on_trial.is_some() && !is_committed && !self.note_next_try(&left).await {
+                return;
+            }
+        }
+    }
+
+    /// Takes the next run of what is left to its outcomes; gives how long the next one waits.
+    async fn run(&mut self, left: &mut Remaining<'_>) -> Duration {
+        let partition = self.partition.clone();
+        partition.offsets().note_key(left.records()[0].offset(), left.records()[0].key());
+        let clock = RunClock::start(self.limits.time, partition.drain.clone());
+        let run = left.run(self.pace.records(), &partition.source, &clock);
+        let started = Instant::now();
+        let outcomes = self.router.handle(run).await;
+        let finished = partition.finish(run, &outcomes);
+        if run.given_up().is_none() {
             self.pace.went(finished, started.elapsed());
             if finished < run.len() {
                 self.pace.cut_short();
             }
-            if let Some((record, error)) = first_failure(run, &outcomes) {
-                self.pause(run, record, error).await;
-            } else {
-                self.trouble.reset();
-            }
-            open = still_open(&open, &outcomes);
-            if let Some(next) = open.first().filter(|_| self.on_trial.is_some() && !is_given_up)
-                && !self.note_try(next.offset()).await
-            {
-                return;
-            }
         }
+        if finished > 0 {
+            self.held.reset();
+            partition.goes_on();
+        }
+        let delay = self.delay(run, &outcomes);
+        left.settle(outcomes);
+        delay
+    }
+
+    /// How long the next run waits: for the first record that failed, or is held.
+    fn delay(&mut self, run: Run<'_>, outcomes: &Outcomes) -> Duration {
+        let waits = run.iter().zip(outcomes).find_map(|(record, outcome)| match outcome {
+            Outcome::Failed(error) if !error.is_to_be_put_away() => Some((record, error)),
+            _ => None,
+        });
+        let Some((record, error)) = waits else {
+            self.trouble.reset();
+            return Duration::ZERO;
+        };
+        if let Some(held) = error.held_by() {
+            let delay = error.delay().unwrap_or_else(|| self.held.delay());
+            self.partition.held(record, held);
+            return delay;
+        }
+        if let Some(Decision::Again(delay)) = error.decided() {
+            return delay;
+        }
+        self.pace.failed();
+        let delay = error.delay().unwrap_or_else(|| self.trouble.delay());
+        tracing::error!(
+            topic = record.topic(),
+            partition = record.partition(),
+            offset = record.offset(),
+            attempt = record.attempt(),
+            permanent = error.is_permanent(),
+            ?delay,
+            error = capped(error),
+            "record failed; its partition waits for it"
+        );
+        delay
     }
 
     /// Commits records before they are handled; says whether they may be.
@@ -353,55 +455,34 @@ impl PartitionWorker {
         open.iter().for_each(|record| offsets.finish(record.offset()));
         true
     }
-
-    /// Waits until the record is tried again. One that no middleware dealt with is held,
-    /// and its partition with it, where one can see it.
-    async fn pause(&mut self, run: Run<'_>, record: Record<'_>, error: &HandlerError) {
-        if let Some(Decision::Again(delay)) = error.decided() {
-            return run.wait(delay).await;
-        }
-        self.pace.failed();
-        let delay = error.delay().unwrap_or_else(|| self.trouble.delay());
-        tracing::error!(
-            topic = record.topic(),
-            partition = record.partition(),
-            offset = record.offset(),
-            attempt = record.attempt(),
-            permanent = error.is_permanent(),
-            ?delay,
-            error = %error,
-            "record failed; its partition waits for it"
-        );
-        run.wait(delay).await;
-    }
 }
 
-fn open<'f>(fetched: &'f Fetched, source: &'f Source) -> Vec<Record<'f>> {
-    fetched.messages.iter().map(|message| Record::new(message, source, 1)).collect()
+/// What is thought of fetched records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trust {
+    Full,
+    /// The process may end by the one record, which is tried while no other suspect is.
+    TriedAlone,
+    /// The process ended so many times at the one record.
+    Condemned {
+        starts: u32,
+    },
 }
 
-fn first_failure<'r, 'o>(run: Run<'r>, outcomes: &'o Outcomes) -> Option<(Record<'r>, &'o HandlerError)> {
-    run.iter().zip(outcomes).find_map(|(record, outcome)| match outcome {
-        Outcome::Failed(error) => Some((record, error)),
-        _ => None,
-    })
-}
-
-/// What has to be run again. Only a failure of its own costs a record an attempt.
-fn still_open<'f>(open: &[Record<'f>], outcomes: &Outcomes) -> Vec<Record<'f>> {
-    let outcomes = outcomes.iter().map(Some).chain(std::iter::repeat(None));
-    let again = |(record, outcome): (&Record<'f>, Option<&Outcome>)| match outcome {
-        None | Some(Outcome::NotReached) => Some(*record),
-        Some(Outcome::Failed(_)) => Some(record.again()),
-        Some(_) => None,
-    };
-    open.iter().zip(outcomes).filter_map(again).collect()
+/// Why a record is given up untried.
+fn condemned(starts: u32) -> HandlerError {
+    let problem =
+        format!("the process ended {starts} times while it tried this record, so it is not tried again");
+    let mut error = HandlerError::new(problem).permanent();
+    error.decide(Decision::PutAway(GivenUp { reason: Reason::MaxStarts, trial: Trial::of(starts) }));
+    error
 }
 
 struct OnEnd(Arc<Partition>);
 
 impl Drop for OnEnd {
     fn drop(&mut self) {
+        self.0.panicked.store(std::thread::panicking(), Ordering::Release);
         self.0.ended.store(true, Ordering::Release);
         self.0.wake.wake();
     }

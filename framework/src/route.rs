@@ -9,8 +9,8 @@ use crate::identity::{Identity, IdentitySource};
 use crate::left_out::LeftOut;
 use crate::metrics::Counts;
 use crate::middleware::{
-    Around, DefaultStack, Each, Layer, Middleware, Push, RecordMiddleware, Stack, condemn, default_stack,
-    give_up, without_panic,
+    Around, DefaultStack, Each, Layer, Middleware, Push, RecordMiddleware, Stack, after_panic, default_stack,
+    put_away, unpanicked, without_panic,
 };
 use crate::order::{Guarantee, Order, Sharing};
 use crate::publish::Publishing;
@@ -250,6 +250,7 @@ pub(crate) struct Bound {
     pub(crate) failure: FailurePolicy,
     /// Whether `Retry` is in its list.
     pub(crate) retries: bool,
+    /// This handler's alone.
     pub(crate) trials: Arc<Trials>,
     #[cfg(feature = "postgres")]
     pub(crate) savepoints: Arc<crate::middleware::Savepoints>,
@@ -318,20 +319,6 @@ impl<H: Handler, S: Stack> AnyRoute for Route<H, S> {
 pub(crate) trait Handle: Send + Sync {
     fn handle<'a>(&'a self, run: Run<'a>) -> Pin<Box<dyn Future<Output = Outcomes> + Send + 'a>>;
 
-    /// Gives up a record at which the process ended so many times.
-    fn condemn<'a>(
-        &'a self,
-        run: Run<'a>,
-        starts: u32,
-    ) -> Pin<Box<dyn Future<Output = Outcomes> + Send + 'a>>;
-
-    /// Puts away a record that was given up in a run of others.
-    fn give_up<'a>(
-        &'a self,
-        run: Run<'a>,
-        error: &'a HandlerError,
-    ) -> Pin<Box<dyn Future<Output = Outcomes> + Send + 'a>>;
-
     /// Whether several lanes share a run.
     fn sharing(&self) -> Sharing;
 
@@ -344,44 +331,71 @@ struct BoundRoute<H, S> {
     parts: Parts<H>,
 }
 
+/// What may panic beside the calls of the handler, as the error names it.
+const OUTSIDE: &str = "a middleware around the run, or an error's own code,";
+
+impl<H: Handler, S: Stack> BoundRoute<H, S> {
+    fn layers(&self) -> Vec<Layer> {
+        let mut layers = Vec::new();
+        self.stack.layers(&mut layers);
+        layers
+    }
+
+    /// Finds the record at which a run panicked, by handling each alone. What was done before is
+    /// done again, as after the end of the process.
+    async fn after_panic(&self, run: Run<'_>, panic: HandlerError) -> Outcomes {
+        if run.len() == 1 {
+            return self.panicked(run, panic).await;
+        }
+        if let Some(done) = run.told() {
+            // It tells how far it came, and other lanes have left it by that.
+            let mut outcomes = Outcomes::new((0..done).map(|_| Outcome::Completed).collect());
+            if let Some(record) = run.records().get(done) {
+                outcomes.append(self.panicked(run.with(std::slice::from_ref(record)), panic).await);
+            }
+            return outcomes.fit(run.len());
+        }
+        let mut outcomes = Outcomes::new(Vec::with_capacity(run.len()));
+        for (index, record) in run.records().iter().enumerate() {
+            let one = run.with(std::slice::from_ref(record));
+            let ended = match unpanicked(OUTSIDE, self.stack.run(one, &self.parts)).await {
+                Ok(outcomes) => outcomes.fit(1),
+                Err(panic) => self.panicked(one, panic).await,
+            };
+            let is_finished = ended.iter().all(Outcome::is_finished);
+            outcomes.append(ended);
+            if !is_finished || (index + 1 < run.len() && run.should_stop()) {
+                break;
+            }
+        }
+        outcomes.fit(run.len())
+    }
+
+    async fn panicked(&self, one: Run<'_>, panic: HandlerError) -> Outcomes {
+        let bound = &self.parts.bound;
+        match one.given_up() {
+            // Past what panics.
+            Some(error) => put_away(one, error, bound).await,
+            None => after_panic(one, panic, bound, &self.layers()),
+        }
+    }
+}
+
 impl<H: Handler, S: Stack> Handle for BoundRoute<H, S> {
     fn handle<'a>(&'a self, run: Run<'a>) -> Pin<Box<dyn Future<Output = Outcomes> + Send + 'a>> {
         Box::pin(async move {
-            let outcomes = self.stack.run(run, &self.parts).await;
-            self.parts.bound.counts.add(run, &outcomes);
+            let outcomes = match unpanicked(OUTSIDE, self.stack.run(run, &self.parts)).await {
+                Ok(outcomes) => outcomes,
+                Err(panic) => Box::pin(self.after_panic(run, panic)).await,
+            };
             self.parts.bound.left_out.add(run, &outcomes);
-            outcomes
-        })
-    }
-
-    fn condemn<'a>(
-        &'a self,
-        run: Run<'a>,
-        starts: u32,
-    ) -> Pin<Box<dyn Future<Output = Outcomes> + Send + 'a>> {
-        Box::pin(async move {
-            let outcomes = condemn(run, starts, &self.parts.bound).await;
-            self.parts.bound.counts.add(run, &outcomes);
-            outcomes
-        })
-    }
-
-    fn give_up<'a>(
-        &'a self,
-        run: Run<'a>,
-        error: &'a HandlerError,
-    ) -> Pin<Box<dyn Future<Output = Outcomes> + Send + 'a>> {
-        Box::pin(async move {
-            let outcome = give_up(run, error, &self.parts.bound).await;
-            let outcomes = Outcomes::new(vec![outcome.unwrap_or(Outcome::NotReached)]);
             self.parts.bound.counts.add(run, &outcomes);
             outcomes
         })
     }
 
     fn sharing(&self) -> Sharing {
-        let mut layers = Vec::new();
-        self.stack.layers(&mut layers);
+        let layers = self.layers();
         if H::BATCH || H::TRANSACTION {
             Sharing::Always
         } else if matches!(self.parts.bound.dedupe, Dedupe::Off)

@@ -1,18 +1,18 @@
 //! Gets a run, gives each stretch of it to the handler that takes it.
 
-use crate::dead_letter::{self, Letter, RouteLetters};
+use crate::dead_letter::{self, RouteLetters};
 #[cfg(feature = "schemas")]
 use crate::dedupe::StoreError;
-use crate::error::Error;
+use crate::error::{Decision, Error};
 use crate::event_type::EventType;
 use crate::extract::Context;
-use crate::failure::Reason;
+use crate::failure::{GivenUp, Reason};
 use crate::handler::Tombstones;
-#[cfg(feature = "schemas")]
-use crate::middleware::idempotency::Pause;
 use crate::order::{Guarantee, Order, Sharing, Turns};
 use crate::route::Handle;
+use crate::trials::Trial;
 use crate::{HandlerError, Outcome, Outcomes, Record, Run};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
@@ -71,6 +71,8 @@ enum Target {
     Route(usize),
     Tombstone,
     Nobody,
+    /// What tells its event type panics.
+    Unknown,
 }
 
 impl Router {
@@ -81,9 +83,13 @@ impl Router {
         if let Some(only) = self.only() {
             return only.handle(run).await;
         }
-        if !self.know_events(run).await {
-            return Outcomes::not_reached(run);
-        }
+        let all = run;
+        let run = match self.know_events(run).await {
+            Ok(()) => run,
+            Err((0, held)) => return Outcomes::new(vec![Outcome::Failed(held)]).fit(run.len()),
+            // What it needs is met again, first in a later run.
+            Err((known, _)) => run.with(&run.records()[..known]),
+        };
         let targets: Vec<Target> = run.iter().map(|record| self.target(record)).collect();
         let mut outcomes = Outcomes::new(Vec::with_capacity(run.len()));
         while outcomes.len() < run.len() {
@@ -96,6 +102,8 @@ impl Router {
                 Target::Route(index) => self.routes[index].route.handle(stretch).await,
                 Target::Tombstone => skip_all(stretch, "tombstone"),
                 Target::Nobody => self.unmatched(stretch).await,
+                Target::Unknown if run.given_up().is_some() => self.routes[0].route.handle(stretch).await,
+                Target::Unknown => self.rejected(stretch),
             };
             let finished = ended.iter().all(Outcome::is_finished);
             outcomes.append(ended);
@@ -103,31 +111,7 @@ impl Router {
                 break;
             }
         }
-        let reached = outcomes.len();
-        outcomes.append(Outcomes::not_reached(run.with(&run.records()[reached..])));
-        outcomes
-    }
-
-    /// Gives up a record at which the process ended so many times.
-    pub(crate) async fn condemn(&self, run: Run<'_>, starts: u32) -> Outcomes {
-        if !self.know_events(run).await {
-            return Outcomes::not_reached(run);
-        }
-        match self.target(run.records()[0]) {
-            Target::Route(index) => self.routes[index].route.condemn(run, starts).await,
-            Target::Tombstone | Target::Nobody => self.handle(run).await,
-        }
-    }
-
-    /// Puts away a record that was given up in a run of others.
-    pub(crate) async fn give_up(&self, run: Run<'_>, error: &HandlerError) -> Outcomes {
-        if !self.know_events(run).await {
-            return Outcomes::not_reached(run);
-        }
-        match self.target(run.records()[0]) {
-            Target::Route(index) => self.routes[index].route.give_up(run, error).await,
-            Target::Tombstone | Target::Nobody => self.handle(run).await,
-        }
+        outcomes.fit(all.len())
     }
 
     /// Whether several lanes share a run.
@@ -153,31 +137,32 @@ impl Router {
     pub(crate) fn identity(&self, record: Record<'_>) -> Option<u128> {
         match self.target(record) {
             Target::Route(index) => self.routes[index].route.identity(record),
-            Target::Tombstone | Target::Nobody => None,
+            Target::Tombstone | Target::Nobody | Target::Unknown => None,
         }
     }
 
-    /// Looks up what event types need; `false` where the partition is given away meanwhile.
-    async fn know_events(&self, run: Run<'_>) -> bool {
+    /// Looks up what event types need.
+    ///
+    /// # Errors
+    /// What holds a record, and how many stand before it whose types are known.
+    async fn know_events(&self, run: Run<'_>) -> Result<(), (usize, HandlerError)> {
         #[cfg(feature = "schemas")]
-        for record in run.iter() {
-            let mut pause = Pause::default();
+        for (known, record) in run.iter().enumerate() {
+            let mut before = None;
             while let Some(lookup) = self.event_type.needs(record, &self.context) {
-                let looked_up = tokio::select! {
-                    looked_up = self.context.look_up(&lookup) => looked_up,
-                    () = run.is_to_drain() => return false,
-                };
-                if let Err(outage) = looked_up {
-                    pause.until_it_may_work(run, &StoreError::Outage(outage)).await;
-                }
+                let looked_up = self.context.look_up_next(&lookup, run, &mut before).await;
+                looked_up.map_err(|error| {
+                    let error = StoreError::Outage(error);
+                    (known, HandlerError::held(error.cause(), error))
+                })?;
             }
         }
         let _ = run;
-        true
+        Ok(())
     }
 
     fn target(&self, record: Record<'_>) -> Target {
-        let event = self.event_type.of(record, &self.context);
+        let Ok(event) = self.event_type.of(record, &self.context) else { return Target::Unknown };
         let takes = |route: &EventRoute| match &route.event {
             None => true,
             Some(takes) => event.as_deref() == Some(takes),
@@ -193,33 +178,37 @@ impl Router {
         }
     }
 
-    /// Copies each record, and finishes those whose copy all in-sync replicas have.
-    async fn put_away<'r>(&self, stretch: Run<'r>, letter: impl Fn(Record<'r>) -> Letter<'r>) -> Outcomes {
-        let mut outcomes = Vec::with_capacity(stretch.len());
-        if !dead_letter::is_settled(stretch).await {
-            return Outcomes::new(outcomes).fit(stretch.len());
-        }
-        for record in stretch.iter() {
-            match self.letters.put(&letter(record)).await {
-                Ok(()) => outcomes.push(Outcome::DeadLettered(Reason::Unmatched)),
-                Err(error) => {
-                    outcomes.push(Outcome::Failed(HandlerError::new(error)));
-                    break;
-                }
-            }
-        }
-        Outcomes::new(outcomes).fit(stretch.len())
+    /// Copies the one record of a run, and finishes it when all in-sync replicas have the copy.
+    async fn put_away(&self, run: Run<'_>) -> Outcomes {
+        let record = run.records()[0];
+        let letter = dead_letter::unmatched(record, run, &self.event_of(record));
+        Outcomes::new(vec![match dead_letter::put(run, &letter, &self.letters).await {
+            Ok(()) => Outcome::DeadLettered(Reason::Unmatched),
+            Err(held) => Outcome::Failed(held),
+        }])
+    }
+
+    fn event_of<'a>(&self, record: Record<'a>) -> Cow<'a, str> {
+        self.event_type.of(record, &self.context).ok().flatten().unwrap_or("none".into())
+    }
+
+    /// Those whose event type cannot be told are given up, to the first handler's dead letters.
+    fn rejected(&self, stretch: Run<'_>) -> Outcomes {
+        let rejected = |record| {
+            let error = self.event_type.of(record, &self.context).err();
+            to_be_put_away(error.unwrap_or_else(|| HandlerError::new("no event type")), Reason::Rejected, 1)
+        };
+        Outcomes::new(stretch.iter().map(rejected).collect())
     }
 
     async fn unmatched(&self, stretch: Run<'_>) -> Outcomes {
-        let event = |record: Record<'_>| {
-            self.event_type.of(record, &self.context).unwrap_or("none".into()).into_owned()
-        };
         match self.unmatched {
             Unmatched::Skip => skip_all(stretch, "no handler takes it"),
+            Unmatched::DeadLetter if stretch.given_up().is_some() => self.put_away(stretch).await,
             Unmatched::DeadLetter => {
-                let letter = |record| dead_letter::unmatched(record, stretch, &event(record));
-                self.put_away(stretch, letter).await
+                let unmatched =
+                    |_| to_be_put_away(HandlerError::new("no handler takes it"), Reason::Unmatched, 0);
+                Outcomes::new(stretch.iter().map(unmatched).collect())
             }
             Unmatched::Stop => {
                 let record = stretch.records()[0];
@@ -228,7 +217,7 @@ impl Router {
                     topic: record.topic().to_owned(),
                     partition: record.partition(),
                     offset: record.offset(),
-                    event: event(record),
+                    event: self.event_of(record).into_owned(),
                 };
                 let failed = Outcome::Failed(HandlerError::new(error.to_string()).permanent());
                 // Nobody listens only if the application is stopping already.
@@ -239,6 +228,12 @@ impl Router {
             }
         }
     }
+}
+
+/// A record that was given up before any handler was called, after so many attempts.
+fn to_be_put_away(mut error: HandlerError, reason: Reason, attempts: u32) -> Outcome {
+    error.decide(Decision::PutAway(GivenUp { reason, trial: Trial::of(attempts) }));
+    Outcome::Failed(error)
 }
 
 fn skip_all(stretch: Run<'_>, reason: &'static str) -> Outcomes {

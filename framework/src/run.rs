@@ -1,9 +1,11 @@
 //! Records of one partition that are handled together.
 
+use crate::HandlerError;
+use crate::backoff::after;
 use crate::dead_letter::Written;
+use crate::dedupe::Unmarked;
 use crate::drain::Drain;
 use crate::identity;
-use crate::order::Order;
 use crate::queue::Keepalive;
 use crate::record::{Message, Record, TopicPartition};
 use crate::starts::Notes;
@@ -21,6 +23,7 @@ pub struct Run<'a> {
     source: &'a Source,
     clock: &'a RunClock,
     progress: Option<&'a Progress>,
+    given_up: Option<&'a HandlerError>,
 }
 
 /// How far the calls of a run have come, for a worker that looks in between.
@@ -44,7 +47,7 @@ impl Progress {
 
 impl<'a> Run<'a> {
     pub(crate) fn new(records: &'a [Record<'a>], source: &'a Source, clock: &'a RunClock) -> Self {
-        Self { records, source, clock, progress: None }
+        Self { records, source, clock, progress: None, given_up: None }
     }
 
     /// The records.
@@ -104,17 +107,20 @@ impl<'a> Run<'a> {
         self.clock.drain.begun().await;
     }
 
-    /// Whether other lanes of its partition are handled beside it.
-    pub(crate) fn is_side_by_side(&self) -> bool {
-        self.source.order != Order::Partition
-    }
-
     /// Waits for `delay`, or until the partition is being given away.
     pub(crate) async fn wait(&self, delay: Duration) {
-        tokio::select! {
-            () = tokio::time::sleep(delay) => {}
-            () = self.clock.drain.begun() => {}
-        }
+        self.clock.drain.wait(delay).await;
+    }
+
+    /// The same run of one record, that was given up by this error: what is left to do is its dead
+    /// letter.
+    pub(crate) fn given_up_by(self, error: Option<&'a HandlerError>) -> Self {
+        Self { given_up: error, ..self }
+    }
+
+    /// Why its one record was given up, if what is left to do is its dead letter.
+    pub(crate) fn given_up(&self) -> Option<&'a HandlerError> {
+        self.given_up
     }
 
     /// The same run, which tells how far it is.
@@ -127,6 +133,11 @@ impl<'a> Run<'a> {
         if let Some(progress) = self.progress {
             progress.done.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// How many of its first records are done, if it tells.
+    pub(crate) fn told(&self) -> Option<usize> {
+        self.progress.map(Progress::done)
     }
 
     /// Whether the record in hand is the last: those behind it go on elsewhere.
@@ -160,7 +171,6 @@ pub(crate) struct Source {
     pub(crate) place: u128,
     /// The consumer group.
     pub(crate) group: Arc<str>,
-    pub(crate) order: Order,
     /// The fence's token, once raised; see `dedupe/postgres.rs`.
     pub(crate) fence: tokio::sync::Mutex<Option<i64>>,
     /// Its records during whose calls connections broke.
@@ -172,6 +182,8 @@ pub(crate) struct Source {
     pub(crate) notes: Notes,
     /// Why it does not go on.
     pub(crate) troubles: Troubles,
+    /// What handlers have done and that could not be noted yet.
+    pub(crate) unmarked: Unmarked,
 }
 
 impl Source {
@@ -180,13 +192,13 @@ impl Source {
             place: identity::place(&partition),
             partition,
             group,
-            order: Order::Partition,
             fence: tokio::sync::Mutex::new(None),
             #[cfg(feature = "postgres")]
             breaks: Default::default(),
             written: Written::default(),
             notes: Notes::default(),
             troubles: Troubles::default(),
+            unmarked: Unmarked::default(),
         }
     }
 }
@@ -201,7 +213,7 @@ pub(crate) struct RunClock {
 
 impl RunClock {
     pub(crate) fn start(limit: Duration, drain: Arc<Drain>) -> Self {
-        Self { limit, deadline: Instant::now() + limit, drain }
+        Self { limit, deadline: after(limit), drain }
     }
 
     /// The same time once more, from now on.

@@ -7,6 +7,7 @@
 //! | a second signal while shutting down: ends at once, commits nothing more | 128 + its number |
 
 use crate::Error;
+use crate::backoff::after;
 use crate::wake::Wake;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -30,7 +31,7 @@ impl Shutdown {
     }
 
     pub(crate) fn begin(&self) {
-        self.0.until.get_or_init(|| Instant::now() + self.0.deadline);
+        self.0.until.get_or_init(|| after(self.0.deadline));
         self.wake_all();
     }
 

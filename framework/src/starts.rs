@@ -39,7 +39,7 @@ pub(crate) struct Note {
 pub(crate) struct Suspects {
     id: u32,
     /// Held by the worker that tries a suspect.
-    pub(crate) alone: tokio::sync::Mutex<()>,
+    pub(crate) alone: Arc<tokio::sync::Mutex<()>>,
     /// Tries that ended with the loss of the partition, and not of this process: at which
     /// offset, and how many.
     lost: Mutex<HashMap<Partition, (i64, u32)>>,
@@ -52,7 +52,7 @@ impl Default for Suspects {
     fn default() -> Self {
         // Each has random keys of its own; 0 is nobody's.
         let random = RandomState::new().hash_one("the id of a process") as u32;
-        Self { id: random.max(1), alone: tokio::sync::Mutex::default(), lost: Mutex::default() }
+        Self { id: random.max(1), alone: Arc::default(), lost: Mutex::default() }
     }
 }
 

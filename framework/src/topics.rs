@@ -1,5 +1,6 @@
 //! Looks at the topics before anything is consumed.
 
+use crate::backoff::after;
 use crate::config::Resolved;
 use crate::error::Error;
 use crate::subscription::{self, Letters, is_pattern};
@@ -21,7 +22,7 @@ const FIRST: Duration = Duration::from_secs(3);
 /// Refuses topics that are not there or may not be read; waits for those that may
 /// still come, as long as `wait_for_topics` says.
 pub(crate) async fn check(config: &Resolved, topics: Vec<String>) -> Result<(), Error> {
-    let until = Instant::now() + config.wait_for_topics;
+    let until = after(config.wait_for_topics);
     for topic in topics.into_iter().filter(|topic| !is_pattern(topic)) {
         loop {
             match look_at(config, &topic).await? {

@@ -1,10 +1,12 @@
-//! The books on attempts at records that failed and are not done.
+//! The books on one handler's attempts at records that failed and are not done.
 
 use crate::Record;
+use crate::backoff::LONGEST;
 use crate::record::TopicPartition;
+use crate::sync::lock;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// What is known of a failed record's attempts.
@@ -14,9 +16,12 @@ pub(crate) struct Trial {
     pub(crate) attempts: u32,
     /// When the first one failed, in milliseconds since the epoch.
     pub(crate) first_failure: u128,
+    /// The same, moved on by the time in which it could not be tried through no fault of its own.
     pub(crate) since: Instant,
-    /// When the last one failed.
+    /// When it was last tried.
     last: Instant,
+    /// Since when it cannot be tried.
+    held: Option<Instant>,
 }
 
 impl Trial {
@@ -27,22 +32,33 @@ impl Trial {
 
     fn beginning(attempts: u32, now: Instant) -> Self {
         let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { attempts, first_failure: time.as_millis(), since: now, last: now }
+        Self { attempts, first_failure: time.as_millis(), since: now, last: now, held: None }
     }
 }
 
-/// The attempts at records that failed and are not done. They outlive an
-/// assignment: a partition that comes back to this process goes on where it was.
+/// One handler's attempts at records that failed and are not done. They outlive an assignment: a
+/// partition that comes back to this process goes on where it was.
 #[derive(Debug, Default)]
 pub(crate) struct Trials {
     /// So that a healthy run takes no lock.
     count: AtomicUsize,
-    failed: Mutex<HashMap<(TopicPartition, i64), Trial>>,
+    failed: Mutex<Failed>,
 }
 
-/// Longer than any wait for the next attempt: what has not failed since was given away and
-/// done elsewhere.
-const FORGOTTEN_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+type Place = (TopicPartition, i64);
+
+#[derive(Debug, Default)]
+struct Failed {
+    trials: HashMap<Place, Trial>,
+    swept: Option<Instant>,
+}
+
+/// Longer than any wait for the next attempt: what was not tried since was given away and done
+/// elsewhere.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(2 * LONGEST.as_secs());
+const SWEPT_EVERY: Duration = Duration::from_secs(60);
+/// Beyond so many, those that were not tried for longest begin anew.
+const MOST: usize = 200_000;
 
 impl Trials {
     /// How many attempts at a record have failed.
@@ -50,7 +66,7 @@ impl Trials {
         if self.is_empty() {
             return 0;
         }
-        self.lock().get(&place(record)).map_or(0, |trial| trial.attempts)
+        self.lock().trials.get(&place(record)).map_or(0, |trial| trial.attempts)
     }
 
     /// The record with the number of its next attempt.
@@ -69,14 +85,32 @@ impl Trials {
 
     fn failed_at(&self, record: Record<'_>, now: Instant) -> Trial {
         let mut failed = self.lock();
-        failed.retain(|_, trial| now.saturating_duration_since(trial.last) < FORGOTTEN_AFTER);
-        let trial = failed.entry(place(record)).or_insert_with(|| Trial::beginning(0, now));
+        failed.sweep(now);
+        let trial = failed.trials.entry(place(record)).or_insert_with(|| Trial::beginning(0, now));
+        if let Some(held) = trial.held.take() {
+            trial.since += now.saturating_duration_since(held);
+        }
         trial.last = now;
         // More than the record says, where it was tried again within a run.
         trial.attempts = record.attempt().max(trial.attempts + 1);
         let trial = *trial;
-        self.count.store(failed.len(), Ordering::Relaxed);
+        self.count.store(failed.trials.len(), Ordering::Relaxed);
         trial
+    }
+
+    /// Notes that a record could not be tried, through no fault of its own: that time is not charged
+    /// to it.
+    pub(crate) fn held(&self, record: Record<'_>) {
+        self.held_at(record, Instant::now());
+    }
+
+    fn held_at(&self, record: Record<'_>, now: Instant) {
+        if !self.is_empty()
+            && let Some(trial) = self.lock().trials.get_mut(&place(record))
+        {
+            trial.last = now;
+            trial.held.get_or_insert(now);
+        }
     }
 
     /// Notes that a record is done.
@@ -85,16 +119,34 @@ impl Trials {
             return;
         }
         let mut failed = self.lock();
-        failed.remove(&place(record));
-        self.count.store(failed.len(), Ordering::Relaxed);
+        failed.trials.remove(&place(record));
+        self.count.store(failed.trials.len(), Ordering::Relaxed);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<(TopicPartition, i64), Trial>> {
-        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Failed> {
+        lock(&self.failed)
     }
 }
 
-fn place(record: Record<'_>) -> (TopicPartition, i64) {
+impl Failed {
+    /// Forgets those that are done elsewhere, now and then, and the oldest where there are too many.
+    fn sweep(&mut self, now: Instant) {
+        let is_due = self.swept.is_none_or(|swept| now.saturating_duration_since(swept) >= SWEPT_EVERY);
+        if is_due {
+            self.swept = Some(now);
+            self.trials.retain(|_, trial| now.saturating_duration_since(trial.last) < FORGOTTEN_AFTER);
+        }
+        if self.trials.len() >= MOST {
+            let mut times: Vec<Instant> = self.trials.values().map(|trial| trial.last).collect();
+            // A tenth, so that this is not done for each.
+            let (_, oldest, _) = times.select_nth_unstable(MOST / 10);
+            let oldest = *oldest;
+            self.trials.retain(|_, trial| trial.last > oldest);
+        }
+    }
+}
+
+fn place(record: Record<'_>) -> Place {
     (record.topic_partition().clone(), record.offset())
 }
 
@@ -136,12 +188,46 @@ mod tests {
             let (trials, now) = (Trials::default(), Instant::now());
             let first = trials.failed_at(record, now);
             for attempt in 2..10 {
-                let trial = trials.failed_at(record, now + 23 * HOUR * (attempt - 1));
+                let trial = trials.failed_at(record, now + 47 * HOUR * (attempt - 1));
                 assert_eq!((trial.attempts, trial.since), (attempt, first.since));
                 assert_eq!(trial.first_failure, first.first_failure);
             }
-            trials.failed_at(other, now + 23 * HOUR * 8 + 24 * HOUR);
+            trials.failed_at(other, now + 47 * HOUR * 8 + 48 * HOUR);
             assert_eq!((trials.attempts(record), trials.attempts(other)), (0, 1), "it was given away");
         });
+    }
+
+    #[test]
+    fn time_in_which_a_record_could_not_be_tried_is_not_charged_to_it() {
+        with_two_records(|record, other| {
+            let (trials, now) = (Trials::default(), Instant::now());
+            trials.held_at(record, now);
+            assert!(trials.is_empty(), "it has not failed");
+            trials.failed_at(record, now);
+            trials.held_at(other, now + HOUR);
+            for hour in 1..100 {
+                trials.held_at(record, now + HOUR * hour);
+            }
+            assert_eq!(trials.attempts(record), 1);
+            let trial = trials.failed_at(record, now + HOUR * 100);
+            assert_eq!((trial.attempts, trial.since), (2, now + HOUR * 99));
+            let trial = trials.failed_at(record, now + HOUR * 101);
+            assert_eq!((trial.attempts, trial.since), (3, now + HOUR * 99), "its own time is");
+        });
+    }
+
+    #[test]
+    fn there_are_never_more_than_so_many_and_the_newest_stay() {
+        let source = Source::new(TopicPartition::new("t", 0), "g".into());
+        let (trials, now) = (Trials::default(), Instant::now());
+        for offset in 0..=i64::try_from(MOST).unwrap() {
+            let message = Message::Owned(Box::new(OwnedMessage { offset, ..Default::default() }));
+            let at = now + Duration::from_micros(offset.unsigned_abs());
+            trials.failed_at(Record::new(&message, &source, 1), at);
+        }
+        let failed = trials.lock();
+        assert_eq!(failed.trials.len(), MOST - MOST / 10);
+        let oldest = failed.trials.keys().map(|(_, offset)| *offset).min().unwrap();
+        assert_eq!(oldest, i64::try_from(MOST / 10).unwrap() + 1);
     }
 }

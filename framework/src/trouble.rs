@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Why a record cannot be handled now, through no fault of its own. No attempt is charged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Cause {
     /// It ends by itself: another owner has the record in progress, or may still write.
     Passing,
@@ -51,7 +51,8 @@ impl Rarely {
 pub(crate) struct Troubles {
     /// So that work that goes well takes no lock.
     any: AtomicBool,
-    current: Mutex<Option<Trouble>>,
+    /// Keys of one partition may wait for different things. Newest last.
+    current: Mutex<Vec<Trouble>>,
 }
 
 /// What does not go on, and since when.
@@ -63,39 +64,45 @@ struct Trouble {
     rarely: Rarely,
 }
 
+/// So many troubles are told apart; of more, the oldest are forgotten.
+const MOST: usize = 8;
+
 impl Troubles {
     /// Notes a trouble, or that it is still there. Gives how often it came since it was last to be
     /// logged, if it is to be logged now. Another sentence is another trouble.
     pub(crate) fn raise(&self, cause: Cause, sentence: String) -> Option<u64> {
         let mut current = lock(&self.current);
         self.any.store(true, Ordering::Relaxed);
-        let trouble = match &mut *current {
-            Some(trouble) if trouble.sentence == sentence => trouble,
-            other => {
-                other.insert(Trouble { cause, sentence, since: Instant::now(), rarely: Rarely::default() })
+        let place = current.iter().position(|trouble| trouble.sentence == sentence);
+        let place = place.unwrap_or_else(|| {
+            if current.len() == MOST {
+                current.remove(0);
             }
-        };
-        trouble.cause = cause;
-        trouble.rarely.count()
+            current.push(Trouble { cause, sentence, since: Instant::now(), rarely: Rarely::default() });
+            current.len() - 1
+        });
+        current[place].cause = cause;
+        current[place].rarely.count()
     }
 
-    /// Notes that it is over. Gives for how long it lasted, if there was any.
+    /// Notes that all of it is over. Gives for how long it lasted, if there was any.
     pub(crate) fn clear(&self) -> Option<Duration> {
         if !self.any.load(Ordering::Relaxed) {
             return None;
         }
         let mut current = lock(&self.current);
         self.any.store(false, Ordering::Relaxed);
-        current.take().map(|trouble| trouble.since.elapsed())
+        current.drain(..).map(|trouble| trouble.since.elapsed()).max()
     }
 
-    /// What is the trouble, and for how long it has been.
+    /// What is the trouble, the worst and newest of several, and for how long it has been.
     pub(crate) fn current(&self) -> Option<(Cause, String, Duration)> {
         if !self.any.load(Ordering::Relaxed) {
             return None;
         }
         let current = lock(&self.current);
-        current.as_ref().map(|trouble| (trouble.cause, trouble.sentence.clone(), trouble.since.elapsed()))
+        let worst = current.iter().max_by_key(|trouble| trouble.cause)?;
+        Some((worst.cause, worst.sentence.clone(), worst.since.elapsed()))
     }
 }
 
@@ -124,5 +131,19 @@ mod tests {
         assert_eq!((cause, &*sentence), (Cause::Setup, "forbidden"));
         assert!(troubles.clear().is_some());
         assert!(troubles.current().is_none());
+    }
+
+    #[test]
+    fn troubles_that_come_in_turn_are_each_logged_once_and_the_worst_is_shown() {
+        let troubles = Troubles::default();
+        let raise = |cause, sentence: &str| troubles.raise(cause, sentence.to_owned()).is_some();
+        assert!(raise(Cause::Setup, "forbidden") && raise(Cause::Outage, "away"));
+        assert!(!raise(Cause::Setup, "forbidden") && !raise(Cause::Outage, "away"));
+        assert_eq!(troubles.current().unwrap().0, Cause::Setup);
+        for other in 0..100 {
+            raise(Cause::Passing, &other.to_string());
+        }
+        assert_eq!(troubles.current().unwrap().1, "99", "the newest");
+        assert_eq!(lock(&troubles.current).len(), MOST);
     }
 }

@@ -427,13 +427,13 @@ async fn write_digits(payload: &[u8], tx: &mut Tx) -> HandlerResult {
     if payload.starts_with(|first: char| first.is_ascii_digit()) { Ok(()) } else { Err("no digit".into()) }
 }
 
-async fn effects_table(stack: &Stack) -> Database {
+pub(super) async fn effects_table(stack: &Stack) -> Database {
     let database = stack.database().await;
     database.execute("create table effects (place bigserial, payload text not null)").await;
     database
 }
 
-async fn effects(database: &Database) -> Vec<String> {
+pub(super) async fn effects(database: &Database) -> Vec<String> {
     let rows = sqlx::query_scalar("select payload from effects order by place");
     rows.fetch_all(&mut database.connect().await).await.unwrap()
 }

@@ -3,7 +3,30 @@
 use crate::program::send;
 use crate::{Signal, Stack, unique};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
+
+/// The right to begin to listen on a port, until it is dropped. Two that look for free ports at once would
+/// find the same, and a server that is stopped for a while would find its own taken.
+#[derive(Debug)]
+pub(crate) struct Ports;
+
+static TAKEN: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
+
+impl Ports {
+    pub(crate) fn take() -> Self {
+        let taken = TAKEN.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = TAKEN.1.wait_while(taken, |taken| *taken);
+        *free.unwrap_or_else(PoisonError::into_inner) = true;
+        Self
+    }
+}
+
+impl Drop for Ports {
+    fn drop(&mut self) {
+        *TAKEN.0.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        TAKEN.1.notify_one();
+    }
+}
 
 /// A folder with a server of one test.
 #[derive(Debug)]
@@ -31,9 +54,7 @@ impl Own {
 
     /// Starts a server for the first time.
     pub(crate) fn start_new(&self, server: &str) {
-        // Two that look for free ports at once would find the same.
-        static STARTING: Mutex<()> = Mutex::new(());
-        let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ports = Ports::take();
         self.ctl(&["start", server]);
     }
 

@@ -21,8 +21,8 @@ use crate::producer::{ProduceError, Producer, Sends};
 use crate::sync::lock;
 use crate::trace::Spans;
 use crate::trials::Trial;
-use crate::trouble::Rarely;
-use crate::{Header, Record, Run};
+use crate::trouble::{Cause, Rarely};
+use crate::{Header, HandlerError, HandlerResult, Record, Run};
 use headers::Extent;
 use rdkafka::error::KafkaError;
 use rdkafka::producer::FutureRecord;
@@ -193,12 +193,23 @@ fn size_of(letter: &Letter<'_>) -> usize {
         + record.headers().iter().map(header).sum::<usize>()
 }
 
-/// Waits until no owner before writes any letters of the partition; `false` where it is given
-/// away first.
-pub(crate) async fn is_settled(run: Run<'_>) -> bool {
-    let Some(time) = run.assigned().written.unsettled_for() else { return true };
-    run.wait(time).await;
-    !run.is_draining()
+/// Publishes a copy, once. Nobody waits in here for what keeps it from that.
+///
+/// # Errors
+/// What holds the record, and for how long if that is known.
+pub(crate) async fn put(run: Run<'_>, letter: &Letter<'_>, letters: &RouteLetters) -> HandlerResult<()> {
+    if let Some(time) = run.assigned().written.unsettled_for() {
+        let problem = "the owner before this one may still write dead letters of the partition";
+        return Err(HandlerError::held(Cause::Passing, problem).retry_after(time));
+    }
+    letters.put(letter).await.map_err(|error| {
+        let cause = error.cause();
+        let problem = HandlerError::new(error);
+        let held =
+            HandlerError::held(cause, format!("no copy of a record in the dead-letter topic: {problem}"));
+        // The look for copies that are there already goes on where it was.
+        if cause == Cause::Passing { held.retry_after(Duration::ZERO) } else { held }
+    })
 }
 
 /// The dead-letter topic of a topic, unless another is set.

@@ -59,18 +59,25 @@ async fn a_copy_in_our_own_queue_is_waited_for_before_another_is_written() {
     assert_eq!(end, 1);
 }
 
-#[tokio::test]
-async fn who_takes_a_partition_over_waits_before_the_first_letter_unless_it_is_given_away() {
-    let drain: Arc<Drain> = Arc::default();
-    let clock = RunClock::start(Duration::from_secs(60), drain.clone());
-    let fresh = Source::new(TopicPartition::new("t", 0), "g".into());
-    assert!(is_settled(Run::new(&[], &fresh, &clock)).await, "nobody had it before");
+#[tokio::test(flavor = "multi_thread")]
+async fn who_takes_a_partition_over_holds_the_first_letter_for_a_while_and_waits_for_nothing() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("t.dlq", 1, 1).unwrap();
+    let config = Config { brokers: Some(cluster.bootstrap_servers()), ..Config::default() };
+    let config = config.resolve().unwrap();
+    let letters = DeadLetters::new(&config, &Spans::new(config.trace)).unwrap().to(None, None);
+    let message = Message::Owned(Box::new(OwnedMessage { offset: 7, ..Default::default() }));
+    let clock = RunClock::start(Duration::from_secs(60), Arc::new(Drain::default()));
     let mut source = Source::new(TopicPartition::new("t", 0), "g".into());
+    {
+        let records = [Record::new(&message, &source, 1)];
+        put(Run::new(&records, &source, &clock), &letter(records[0]), &letters).await.unwrap();
+    }
     source.written = Written::after_another();
-    let mut settling = std::pin::pin!(is_settled(Run::new(&[], &source, &clock)));
-    assert!(tokio::time::timeout(Duration::from_millis(50), &mut settling).await.is_err());
-    drain.begin();
-    assert!(!settling.await);
+    let records = [Record::new(&message, &source, 1)];
+    let held = put(Run::new(&records, &source, &clock), &letter(records[0]), &letters).await.unwrap_err();
+    assert_eq!(held.held_by().unwrap().cause, Cause::Passing);
+    assert!(held.delay().is_some_and(|delay| delay > Duration::from_secs(6)), "{held:?}");
 }
 
 /// A broker with a dead-letter topic.

@@ -15,8 +15,10 @@ pub(crate) mod postgres;
 mod rights;
 #[cfg(feature = "postgres")]
 pub(crate) mod scope;
+mod unmarked;
 
 pub(crate) use memory::Memory;
+pub(crate) use unmarked::Unmarked;
 
 use crate::Record;
 use crate::identity::{Identity, REDRIVEN_HEADER};
@@ -96,6 +98,18 @@ pub(crate) enum StoreError {
     /// An error at the end of a transaction that only what its handlers did can have caused.
     #[error(transparent)]
     Other(crate::error::BoxError),
+}
+
+impl StoreError {
+    /// Whose fault it is, where it is no record's.
+    pub(crate) fn cause(&self) -> Cause {
+        match self {
+            Self::InProgress | Self::Conflict | Self::Stale(_) => Cause::Passing,
+            // It gives the partition up, and says so until Kafka takes it away.
+            Self::Setup(_) | Self::Fenced => Cause::Setup,
+            Self::Outage(_) | Self::Aborted | Self::NotOurs | Self::Other(_) => Cause::Outage,
+        }
+    }
 }
 
 impl From<crate::failure::Held> for StoreError {

@@ -1,5 +1,8 @@
-//! What has been done, in PostgreSQL: claims in the handler's own transaction,
+//! What has been done, in PostgreSQL: claims in the handler's own transaction (`claims.rs`),
 //! and the fence that keeps an old owner of a partition out.
+//!
+//! Nothing that a record says is bound to a statement as text: identities are UUIDs, days and offsets
+//! numbers, so no record can make one fail.
 
 use super::claims::{CLAIM, Claimed, Rows, fence, first_of_each, seen, take_over};
 use super::leftovers::{CLEAN, Leftovers};

@@ -75,6 +75,25 @@ impl Context {
         }
     }
 
+    /// The same for a run, unless it is given away meanwhile. `before` is what was looked up just
+    /// before: nothing is looked up twice in a row.
+    #[cfg(feature = "schemas")]
+    pub(crate) async fn look_up_next(
+        &self,
+        lookup: &Lookup,
+        run: crate::Run<'_>,
+        before: &mut Option<Lookup>,
+    ) -> Result<(), crate::BoxError> {
+        if before.as_ref() == Some(lookup) {
+            return Err("a schema was looked up, and is still missing".into());
+        }
+        *before = Some(lookup.clone());
+        tokio::select! {
+            looked_up = self.look_up(lookup) => looked_up,
+            () = run.is_to_drain() => Err("the partition is given away".into()),
+        }
+    }
+
     /// Hands what follows the schema's id to `decode`, with the schema.
     #[cfg(feature = "schemas")]
     pub(crate) fn decode_by_schema<'b, T>(

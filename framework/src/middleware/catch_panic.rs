@@ -53,6 +53,34 @@ impl<F: Future<Output = HandlerResult<Outcome>>> Future for Caught<F> {
     }
 }
 
+pin_project! {
+    /// A future whose panic is an error.
+    pub(crate) struct Unpanicked<F> {
+        what: &'static str,
+        #[pin]
+        future: F,
+    }
+}
+
+/// The same for any future, told of as `what`.
+pub(crate) fn unpanicked<F: Future>(what: &'static str, future: F) -> Unpanicked<F> {
+    Unpanicked { what, future }
+}
+
+impl<F: Future> Future for Unpanicked<F> {
+    type Output = HandlerResult<F::Output>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        // Unwind safe: after a panic it is not polled again.
+        match catch_unwind(AssertUnwindSafe(|| this.future.poll(context))) {
+            Ok(poll) => poll.map(Ok),
+            Err(panic) => Poll::Ready(Err(error(this.what, &*panic))),
+        }
+    }
+}
+
 /// The same for code that decodes a record or finds out its identity.
 #[inline]
 pub(crate) fn without_panic<T>(what: &str, work: impl FnOnce() -> T) -> HandlerResult<T> {

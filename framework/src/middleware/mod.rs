@@ -39,9 +39,9 @@ mod timeout;
 mod trace;
 
 pub use catch_panic::CatchPanic;
-pub(crate) use catch_panic::without_panic;
+pub(crate) use catch_panic::{unpanicked, without_panic};
 pub use dead_letter::DeadLetter;
-pub(crate) use dead_letter::{condemn, give_up};
+pub(crate) use dead_letter::put_away;
 pub use idempotency::Idempotency;
 #[cfg(feature = "postgres")]
 pub(crate) use idempotency::{Alone, Savepoints};
@@ -51,9 +51,10 @@ pub(crate) use stack::{check, default_stack};
 pub use timeout::Timeout;
 pub use trace::Trace;
 
+use crate::route::Bound;
 use crate::trace::Spans;
 use crate::tx::Tx;
-use crate::{HandlerResult, Outcome, Outcomes, Record, Run};
+use crate::{HandlerError, HandlerResult, Outcome, Outcomes, Record, Run};
 use std::future::Future;
 use std::time::Duration;
 
@@ -107,6 +108,19 @@ impl<'a> Delivery<'a> {
     pub fn into_tx(self) -> &'a mut Tx {
         self.tx.expect("a handler that takes a transaction is called with one")
     }
+}
+
+/// What becomes of the one record of a run that panicked outside of the handler's calls, where no
+/// middleware could decide: what its list would.
+pub(crate) fn after_panic(run: Run<'_>, error: HandlerError, bound: &Bound, layers: &[Layer]) -> Outcomes {
+    let mut outcomes = Outcomes::new(vec![Outcome::Failed(error)]);
+    if layers.contains(&Layer::Retry) {
+        outcomes = retry::settle(run, outcomes, bound);
+    }
+    if layers.contains(&Layer::DeadLetter) {
+        outcomes = dead_letter::mark(outcomes, bound);
+    }
+    outcomes
 }
 
 /// What comes after a [`RecordMiddleware`].

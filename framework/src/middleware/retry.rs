@@ -44,10 +44,17 @@ impl Retry {
     }
 }
 
-/// Says of each record that failed what comes next.
-fn settle(run: Run<'_>, mut outcomes: Outcomes, bound: &Bound) -> Outcomes {
+/// Says of each record that failed what comes next. One that is held by Onceward's own work is
+/// charged nothing, nor is what waits with it.
+pub(super) fn settle(run: Run<'_>, mut outcomes: Outcomes, bound: &Bound) -> Outcomes {
+    let is_held = |outcome: &Outcome| matches!(outcome, Outcome::Failed(error) if error.held_by().is_some());
+    let any_is_held = outcomes.iter().any(is_held);
     for (record, outcome) in run.iter().zip(outcomes.iter_mut()) {
         match outcome {
+            Outcome::NotReached if !any_is_held => {}
+            outcome if matches!(outcome, Outcome::NotReached) || is_held(outcome) => {
+                bound.trials.held(record)
+            }
             Outcome::Failed(error) => match bound.failure.verdict(error, &bound.trials.failed(record)) {
                 Verdict::Skip => {
                     tracing::info!(%record, error = capped(&*error), "skipped, as its error's policy says");
@@ -60,7 +67,6 @@ fn settle(run: Run<'_>, mut outcomes: Outcomes, bound: &Bound) -> Outcomes {
                     error.decide(Decision::Again(delay));
                 }
             },
-            Outcome::NotReached => {}
             _ => bound.trials.done(record),
         }
     }

@@ -4,7 +4,7 @@
 //! tried with each record apart, or in halves, until the culprit is found, so that
 //! all before it are done and only it is charged.
 
-use crate::backoff::Backoff;
+use crate::backoff::jittered;
 use crate::dedupe::StoreError;
 use crate::{HandlerError, Outcome, Outcomes, Run};
 use std::future::Future;
@@ -45,11 +45,14 @@ impl From<StoreError> for Attempt {
 
 /// So many deadlocks in a row of one record alone are its own failure.
 const MOST_CONFLICTS: u32 = 20;
+/// The longest pause after a deadlock, the only one within a run: all its attempts together are
+/// over before anybody would notice.
+const BETWEEN_CONFLICTS: Duration = Duration::from_millis(5);
 
 pub(super) async fn drive<A: Attempts>(run: Run<'_>, attempts: &A) -> Outcomes {
     let mut outcomes = Vec::with_capacity(run.len());
     let mut plan = Plan::new(run.len());
-    let mut pause = Pause::default();
+    let mut conflicts = 0;
     while outcomes.len() < run.len() {
         let start = outcomes.len();
         if let Some(error) = plan.culprit_at(start) {
@@ -67,22 +70,27 @@ pub(super) async fn drive<A: Attempts>(run: Run<'_>, attempts: &A) -> Outcomes {
                 if !whole || run.is_cut() {
                     break;
                 }
-                pause = Pause::default();
+                conflicts = 0;
                 plan.succeeded();
             }
             Attempt::Culprit(index, error) => plan.found(start + index, error),
             Attempt::Failed(error) if part.len() == 1 => plan.found(start, error),
             Attempt::Failed(_) => plan.failed(start, A::CAN_KEEP_APART),
             Attempt::Blameless(StoreError::Conflict) => {
-                pause.conflicts += 1;
-                if part.len() == 1 && pause.conflicts > MOST_CONFLICTS {
+                conflicts += 1;
+                if part.len() == 1 && conflicts > MOST_CONFLICTS {
                     plan.found(start, HandlerError::new(StoreError::Conflict));
                 } else {
                     plan.halve(start);
-                    pause.briefly(run).await;
+                    // The other side of a deadlock goes first.
+                    run.wait(jittered(BETWEEN_CONFLICTS)).await;
                 }
             }
-            Attempt::Blameless(error) => pause.until_it_may_work(run, &error).await,
+            // Its worker waits, or its lane, and what can go on does.
+            Attempt::Blameless(error) => {
+                outcomes.push(Outcome::Failed(HandlerError::held(error.cause(), error)));
+                break;
+            }
         }
         if run.is_draining() && outcomes.len() == start {
             break;
@@ -146,37 +154,6 @@ impl Plan {
     }
 }
 
-/// The pauses between attempts at which nobody is to blame.
-#[derive(Debug, Default)]
-pub(crate) struct Pause {
-    conflicts: u32,
-    backoff: Option<Backoff>,
-}
-
-impl Pause {
-    /// Lets the other side of a deadlock go first.
-    async fn briefly(&mut self, run: Run<'_>) {
-        run.wait(Backoff::new(Duration::from_millis(5), Duration::from_millis(100)).delay()).await;
-    }
-
-    /// Waits longer each time, and says why once.
-    pub(crate) async fn until_it_may_work(&mut self, run: Run<'_>, error: &StoreError) {
-        if run.is_draining() {
-            return;
-        }
-        let first_time = self.backoff.is_none();
-        let backoff = self
-            .backoff
-            .get_or_insert_with(|| Backoff::new(Duration::from_millis(100), Duration::from_secs(5)));
-        let delay = backoff.delay();
-        if first_time {
-            let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-            tracing::warn!(source = %run.source(), error = %error, cause, "waiting; no attempt is counted");
-        }
-        run.wait(delay).await;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -221,6 +198,16 @@ mod tests {
 
     /// What becomes of the records of these offsets, on a clock that does not wait.
     fn names_from(start: i64, end: i64, attempts: &impl Attempts, drain: &Arc<Drain>) -> Vec<&'static str> {
+        driven(start, end, attempts, drain).0
+    }
+
+    /// The same, and for how long the run waited.
+    fn driven(
+        start: i64,
+        end: i64,
+        attempts: &impl Attempts,
+        drain: &Arc<Drain>,
+    ) -> (Vec<&'static str>, Duration) {
         let messages: Vec<_> = (start..end)
             .map(|offset| Message::Owned(Box::new(OwnedMessage { offset, ..Default::default() })))
             .collect();
@@ -228,8 +215,15 @@ mod tests {
         let clock = RunClock::start(Duration::from_secs(60), drain.clone());
         let records: Vec<_> = messages.iter().map(|message| Record::new(message, &source, 1)).collect();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
-        let outcomes = runtime.unwrap().block_on(drive(Run::new(&records, &source, &clock), attempts));
-        outcomes.iter().map(Outcome::name).collect()
+        let (outcomes, waited) = runtime.unwrap().block_on(async {
+            let start = tokio::time::Instant::now();
+            (drive(Run::new(&records, &source, &clock), attempts).await, start.elapsed())
+        });
+        let name = |outcome: &Outcome| match outcome {
+            Outcome::Failed(error) if error.held_by().is_some() => "held",
+            outcome => outcome.name(),
+        };
+        (outcomes.iter().map(name).collect(), waited)
     }
 
     #[test]
@@ -317,8 +311,9 @@ mod tests {
             start += done as i64;
             assert_eq!(*unlucky.done.lock().unwrap(), (0..start).collect::<Vec<_>>(), "seed {seed}");
             let failed = names.get(done) == Some(&"failed");
+            let held = names.get(done) == Some(&"held");
             assert!(!failed || start == first, "seed {seed}: {start} of {names:?} is blamed");
-            assert!(names[done + usize::from(failed)..].iter().all(|name| *name == "not_reached"));
+            assert!(names[done + usize::from(failed || held)..].iter().all(|name| *name == "not_reached"));
             if failed || start == len {
                 break assert_eq!(start, first, "seed {seed}");
             }
@@ -333,5 +328,32 @@ mod tests {
             nobody_else_is_blamed::<true>(seed);
             nobody_else_is_blamed::<false>(seed);
         }
+    }
+
+    /// Its server is away.
+    struct Away(StoreError);
+
+    impl Attempts for Away {
+        const CAN_KEEP_APART: bool = false;
+
+        async fn attempt<'a>(&'a self, _: Run<'a>, _: bool) -> Attempt {
+            Attempt::Blameless(match &self.0 {
+                StoreError::Conflict => StoreError::Conflict,
+                StoreError::InProgress => StoreError::InProgress,
+                _ => StoreError::Outage("away".into()),
+            })
+        }
+    }
+
+    #[test]
+    fn a_run_waits_neither_for_a_server_that_is_away_nor_for_another_owner() {
+        for error in [StoreError::Outage("away".into()), StoreError::InProgress] {
+            let (names, waited) = driven(0, 4, &Away(error), &Arc::default());
+            assert_eq!(names, ["held", "not_reached", "not_reached", "not_reached"]);
+            assert_eq!(waited, Duration::ZERO);
+        }
+        let (names, waited) = driven(0, 4, &Away(StoreError::Conflict), &Arc::default());
+        assert_eq!(names, ["failed", "not_reached", "not_reached", "not_reached"]);
+        assert!(waited < Duration::from_millis(200), "for deadlocks: {waited:?}");
     }
 }

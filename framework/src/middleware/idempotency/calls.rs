@@ -46,11 +46,10 @@ impl<'r, S: Stack, H: Handler> Calls<'r, S, H> {
         #[cfg(feature = "schemas")]
         let mut rejected = rejected;
         #[cfg(feature = "schemas")]
+        let mut before = None;
+        #[cfg(feature = "schemas")]
         while let Some(lookup) = rejected.error.needed_lookup() {
-            let looked_up = tokio::select! {
-                looked_up = self.parts.bound.context.look_up(lookup) => looked_up,
-                () = part.is_to_drain() => Err("the partition is given away".into()),
-            };
+            let looked_up = self.parts.bound.context.look_up_next(lookup, part, &mut before).await;
             looked_up.map_err(StoreError::Outage)?;
             match self.decode_at_once(part) {
                 Ok(args) => return Ok(Ok(args)),

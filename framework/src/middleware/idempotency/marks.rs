@@ -2,11 +2,20 @@
 
 use super::attempts::{Attempt, Attempts};
 use super::calls::Calls;
-use crate::dedupe::{Claim, Dedupe, State};
+use crate::dedupe::{Dedupe, State};
 use crate::handler::{Handler, Rejected};
 use crate::middleware::Stack;
 use crate::{Outcome, Record, Run};
 use std::collections::HashSet;
+
+/// What is known of a record before it is handled.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Fresh,
+    /// Its work is done here, and that could not be noted.
+    Unmarked,
+    Done,
+}
 
 pub(super) struct Marked<'r, S, H> {
     calls: &'r Calls<'r, S, H>,
@@ -32,10 +41,17 @@ impl<S: Stack, H: Handler> Attempts for Marked<'_, S, H> {
             Ok(seen) => seen,
             Err(error) => return error.into(),
         };
+        let unmarked = &part.assigned().unmarked;
         // The second of two records with one identity takes the first one's outcome.
         let mut known = HashSet::with_capacity(claims.len());
-        let fresh: Vec<bool> =
-            claims.iter().zip(seen).map(|(claim, seen)| known.insert(claim.identity.key) && !seen).collect();
+        let states = claims.iter().zip(seen).map(|(claim, seen)| match known.insert(claim.identity.key) {
+            true if seen => Found::Done,
+            true if unmarked.contains(bound.scope, claim) => Found::Unmarked,
+            true => Found::Fresh,
+            false => Found::Done,
+        });
+        let states: Vec<Found> = states.collect();
+        let fresh: Vec<bool> = states.iter().map(|state| *state == Found::Fresh).collect();
         let records: Vec<Record<'_>> =
             part.iter().zip(&fresh).filter(|(_, fresh)| **fresh).map(|(record, _)| record).collect();
 
@@ -55,10 +71,14 @@ impl<S: Stack, H: Handler> Attempts for Marked<'_, S, H> {
         };
         let mut outcomes = Vec::with_capacity(part.len());
         let mut done = Vec::new();
-        for (fresh, claim) in fresh.iter().zip(&claims) {
-            let outcome = if *fresh { handled.next() } else { Some(Outcome::Duplicate) };
+        for (state, claim) in states.iter().zip(&claims) {
+            let outcome = match state {
+                Found::Fresh => handled.next(),
+                Found::Unmarked => Some(Outcome::Completed),
+                Found::Done => Some(Outcome::Duplicate),
+            };
             let Some(outcome) = outcome else { break };
-            if *fresh && outcome.is_finished() {
+            if *state != Found::Done && outcome.is_finished() {
                 done.push(*claim);
             }
             let failed = !outcome.is_finished();
@@ -67,33 +87,19 @@ impl<S: Stack, H: Handler> Attempts for Marked<'_, S, H> {
                 break;
             }
         }
-        match self.mark(part, &done).await {
-            true => Attempt::Done(outcomes),
-            // The work is done but not noted: it is done again after the drain.
-            false => Attempt::Done(Vec::new()),
-        }
-    }
-}
-
-impl<S: Stack, H: Handler> Marked<'_, S, H> {
-    /// Notes what was done, for as long as it takes; `false` where the partition
-    /// had to be given away before it worked.
-    async fn mark(&self, part: Run<'_>, done: &[Claim]) -> bool {
-        let mut backoff = crate::backoff::Backoff::new(
-            std::time::Duration::from_millis(100),
-            std::time::Duration::from_secs(5),
-        );
         if done.is_empty() {
-            return true;
+            return Attempt::Done(outcomes);
         }
-        let scope = self.calls.parts.bound.scope;
-        while let Err(error) = self.dedupe.mark(part.assigned(), scope, done, State::Done).await {
-            if part.is_draining() {
-                return false;
+        match self.dedupe.mark(part.assigned(), bound.scope, &done, State::Done).await {
+            Ok(()) => {
+                unmarked.remove(bound.scope, &done);
+                Attempt::Done(outcomes)
             }
-            tracing::warn!(source = %part.source(), %error, "cannot note what was done; trying again");
-            part.wait(backoff.delay()).await;
+            // No record's fault, whatever it is: all comes again, and only the note is tried again.
+            Err(error) => {
+                unmarked.add(bound.scope, &done);
+                Attempt::Blameless(error)
+            }
         }
-        true
     }
 }

@@ -10,12 +10,10 @@ mod savepoints;
 #[cfg(feature = "postgres")]
 mod transaction;
 
-use super::Stack;
+use super::{Stack, put_away};
 use crate::dedupe::Dedupe;
 use crate::route::Parts;
 use crate::{Handler, Outcomes, Run};
-#[cfg(feature = "schemas")]
-pub(crate) use attempts::Pause;
 use calls::Calls;
 
 #[cfg(feature = "postgres")]
@@ -45,6 +43,10 @@ impl Idempotency {
         stack: &'a S,
         parts: &'a Parts<H>,
     ) -> Outcomes {
+        if let Some(error) = run.given_up() {
+            // Its list has no `DeadLetter`, or it has no dead-letter topic.
+            return put_away(run, error, &parts.bound).await;
+        }
         let calls = Calls::new(stack, parts);
         match &parts.bound.dedupe {
             #[cfg(feature = "postgres")]

@@ -248,7 +248,8 @@ impl<'r, S: Stack, H: Handler> InTransaction<'r, S, H> {
     }
 
     fn again_in_its_run(&self, part: Run<'_>, record: Record<'_>, error: &HandlerError) -> Option<Duration> {
-        if part.is_draining() { None } else { again_in_its_run(record, error, &self.calls.parts.bound) }
+        // Its locks stand meanwhile, also where it may be tried without end.
+        if part.should_stop() { None } else { again_in_its_run(record, error, &self.calls.parts.bound) }
     }
 
     /// Undoes what was done since the savepoint, if there is one and the failure is of the
