@@ -14,12 +14,13 @@ use std::time::Duration;
 use support::unique;
 
 /// What our consumer sets, for the others: that of librdkafka's properties which makes it quick.
-pub const TUNED: [(&str, &str); 5] = [
+pub const TUNED: [(&str, &str); 6] = [
     ("fetch.queue.backoff.ms", "10"),
     ("fetch.wait.max.ms", "100"),
     ("queued.min.messages", "20000"),
     ("queued.max.messages.kbytes", "16384"),
     ("fetch.max.bytes", "52428800"),
+    ("check.crcs", "true"),
 ];
 
 /// How a loop's consumer is set.

@@ -222,7 +222,7 @@ async fn a_permission_that_is_missing_is_named() {
     let letters = format!("{}.dlq", service.topic);
     service.is_refused(service.limited(), &[&letters, "WRITE", "`dead_letter`"]).await;
     service.grant(&["--operation", "Write", "--topic", &letters]);
-    service.is_refused(service.limited(), &[&letters, "cannot be made", "`dead_letter`"]).await;
+    service.is_refused(service.limited(), &[&letters, "may not make it", "CREATE", "`dead_letter`"]).await;
     service.grant(&["--operation", "Create", "--topic", &letters]);
     service.is_refused(service.limited(), &["group", "READ", "ACL"]).await;
     service.grant(&["--operation", "Read", "--group", &service.group]);

@@ -2,11 +2,13 @@
 //! failures, stuck handlers, and a broker that goes away.
 #![allow(clippy::unwrap_used)] // In tests a panic is the report.
 
+#[path = "engine/health.rs"]
+mod health;
 #[path = "engine/positions.rs"]
 mod positions;
 
 use onceward::prelude::*;
-use onceward::{Config, OutOfRange, Start};
+use onceward::{ConditionKind, Config, OutOfRange, Start, TopicPartition};
 use rdkafka::admin::AdminOptions;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::message::{Header, OwnedHeaders};
@@ -198,8 +200,17 @@ async fn a_committed_offset_that_was_deleted_stops_its_partition_with_an_alarm_a
     let deleted = Deleted::new(stack_or_leave_out!()).await;
     let Deleted { stack, topic, group, seen } = &deleted;
     let alarms = Alarms::default();
-    let running = Running::start(alarms.hook(deleted.app()));
+    let app = alarms.hook(deleted.app());
+    let health = app.health();
+    let running = Running::start(app);
     eventually("the alarm rings", async || !alarms.all().is_empty()).await;
+    eventually("it is not ready", async || !health.conditions().is_empty() && health.has_started()).await;
+    let stopped = health.conditions().remove(0);
+    assert_eq!(
+        (stopped.kind, stopped.partition),
+        (ConditionKind::Partition, Some(TopicPartition::new(&**topic, 0)))
+    );
+    assert!(stopped.sentence.contains("`out_of_range = ") && !health.is_ready(), "{}", stopped.sentence);
     for partition in 0..2 {
         fill(stack, topic, partition, 10).await;
     }
@@ -634,7 +645,7 @@ async fn a_broker_that_freezes_for_10_s_or_is_killed_costs_time_but_no_record() 
     let route = note_slowly {}.route().topic(&topic).group(&group);
     let app = stack.app().state(seen.clone()).handler(route);
     let health = app.health();
-    assert_eq!(health.problems(), ["it does not consume"]);
+    assert_eq!(health.problems(), ["it does not consume yet: the start is not over"]);
     let running = Running::start(app);
     let fill_all = async |count| {
         for partition in 0..3 {
@@ -647,12 +658,13 @@ async fn a_broker_that_freezes_for_10_s_or_is_killed_costs_time_but_no_record() 
     assert!(health.is_ready(), "{health:?}");
     kafka.signal(Signal::SIGSTOP);
     let frozen = Instant::now();
-    let is_noticed = || health.problems().iter().any(|problem| problem.contains("Kafka does not answer"));
+    let is_noticed = || health.degraded().iter().any(|sentence| sentence.contains("Kafka does not answer"));
     eventually("its silence is noticed", async || is_noticed()).await;
+    assert!(health.is_ready() && health.is_alive(), "no instance is at fault: {health:?}");
     tokio::time::sleep(Duration::from_secs(10).saturating_sub(frozen.elapsed())).await;
     kafka.signal(Signal::SIGCONT);
     stack.caught_up(&group, &topic, 3).await;
-    eventually("it is ready again", async || health.is_ready()).await;
+    eventually("it hears of it", async || health.degraded().is_empty()).await;
 
     fill_all(1000).await;
     eventually("it works again", async || seen.count() > 3100).await;

@@ -250,7 +250,8 @@ impl App {
     }
 
     /// Is told of a partition that stopped because the broker no longer has its
-    /// committed offset.
+    /// committed offset, or because its topic was deleted and made again, with the
+    /// offset at which it would have gone on.
     pub fn on_out_of_range(mut self, hook: impl Fn(&TopicPartition, i64) + Send + Sync + 'static) -> Self {
         self.hooks.on_out_of_range(hook);
         self

@@ -72,6 +72,8 @@ pub(crate) struct GroupTroubles {
     strategy: String,
     session_timeout: Duration,
     troubles: Vec<Recurring>,
+    /// How often it was given partitions.
+    joined: u64,
     /// Why a broker cannot be reached, as it was said last.
     unreachable: Option<String>,
 }
@@ -90,7 +92,14 @@ impl GroupTroubles {
         let strategy =
             config.consumer(group).get("partition.assignment.strategy").unwrap_or_default().to_owned();
         let session_timeout = config.session_timeout().unwrap_or_default();
-        Self { group: group.to_owned(), strategy, session_timeout, troubles: Vec::new(), unreachable: None }
+        Self {
+            group: group.to_owned(),
+            strategy,
+            session_timeout,
+            troubles: Vec::new(),
+            joined: 0,
+            unreachable: None,
+        }
     }
 
     /// Notes an error that may pass, and logs it if it is a new one or lasts.
@@ -118,11 +127,14 @@ impl GroupTroubles {
         }
     }
 
-    /// What is told of them. One that has not come again is over.
-    pub(crate) fn told(&mut self) -> Vec<Told> {
+    /// What is told of them. One that has not come again is over, and so is what kept it from joining
+    /// once it was given partitions.
+    pub(crate) fn told(&mut self, joined: u64) -> Vec<Told> {
         let group = &self.group;
+        let has_joined = std::mem::replace(&mut self.joined, joined) != joined;
         self.troubles.retain(|trouble| {
-            let lasts = trouble.last.elapsed() < RECURS_WITHIN;
+            let is_joined = has_joined && trouble.kind == Some(ConditionKind::Join);
+            let lasts = !is_joined && trouble.last.elapsed() < RECURS_WITHIN;
             if !lasts && trouble.kind.is_some() {
                 tracing::info!(group, after = ?trouble.since.elapsed(), was = trouble.sentence, "is over");
             }
@@ -202,6 +214,7 @@ mod tests {
             strategy: "cooperative-sticky".to_owned(),
             session_timeout: Duration::from_millis(500),
             troubles: Vec::new(),
+            joined: 0,
             unreachable: None,
         }
     }
@@ -232,7 +245,7 @@ mod tests {
         ] {
             let mut troubles = troubles();
             troubles.note(Some(code), reason);
-            let told = troubles.told();
+            let told = troubles.told(0);
             assert_eq!(told[0].kind, kind, "{code:?}");
             assert!(told[0].sentence.starts_with("group g ") && told[0].sentence.contains(says), "{told:?}");
         }
@@ -244,11 +257,20 @@ mod tests {
         troubles.note(Some(Code::InvalidSessionTimeout), "JoinGroup failed: x");
         troubles.note(Some(Code::InvalidSessionTimeout), "JoinGroup failed: x");
         troubles.note(Some(Code::BrokerTransportFailure), "disconnected");
-        assert_eq!(troubles.told().len(), 1, "a broker that is away is told by whether Kafka answers");
+        assert_eq!(troubles.told(0).len(), 1, "a broker that is away is told by whether Kafka answers");
         for trouble in &mut troubles.troubles {
             trouble.last -= RECURS_WITHIN;
         }
-        assert!(troubles.told().is_empty() && troubles.troubles.is_empty());
+        assert!(troubles.told(0).is_empty() && troubles.troubles.is_empty());
+    }
+
+    #[test]
+    fn a_group_that_was_joined_could_be_joined() {
+        let mut troubles = troubles();
+        troubles.note(Some(Code::InvalidSessionTimeout), "JoinGroup failed: x");
+        assert_eq!((troubles.told(0).len(), troubles.told(1).len()), (1, 0));
+        troubles.note(Some(Code::InvalidSessionTimeout), "JoinGroup failed: x");
+        assert_eq!(troubles.told(1).len(), 1);
     }
 
     #[test]

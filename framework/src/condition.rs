@@ -139,7 +139,7 @@ impl Told {
             kind: self.kind,
             severity: self.kind.severity(),
             sentence: self.sentence.clone(),
-            since: SystemTime::now() - self.since.elapsed(),
+            since: SystemTime::now().checked_sub(self.since.elapsed()).unwrap_or(SystemTime::UNIX_EPOCH),
             group: group.map(str::to_owned),
             partition: self.partition.clone(),
         }

@@ -250,9 +250,15 @@ impl<'w> Desk<'w> {
         if finished < records.len() {
             self.pace.cut_short();
         }
+        // They come back together, or each would ask a server that is away by itself.
+        let held = held.then(|| {
+            let tries = records.iter().filter_map(|(lane, _)| self.held.get(lane)).max();
+            held_for(tries.copied().unwrap_or_default())
+        });
         while let Some(&(lane, _)) = records.last() {
             let start = records.iter().rposition(|(other, _)| *other != lane).map_or(0, |place| place + 1);
-            let (mut wait, mut left) = (if held { Wait::Held(None) } else { Wait::Nothing }, Vec::new());
+            let mut wait = held.map_or(Wait::Nothing, |delay| Wait::Held(Some(delay)));
+            let mut left = Vec::new();
             for Left { item, wait: own } in records.drain(start..).filter_map(|(_, left)| left) {
                 wait = wait.max(own);
                 left.push(item);
@@ -271,9 +277,8 @@ impl<'w> Desk<'w> {
     fn settle_lane(&mut self, lane: LaneId, mut left: Vec<Item>, wait: Wait) {
         let delay = match wait {
             Wait::Held(asked) if !left.is_empty() => {
-                let (first, most) = TROUBLE;
                 let tries = self.held.entry(lane).or_default();
-                let delay = asked.unwrap_or_else(|| jittered(ceiling(first, most, *tries)));
+                let delay = asked.unwrap_or_else(|| held_for(*tries));
                 *tries = tries.saturating_add(1);
                 delay
             }
@@ -299,4 +304,10 @@ impl<'w> Desk<'w> {
             self.hands.partition.goes_on();
         }
     }
+}
+
+/// How long a lane that is held waits after so many tries.
+fn held_for(tries: u32) -> Duration {
+    let (first, most) = TROUBLE;
+    jittered(ceiling(first, most, tries))
 }

@@ -424,7 +424,8 @@ mod tests {
     #[test]
     fn a_group_tells_since_when_and_where() {
         let (health, place) = (started(), TopicPartition::new("t", 3));
-        let before = std::time::SystemTime::now();
+        // The two clocks are read one after the other.
+        let before = std::time::SystemTime::now() - Duration::from_secs(1);
         let told = Told::new(ConditionKind::Fetch, "bad", Instant::now()).of(place.clone());
         health.note(&group(), &[], vec![told], empty());
         let condition = health.conditions().remove(0);

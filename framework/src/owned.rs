@@ -1,14 +1,14 @@
 //! A side road: a partition that this process owns, as its poll thread sees it.
 
+use crate::admin::Described;
 use crate::commit::{Committed, Room, add};
 use crate::condition::{ConditionKind, Told};
 use crate::health::Oldest;
-use crate::run::Source;
 use crate::memo::{MOST_BYTES, Memo, Place, Topic, Written};
 use crate::partition::Partition;
-use crate::admin::Described;
 use crate::queue;
 use crate::record::TopicPartition;
+use crate::run::Source;
 use crate::tail::Tail;
 use crate::trouble::Cause;
 use rdkafka::TopicPartitionList;
@@ -101,7 +101,10 @@ impl OwnedPartition {
         if let Some((cause, sentence, lasts)) = troubles.current()
             && let Some(kind) = ConditionKind::of_work(cause)
         {
-            let sentence = format!("{partition} waits in group {group}: {sentence}");
+            let sentence = match sentence.starts_with(&partition.to_string()) {
+                true => format!("in group {group}, {sentence}"),
+                false => format!("{partition} waits in group {group}: {sentence}"),
+            };
             let since = Instant::now().checked_sub(lasts).unwrap_or_else(Instant::now);
             told.push(Told::new(kind, sentence, since).of(partition.clone()));
         }

@@ -216,8 +216,6 @@ pub(crate) struct PartitionWorker {
     /// Between attempts at a record that no middleware dealt with.
     trouble: Backoff,
     suspects: Arc<Suspects>,
-    /// What was noted before of the record that is tried alone.
-    on_trial: Option<Note>,
 }
 
 impl PartitionWorker {
@@ -231,7 +229,7 @@ impl PartitionWorker {
         let pace = Pace::new(most, limits.time);
         let trouble = Backoff::new(Duration::from_millis(100), Duration::from_secs(30));
         let held = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
-        Self { partition, router, limits, pace, held, trouble, suspects, on_trial: None }
+        Self { partition, router, limits, pace, held, trouble, suspects }
     }
 
     pub(crate) async fn work(mut self) {
@@ -299,46 +297,31 @@ impl PartitionWorker {
         }
     }
 
-    /// Tries one record, and notes it before: if the process ends now, it is this one.
+    /// Tries one record by itself, unless the process has ended at it too often.
     async fn try_alone(&mut self, fetched: Fetched) {
-        let partition = self.partition.clone();
         let Some(offset) = fetched.messages.first().map(Message::offset) else { return };
-        let noted = partition.source.notes.found().filter(|(at, note)| note.trials > 0 && *at == offset);
+        let noted = self.partition.source.notes.found().filter(|(at, note)| note.trials > 0 && *at == offset);
         let note = noted.map_or_else(Note::default, |(_, note)| note);
-        if note.is_condemned(self.router.max_starts) {
-            return self.process(fetched, Trust::Condemned { starts: note.trials + 1 }).await;
-        }
-        self.on_trial = Some(note);
-        if self.note_try(offset).await {
-            self.process(fetched, Trust::TriedAlone).await;
-        }
-        self.on_trial = None;
+        let trust = match note.is_condemned(self.router.max_starts) {
+            true => Trust::Condemned { starts: note.trials + 1 },
+            false => Trust::TriedAlone { before: note },
+        };
+        self.process(fetched, trust).await;
     }
 
-    /// Notes that a suspect is tried, before each try. Says whether that is written: else it may not be.
-    async fn note_try(&self, offset: i64) -> bool {
-        let (partition, Some(before)) = (&self.partition, self.on_trial) else { return true };
-        partition.source.notes.want_try(offset, self.suspects.tried(before));
-        partition.wake.wake();
-        partition.source.notes.written(&partition.drain).await
-    }
-
-    /// The same before the next try. A dead letter is none.
-    async fn note_next_try(&self, left: &Remaining<'_>) -> bool {
-        match left.first() {
-            Some(next) if !left.is_first_given_up() => self.note_try(next.offset()).await,
-            _ => true,
-        }
-    }
-
-    /// Waits until no other suspect is tried in the process.
-    async fn alone(&self) -> Option<OwnedMutexGuard<()>> {
-        tokio::select! {
-            alone = self.suspects.alone.clone().lock_owned() => Some(alone),
+    /// Waits until no other suspect is tried in the process, and notes that this one is: if the
+    /// process ends now, it is this one. `None` where the partition is given away before.
+    async fn alone(&self, offset: i64, before: Note) -> Option<Alone> {
+        let drain = &self.partition.drain;
+        let alone = tokio::select! {
+            alone = self.suspects.alone.clone().lock_owned() => Alone(Some(alone)),
             // The one that is tried may take long.
-            () = tokio::time::sleep(ALONE_WITHIN) => None,
-            () = self.partition.drain.begun() => None,
-        }
+            () = tokio::time::sleep(ALONE_WITHIN) => Alone(None),
+            () = drain.begun() => return None,
+        };
+        self.partition.source.notes.want_try(offset, self.suspects.tried(before));
+        self.partition.wake.wake();
+        self.partition.source.notes.written(drain).await.then_some(alone)
     }
 
     /// Takes fetched records to finished offsets: in through the middleware to the
@@ -351,8 +334,8 @@ impl PartitionWorker {
         let partition = self.partition.clone();
         let mut left = Remaining::new(&fetched, &partition.source);
         let is_committed = self.router.guarantee == Guarantee::AtMostOnceLosingWorkInFlight;
-        match &trust {
-            Trust::Condemned { starts } => left.give_up_first(condemned(*starts)),
+        match trust {
+            Trust::Condemned { starts } => left.give_up_first(condemned(starts)),
             _ if is_committed && !self.commit_first(left.records()).await => return,
             _ => {}
         }
@@ -360,12 +343,21 @@ impl PartitionWorker {
             // What is committed already is done as long as there is time.
             && (is_committed || !partition.drain.has_begun())
         {
-            let alone = if trust == Trust::TriedAlone { self.alone().await } else { None };
+            let alone = match trust {
+                Trust::TriedAlone { before } if !is_committed && !left.is_first_given_up() => {
+                    let Some(alone) = self.alone(first.offset(), before).await else { return };
+                    Some(alone)
+                }
+                _ => None,
+            };
             let delay = self.run(&mut left).await;
-            drop(alone);
-            if self.on_trial.is_some() {
+            if alone.is_some() {
                 partition.source.notes.survived(first.offset());
+                if left.is_first(first) {
+                    partition.source.notes.written(&partition.drain).await;
+                }
             }
+            drop(alone);
             if is_committed && partition.drain.has_begun() && left.is_first(first) {
                 left.drop_first();
                 tracing::error!(
@@ -381,9 +373,6 @@ impl PartitionWorker {
             }
             // There may always be more, and other workers share this thread.
             step_aside().await;
-            if self.on_trial.is_some() && !is_committed && !self.note_next_try(&left).await {
-                return;
-            }
         }
     }
 
@@ -461,13 +450,19 @@ impl PartitionWorker {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Trust {
     Full,
-    /// The process may end by the one record, which is tried while no other suspect is.
-    TriedAlone,
+    /// The process may end by the one record, which is tried while no other suspect is; this was
+    /// noted of it before.
+    TriedAlone {
+        before: Note,
+    },
     /// The process ended so many times at the one record.
     Condemned {
         starts: u32,
     },
 }
+
+/// Held while a suspect is tried, unless that took too long to get.
+struct Alone(#[allow(dead_code)] Option<OwnedMutexGuard<()>>);
 
 /// Why a record is given up untried.
 fn condemned(starts: u32) -> HandlerError {

@@ -158,7 +158,7 @@ impl Poller {
     fn told(&mut self) -> Vec<Told> {
         let assignment = self.consumer.context();
         let (_, group) = assignment.health();
-        let mut told = self.troubles.told();
+        let mut told = self.troubles.told(assignment.joined());
         told.extend(self.subscription.told(group));
         if let Some(since) = assignment.silent_since() {
             let why = self.troubles.unreachable().map_or(String::new(), |why| format!(": {why}"));

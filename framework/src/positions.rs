@@ -1,8 +1,8 @@
 //! A side road: gets partitions that are assigned, gives where they begin, and what is known of them.
 
+use crate::admin::{Described, Teller};
 use crate::config::{OutOfRange, Start};
 use crate::memo::{Found, Memo, Place, Topic, Written};
-use crate::admin::{Described, Teller};
 use crate::queue;
 use crate::record::TopicPartition;
 use rdkafka::TopicPartitionList;
@@ -296,10 +296,12 @@ impl<C: ConsumerContext> Positions<'_, C> {
             }
         };
         let mut list = TopicPartitionList::new();
-        (0..count).for_each(|partition| drop(list.add_partition(topic, partition)));
+        for partition in 0..count {
+            list.add_partition(topic, partition);
+        }
         let cluster = self.consumer.client().fetch_cluster_id(LOOKUP_LIMIT);
         let committed = committed(self.consumer, &list)?.into_iter();
-        let first_count = |(partition, committed): (TopicPartition, Option<(i64, String)>)| {
+        let first_count = |(partition, committed): Committed| {
             let place = Place::new(cluster.as_deref(), self.group, topic, partition.partition());
             let written = Written::parse(&committed?.1).filter(|written| written.is_for(&place));
             Some(written.and_then(|written| written.first_count()))
@@ -329,11 +331,14 @@ impl Begun<'_> {
     }
 }
 
-/// What the group has committed for each partition, with the text beside it.
+/// A partition, the offset that the group has committed for it, and the text beside that.
+type Committed = (TopicPartition, Option<(i64, String)>);
+
+/// What the group has committed for each partition.
 pub(crate) fn committed<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     list: &TopicPartitionList,
-) -> KafkaResult<Vec<(TopicPartition, Option<(i64, String)>)>> {
+) -> KafkaResult<Vec<Committed>> {
     let committed = complete(consumer.committed_offsets(list.clone(), LOOKUP_LIMIT)?)?;
     let texts = queue::metadata(&committed);
     let elements = committed.elements();

@@ -201,7 +201,7 @@ impl fmt::Debug for KafkaMessage {
 /// Where the records of one partition stand.
 pub(crate) trait Queue: Send {
     /// Takes what is there, up to `limit`, without waiting; says how many it took. Records behind
-    /// an error that is a gap are dropped: they are fetched anew.
+    /// an error that is a gap are dropped, and so are more errors: they are fetched anew.
     fn read(
         &mut self,
         reading: &Reading<'_>,
@@ -283,7 +283,8 @@ impl<C: ConsumerContext + 'static> Queue for PartitionQueue<C> {
             let Some(message) = NonNull::new(message) else { continue };
             let message = KafkaMessage { message, headers: Once::new() };
             match message.raw().err {
-                RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR if is_behind_gap => {}
+                // Neither its records nor its errors count: bytes of the batch may have been taken for the next one.
+                _ if is_behind_gap => {}
                 RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => messages.push(Message::Kafka(message)),
                 error => {
                     let error = message.fetch_error(error);

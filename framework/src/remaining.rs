@@ -48,7 +48,7 @@ impl<'f> Remaining<'f> {
     /// The next run, of so many records at most; a record that was given up has one of its own.
     pub(crate) fn run<'r>(&'r self, most: usize, source: &'r Source, clock: &'r RunClock) -> Run<'r> {
         let most = self.records.len().min(most);
-        let given_up = self.records.first().and_then(|first| self.why_given_up(*first));
+        let given_up = self.first().and_then(|first| self.why_given_up(first));
         let end = match given_up {
             Some(_) => 1,
             None if self.given_up.is_empty() => most,

@@ -58,6 +58,9 @@ struct Pattern {
     handlers: Vec<String>,
 }
 
+/// The names of all topics.
+type Found = Result<Vec<String>, KafkaError>;
+
 /// What the consumer of a group subscribes to.
 #[derive(Debug)]
 pub(crate) struct Subscription {
@@ -68,7 +71,7 @@ pub(crate) struct Subscription {
     interval: Option<Duration>,
     look_at: Option<Instant>,
     looking: bool,
-    found: Arc<Mutex<Option<Result<Vec<String>, KafkaError>>>>,
+    found: Arc<Mutex<Option<Found>>>,
     subscribed: BTreeSet<String>,
     /// Topics that were there and are not listed any more, and since how many looks.
     absent: BTreeMap<String, u32>,
@@ -150,7 +153,7 @@ impl Subscription {
         Ok(())
     }
 
-    fn take(&mut self, consumer: &Consumer, found: Result<Vec<String>, KafkaError>) -> Result<(), Error> {
+    fn take(&mut self, consumer: &Consumer, found: Found) -> Result<(), Error> {
         match found {
             Ok(topics) => {
                 let wanted = self.resolve(topics.into_iter().collect());

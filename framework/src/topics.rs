@@ -23,7 +23,8 @@ const FIRST: Duration = Duration::from_secs(3);
 /// still come, as long as `wait_for_topics` says.
 pub(crate) async fn check(config: &Resolved, topics: Vec<String>) -> Result<(), Error> {
     let until = after(config.wait_for_topics);
-    for topic in topics.into_iter().filter(|topic| !is_pattern(topic)) {
+    let (patterns, topics): (Vec<_>, Vec<_>) = topics.into_iter().partition(|topic| is_pattern(topic));
+    for topic in topics {
         loop {
             match look_at(config, &topic).await? {
                 Ok(_) => break,
@@ -35,6 +36,30 @@ pub(crate) async fn check(config: &Resolved, topics: Vec<String>) -> Result<(), 
                 }
             }
         }
+    }
+    check_patterns(config, patterns).await
+}
+
+/// Says which patterns match nothing; their topics may still come.
+async fn check_patterns(config: &Resolved, patterns: Vec<String>) -> Result<(), Error> {
+    if patterns.is_empty() {
+        return Ok(());
+    }
+    let client = client(config)?;
+    let brokers = config.brokers.clone();
+    let there = blocking(move || {
+        let all = metadata(&client, None, &brokers, "look up the topics of patterns");
+        all.map(|metadata| names(&metadata)).map_err(|missing| match missing {
+            Missing::ForNow(error) | Missing::ForGood(error) => error,
+        })
+    });
+    let there = there.await??;
+    for pattern in patterns.iter().filter(|pattern| !there.iter().any(|topic| matches(pattern, topic))) {
+        tracing::warn!(
+            pattern,
+            "no topic matches this `topic` yet, as far as this user may see them, besides dead-letter topics, which no \
+             pattern reads"
+        );
     }
     Ok(())
 }
@@ -117,17 +142,7 @@ async fn look_at(config: &Resolved, topic: &str) -> Result<Result<(), Missing>, 
 }
 
 fn look_with(client: &BaseConsumer, topic: &str, brokers: &str) -> Result<(), Missing> {
-    let failed = |action: String, source| Error::Kafka { action, brokers: brokers.to_owned(), source };
-    let metadata =
-        client.fetch_metadata(Some(topic), FIRST).or_else(|source| match why(client, brokers) {
-            Some(Unreachable::Login(refusal)) => Err(Missing::ForGood(failed(LOGIN.to_owned(), refusal))),
-            Some(Unreachable::Because(cause)) => {
-                Err(Missing::ForNow(failed(format!("look up topic `{topic}`, since {cause}"), source)))
-            }
-            None => client
-                .fetch_metadata(Some(topic), REQUEST.saturating_sub(FIRST))
-                .map_err(|source| Missing::ForNow(failed(format!("look up topic `{topic}`"), source))),
-        })?;
+    let metadata = metadata(client, Some(topic), brokers, &format!("look up topic `{topic}`"))?;
     let error = metadata.topics().first().and_then(|found| found.error());
     let problem = |problem: &str| Error::Topic { topic: topic.to_owned(), problem: problem.to_owned() };
     match error {
@@ -148,6 +163,25 @@ fn look_with(client: &BaseConsumer, topic: &str, brokers: &str) -> Result<(), Mi
             source: KafkaError::MetadataFetch(error.into()),
         })),
     }
+}
+
+/// What the broker says of a topic, or of all. Where none answers soon, it is found out why.
+fn metadata(
+    client: &BaseConsumer,
+    topic: Option<&str>,
+    brokers: &str,
+    action: &str,
+) -> Result<Metadata, Missing> {
+    let failed = |action: String, source| Error::Kafka { action, brokers: brokers.to_owned(), source };
+    client.fetch_metadata(topic, FIRST).or_else(|source| match why(client, brokers) {
+        Some(Unreachable::Login(refusal)) => Err(Missing::ForGood(failed(LOGIN.to_owned(), refusal))),
+        Some(Unreachable::Because(cause)) => {
+            Err(Missing::ForNow(failed(format!("{action}, since {cause}"), source)))
+        }
+        None => client
+            .fetch_metadata(topic, REQUEST.saturating_sub(FIRST))
+            .map_err(|source| Missing::ForNow(failed(action.to_owned(), source))),
+    })
 }
 
 /// What to look at where a login is refused.

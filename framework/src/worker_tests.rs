@@ -6,6 +6,7 @@ use crate::drain::Drain;
 use crate::error::Decision;
 use crate::event_type::EventType;
 use crate::failure::{GivenUp, Reason};
+use crate::fetching::FetchError;
 use crate::handler::Tombstones;
 use crate::inbox::Inbox;
 use crate::order::{Guarantee, Order, Sharing, Turns};
@@ -23,7 +24,6 @@ use crate::trials::Trial;
 use crate::trouble::Cause;
 use crate::wake::Wake;
 use crate::{Config, HandlerError, Outcome, Outcomes, Record, Run, TopicPartition};
-use rdkafka::error::RDKafkaErrorCode;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
@@ -43,7 +43,7 @@ impl Queue for InMemory {
         _: &Reading<'_>,
         limit: usize,
         messages: &mut Vec<Message>,
-        _: &mut Vec<RDKafkaErrorCode>,
+        _: &mut Vec<FetchError>,
     ) -> usize {
         let count = limit.min(self.0.len());
         messages.extend(self.0.drain(..count).map(|message| Message::Owned(Box::new(message))));
@@ -58,6 +58,8 @@ type Script = Box<dyn Fn(Record<'_>, Option<&HandlerError>) -> Outcome + Send + 
 struct Scripted {
     script: Script,
     sharing: Sharing,
+    /// Until then, a dead letter is under way.
+    acknowledges: Option<Arc<AtomicBool>>,
     /// Offset and attempt of each record of partition 0 that the handler got.
     calls: Mutex<Vec<(i64, u32)>>,
 }
@@ -67,7 +69,7 @@ impl Scripted {
         sharing: Sharing,
         script: impl Fn(Record<'_>, Option<&HandlerError>) -> Outcome + Send + Sync + 'static,
     ) -> Arc<Self> {
-        Arc::new(Self { script: Box::new(script), sharing, calls: Mutex::default() })
+        Arc::new(Self { script: Box::new(script), sharing, acknowledges: None, calls: Mutex::default() })
     }
 
     fn calls_of(&self, offset: i64) -> Vec<u32> {
@@ -79,6 +81,11 @@ impl Handle for Scripted {
     fn handle<'a>(&'a self, run: Run<'a>) -> Pin<Box<dyn Future<Output = Outcomes> + Send + 'a>> {
         Box::pin(async move {
             let mut outcomes = Vec::new();
+            while let (Some(acknowledges), Some(_)) = (&self.acknowledges, run.given_up())
+                && !acknowledges.load(Ordering::Relaxed)
+            {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
             for record in run.iter() {
                 if run.given_up().is_none() && record.partition() == 0 {
                     lock(&self.calls).push((record.offset(), record.attempt()));
@@ -140,6 +147,17 @@ impl Working {
         keys: impl IntoIterator<Item = &'static str>,
         router: &Arc<Router>,
     ) -> Self {
+        Self::with(Arc::default(), noted, number, keys, router)
+    }
+
+    /// The same beside others of the process.
+    fn with(
+        suspects: Arc<Suspects>,
+        noted: Option<(i64, Note)>,
+        number: i32,
+        keys: impl IntoIterator<Item = &'static str>,
+        router: &Arc<Router>,
+    ) -> Self {
         let message = |(offset, key): (i64, &str)| OwnedMessage {
             offset,
             key: Some(key.as_bytes().to_vec()),
@@ -160,7 +178,7 @@ impl Working {
             in_flight: 1000,
             in_flight_bytes: 1 << 20,
         };
-        let worker = PartitionWorker::new(partition.clone(), router.clone(), limits, Arc::default());
+        let worker = PartitionWorker::new(partition.clone(), router.clone(), limits, suspects);
         let worker = tokio::spawn(worker.work());
         tokio::spawn(acknowledge_notes(partition.clone()));
         Self { partition, worker }
@@ -248,6 +266,23 @@ async fn a_dead_letter_that_cannot_be_written_holds_its_own_lane_and_no_place_of
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_that_is_not_acknowledged_takes_no_place_of_others_either() {
+    for sharing in [Sharing::Always, Sharing::Never] {
+        let acknowledges = Arc::<AtomicBool>::default();
+        let mut route = refusing_letters(sharing, &acknowledges);
+        Arc::get_mut(&mut route).unwrap().acknowledges = Some(acknowledges.clone());
+        let router = Arc::new(router(&route, Order::Key, Guarantee::AtLeastOnce, 2));
+        let (one, other) = (Working::on(KEYS, &router), Working::after(None, 1, ["a", "b", "c"], &router));
+        other.done_up_to(3).await;
+        one.until("all other keys are done", |_| !route.calls_of(15).is_empty()).await;
+        acknowledges.store(true, Ordering::Relaxed);
+        one.done_up_to(16).await;
+        one.end().await.unwrap();
+        other.end().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn in_a_partition_in_order_a_dead_letter_is_waited_for_and_its_handler_not_called_again() {
     let may = Arc::<AtomicBool>::default();
     let route = refusing_letters(Sharing::Always, &may);
@@ -279,12 +314,10 @@ async fn an_outage_charges_no_attempt_and_all_goes_on_after_it() {
         let router = Arc::new(router(&route, order, Guarantee::AtLeastOnce, 2));
         let working = Working::on(["a", "b", "c", "d", "a"], &router);
         working.until("it says so", |partition| partition.source.troubles.current().is_some()).await;
+        working.until("it is tried again", |_| lock(&route.calls).len() >= 4).await;
         if sharing == Sharing::Always {
-            let tries = lock(&route.calls).len();
-            assert!(
-                tries < 8,
-                "what shares an outage waits together, and is not tried lane by lane: {tries}"
-            );
+            let all = lock(&route.calls).clone();
+            assert!(all.iter().all(|call| *call == (0, 1)), "tried together, not lane by lane: {all:?}");
         }
         // As if it were over.
         away.store(0, Ordering::Relaxed);
@@ -293,6 +326,29 @@ async fn an_outage_charges_no_attempt_and_all_goes_on_after_it() {
         assert!(working.partition.source.troubles.current().is_none());
         working.end().await.unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_one_key_that_was_held_goes_on_all_others_try_at_once() {
+    let away = Arc::new(AtomicBool::new(true));
+    let is_away = away.clone();
+    let route = Scripted::new(Sharing::Never, move |record, _| {
+        let is_slow = record.key() == Some(b"slow");
+        match (is_away.load(Ordering::Relaxed), is_slow) {
+            (false, _) => Outcome::Completed,
+            (true, false) => held("away"),
+            (true, true) => {
+                let hour = Duration::from_secs(60 * 60);
+                Outcome::Failed(HandlerError::held(Cause::Outage, "away").retry_after(hour))
+            }
+        }
+    });
+    let router = Arc::new(router(&route, Order::Key, Guarantee::AtLeastOnce, 4));
+    let working = Working::on(["slow", "quick"], &router);
+    working.until("both are tried", |_| [0, 1].iter().all(|of| !route.calls_of(*of).is_empty())).await;
+    away.store(false, Ordering::Relaxed);
+    working.done_up_to(2).await;
+    working.end().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -355,6 +411,40 @@ async fn a_record_that_ended_the_process_is_put_away_untried_and_in_no_others_wa
     working.done_up_to(2).await;
     assert_eq!(*lock(&route.calls), [(1, 1)]);
     working.end().await.unwrap();
+}
+
+/// While one suspect is tried, or waits for its next attempt, no other is noted as tried.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_suspect_is_noted_as_tried_only_while_it_is_and_alone() {
+    let suspects = Arc::<Suspects>::default();
+    let note = Suspects::default().started(Note::default());
+    // Of each try: which partition, and which were noted as tried.
+    let tried = Arc::<Mutex<Vec<(i32, Vec<i32>)>>>::default();
+    let partitions = Arc::<Mutex<Vec<Arc<Partition>>>>::default();
+    let (seen, all) = (tried.clone(), partitions.clone());
+    let route = Scripted::new(Sharing::Always, move |record, _| {
+        let noted = |source: &Source| source.notes.found().is_some_and(|(_, note)| note.trials > 0);
+        let all = lock(&all);
+        let sources = all.iter().map(|partition| &partition.source);
+        let noted = sources.filter(|source| noted(source)).map(|source| source.partition.partition());
+        lock(&seen).push((record.partition(), noted.collect()));
+        held("away")
+    });
+    let router = Arc::new(router(&route, Order::Partition, Guarantee::AtLeastOnce, 1));
+    let on = |number| {
+        let working = Working::with(suspects.clone(), Some((0, note)), number, ["a"], &router);
+        lock(&partitions).push(working.partition.clone());
+        working
+    };
+    let both = [on(0), on(1)];
+    let tries = |number| lock(&tried).iter().filter(|(of, _)| *of == number).count();
+    both[0].until("both are tried in turn", |_| tries(0) > 3 && tries(1) > 3).await;
+    let tried = lock(&tried).clone();
+    // The first may come before the list is whole.
+    assert!(tried[2..].iter().all(|(number, noted)| *noted == [*number]), "{tried:?}");
+    for working in both {
+        working.end().await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

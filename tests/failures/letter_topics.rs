@@ -72,8 +72,8 @@ async fn a_record_and_a_letter_that_was_sent_back_are_written_once_though_they_a
     let first = world.letters().await.remove(0);
     let headers =
         first.headers().unwrap().clone().insert(Header { key: REDRIVEN_HEADER, value: Some("now") });
-    let record =
-        FutureRecord::<[u8], [u8]>::to(&world.topic).payload(first.payload().unwrap()).headers(headers);
+    let mut record = FutureRecord::<[u8], [u8]>::to(&world.topic).headers(headers);
+    (record.key, record.payload) = (first.key(), first.payload());
     world.stack.producer().send(record, PATIENCE).await.unwrap();
     run(&world, false).await;
     rewind(&world);

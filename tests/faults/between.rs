@@ -71,6 +71,7 @@ impl Run<'_> {
     }
 
     /// Commits other offsets for the group, once its members are gone.
+    #[allow(clippy::disallowed_methods, reason = "as another tool does")]
     async fn set_offsets<F>(&self, offset: F)
     where
         F: Fn(&rdkafka::topic_partition_list::TopicPartitionListElem<'_>, i64, i64) -> Option<(i64, String)>

@@ -1,9 +1,9 @@
 //! Look-ups and commits that the broker answers with an error.
 
+use crate::admin::Teller;
 use crate::extract::Context;
 use crate::handler::{Handled, Handler, Rejected, Settings};
 use crate::memo::{Ahead, MOST_BYTES, Memo, Place};
-use crate::admin::Teller;
 use crate::positions::{self, LOOKUP_LIMIT};
 use crate::testing::{TestBroker, TestRecord, run_until};
 use crate::{Delivery, Error, HandlerResult, Outcome, Run};
@@ -70,7 +70,7 @@ async fn a_partition_waits_until_it_can_be_looked_up_where_it_begins() {
     let cluster = client.client().fetch_cluster_id(LOOKUP_LIMIT);
     let mut place = Place::new(cluster.as_deref(), "g", "t", 0);
     place.topic = topics["t"].topic.clone();
-    let memo = Memo { ahead: Ahead(vec![2..4]), ..Memo::default() };
+    let memo = Memo { ahead: Ahead(vec![2..3, 3..4]), ..Memo::default() };
     let mut list = TopicPartitionList::new();
     list.add_partition_offset("t", 0, Offset::Offset(1)).unwrap();
     list.find_partition("t", 0).unwrap().set_metadata(place.text(1, &memo, MOST_BYTES));

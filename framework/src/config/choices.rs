@@ -16,6 +16,9 @@ pub enum DedupeKind {
 }
 
 /// Where a partition without a committed offset starts.
+///
+/// Where this says [`Latest`](Self::Latest) or an [`Offset`](Self::Offset), a partition that was
+/// added to its topic after the group began with it starts at its first record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 #[non_exhaustive]
@@ -47,7 +50,8 @@ impl TryFrom<String> for Start {
     }
 }
 
-/// What happens where the broker no longer has the committed offset.
+/// What happens where the broker no longer has the committed offset, or the topic was deleted
+/// and made again under its name.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]

@@ -29,10 +29,10 @@ pub(super) async fn check(config: &Resolved, source: &str, letters: &str) -> Res
         match make(config, source, letters, true).await {
             Ok(()) => return Ok(()),
             Err(NotMade { code: Some(RDKafkaErrorCode::UnsupportedFeature), .. }) => return Ok(()),
-            Err(error) => format!("{} ({error})", problem(&error)),
+            Err(error) => format!("it {} ({error})", problem(&error)),
         }
     } else {
-        "does not exist, and `dead_letter.create` is false".to_owned()
+        "it does not exist, and `dead_letter.create` is false".to_owned()
     };
     Err(Error::Topic { topic: letters.to_owned(), problem: format!("{problem}; {WAYS_OUT}") })
 }

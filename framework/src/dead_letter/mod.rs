@@ -22,7 +22,7 @@ use crate::sync::lock;
 use crate::trace::Spans;
 use crate::trials::Trial;
 use crate::trouble::{Cause, Rarely};
-use crate::{Header, HandlerError, HandlerResult, Record, Run};
+use crate::{HandlerError, HandlerResult, Header, Record, Run};
 use headers::Extent;
 use rdkafka::error::KafkaError;
 use rdkafka::producer::FutureRecord;

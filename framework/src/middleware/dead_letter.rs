@@ -70,9 +70,6 @@ async fn copy_and_note(run: Run<'_>, error: &HandlerError, bound: &Bound) -> Han
         );
         return Err(HandlerError::held(Cause::Setup, problem));
     };
-    if letter.reason != Reason::MaxStarts {
-        run.assigned().notes.survived(letter.record.offset());
-    }
     if !error.is_copied() {
         dead_letter::put(run, &letter, letters).await?;
         error.note_copied();
