@@ -25,7 +25,7 @@ pub(crate) const OPTIONS: Options = Options {
     values: &["--from", "--to", "--sample", "--seed", "--duplicates", "--format", "--rate"],
 };
 
-/// What a forwarder copies to every record that it makes of one that Onceward wrote.
+/// The headers that a forwarder copies from a record that Onceward wrote to every record of its own.
 const FORWARDED: [(&str, &str); 5] = [
     ("onceward.identity", "0123456789abcdef0123456789abcdef@~1700000000000"),
     ("onceward.hops", "1"),
