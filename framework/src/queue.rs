@@ -100,7 +100,16 @@ impl KafkaMessage {
         kind == sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME
     }
 
-    /// What it says if it is an error and no record: its text stands where the payload would.
+    /// Notes what it says if it is an error and no record, and whether that is a gap.
+    #[cold]
+    fn note_error(&self, error: RDKafkaRespErr, errors: &mut Vec<FetchError>) -> bool {
+        let error = self.fetch_error(error);
+        let is_gap = error.is_gap();
+        errors.push(error);
+        is_gap
+    }
+
+    /// The text of an error stands where the payload would.
     fn fetch_error(&self, error: RDKafkaRespErr) -> FetchError {
         let reason = self.payload().map(|text| String::from_utf8_lossy(text).into_owned());
         let code: RDKafkaErrorCode = error.into();
@@ -286,11 +295,7 @@ impl<C: ConsumerContext + 'static> Queue for PartitionQueue<C> {
                 // Neither its records nor its errors count: bytes of the batch may have been taken for the next one.
                 _ if is_behind_gap => {}
                 RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => messages.push(Message::Kafka(message)),
-                error => {
-                    let error = message.fetch_error(error);
-                    is_behind_gap |= error.is_gap();
-                    errors.push(error);
-                }
+                error => is_behind_gap |= message.note_error(error, errors),
             }
         }
         count

@@ -66,6 +66,10 @@ impl<'f> Remaining<'f> {
 
     /// Takes what came of the next run. Only a failure of its own costs a record an attempt.
     pub(crate) fn settle(&mut self, outcomes: Outcomes) {
+        if self.given_up.is_empty() && outcomes.iter().all(Outcome::is_finished) {
+            self.records.drain(..outcomes.len().min(self.records.len()));
+            return;
+        }
         let mut outcomes = outcomes.into_iter();
         let given_up = &mut self.given_up;
         let left = |record: Record<'f>| match outcomes.next() {
