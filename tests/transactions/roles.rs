@@ -87,10 +87,7 @@ async fn roles_with_the_documented_grants_suffice_and_each_one_that_is_missing_i
         let app = world.app().database_url(service.url()).migrate(false);
         app.state(Script::good()).handler(world.route(one {}))
     };
-    // Of several days, which have no table yet.
-    let records =
-        (0..10).map(|number| Sent { number, timestamp: Some(number * 86_400_000), ..Sent::default() });
-    world.send(records).await;
+    world.send_numbers(0..10).await;
     let running = Running::start(app());
     world.caught_up().await;
     running.stop().await.unwrap();
