@@ -86,7 +86,7 @@ async fn an_application_may_have_migrations_of_its_own_with_the_same_numbers() {
 async fn an_application_says_how_to_make_the_tables_that_it_misses() {
     let world = World::new(stack_or_leave_out!(), 1).await;
     let said = refused(world.on_tables_as_they_are()).await;
-    let sentence = "setting `migrate`: Onceward's tables are not there and the program needs version 1; run the \
+    let sentence = "setting `migrate`: Onceward's tables are not there and the program needs version 2; run the \
                     service's command `migrate`, or set `App::migrate(true)`";
     assert_eq!(said, sentence);
 }
@@ -105,7 +105,7 @@ async fn a_program_runs_on_newer_tables_until_they_say_that_it_is_too_old() {
     world.effects_once_in_order(0..20).await;
     world.database.execute("update onceward_version set oldest_program = 7").await;
     let sentence = "setting `database_url`: Onceward's tables have version 7, which programs older than version 7 \
-                    cannot use; this one knows version 1: deploy a newer build";
+                    cannot use; this one knows version 2: deploy a newer build";
     assert_eq!(refused(world.on_tables_as_they_are()).await, sentence);
     assert_eq!(refused(world.on_tables_as_they_are().migrate(true)).await, sentence);
 }

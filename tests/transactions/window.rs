@@ -31,7 +31,7 @@ async fn process(database: &Database, partition: i32) -> Owner {
 }
 
 async fn current(database: &Database) -> i64 {
-    database.number("select max(bucket) from onceward_bucket").await
+    database.number("select max(bucket)::bigint from onceward_bucket").await
 }
 
 async fn tables(database: &Database) -> i64 {
@@ -249,7 +249,7 @@ async fn done_wins_over_dead_lettered_in_whichever_bucket_each_is() {
         // 1: a letter, 2: done and then a letter, 3: a letter and then done.
         owner.mark(&[(1, false), (3, false)], false).await.unwrap();
         owner.mark(&[(2, false)], true).await.unwrap();
-        let slow = owner.begin(&[(9, false)]).await.unwrap().0;
+        let slow = process(&database, 1).await.begin(&[(9, false)]).await.unwrap().0;
         pass_days(&database, &owner, 7).await;
         if sealed {
             drop(slow);
@@ -332,10 +332,11 @@ async fn a_bucket_is_kept_for_the_longest_window_of_all_services() {
         .execute("insert into onceward_scope (group_id, handler, topics, keep) values ('other', 'h', '{}', '14 days')")
         .await;
     pass_days(&database, &short, 13).await;
-    assert_eq!(short.seen(&[(1, false)]).await.unwrap(), [true]);
+    let kept = "select count(*) from onceward_dedupe";
+    assert_eq!(database.number(kept).await, 1);
     database.execute("delete from onceward_scope where group_id = 'other'").await;
     pass_days(&database, &short, 3).await;
-    assert_eq!(database.number("select count(*) from onceward_dedupe").await, 0);
+    assert_eq!(database.number(kept).await, 0);
 }
 
 const SEEDS: u64 = 1_000;
