@@ -21,3 +21,32 @@ create table onceward_bucket (
     bucket date primary key,
     written_at timestamptz not null default now()
 );
+
+create function onceward_make_day(day int) returns void
+language plpgsql security definer set search_path from current as $$
+declare
+    first date := date '1970-01-01' + day;
+    partition text := 'onceward_dedupe_' || to_char(first, 'YYYYMMDD');
+    half_detached boolean;
+begin
+    -- One at a time: a second maker waits here and finds the table made.
+    perform pg_advisory_xact_lock(hashtextextended('onceward_dedupe', 0));
+    select inhdetachpending into half_detached from pg_inherits
+    where inhparent = 'onceward_dedupe'::regclass and inhrelid = to_regclass(partition);
+    -- A drop was interrupted: it takes no rows.
+    if half_detached then
+        execute format('alter table onceward_dedupe detach partition %I finalize', partition);
+    end if;
+    if half_detached is distinct from false then
+        if to_regclass(partition) is null then
+            execute format('create table %I (like onceward_dedupe including defaults)', partition);
+        end if;
+        execute format('alter table onceward_dedupe attach partition %I for values from (%L) to (%L)',
+            partition, first, first + 1);
+    end if;
+    insert into onceward_bucket (bucket) values (first)
+    on conflict (bucket) do update set written_at = now();
+end
+$$;
+
+revoke execute on function onceward_make_day from public;

@@ -3,6 +3,7 @@
 
 alter table onceward_dedupe rename to onceward_dedupe_by_day;
 drop table onceward_bucket;
+drop function onceward_make_day;
 
 create table onceward_dedupe_0 (
     event_key uuid not null,

@@ -101,7 +101,11 @@ async fn a_bucket_that_is_older_than_the_window_is_emptied_and_the_others_stay()
     running.stop().await.unwrap();
     assert_eq!(database.number("select count(*) from onceward_dedupe where slot in (0, 1)").await, 10);
     let left = "select count(*) from onceward_bucket where (bucket = -1) = (expired_at is not null)";
-    assert_eq!(database.number(left).await, 3, "-1, nobody looks into any more; 0 and the new one are in use");
+    assert_eq!(
+        database.number(left).await,
+        3,
+        "-1, nobody looks into any more; 0 and the new one are in use"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

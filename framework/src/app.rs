@@ -569,10 +569,8 @@ async fn connect(config: &Resolved) -> Result<Dedupe, Error> {
                     "is not set, and `dedupe = \"postgres\"` needs it; give `DATABASE_URL`",
                 )
             })?;
-            let window = Window {
-                remembered: config.dedupe_window,
-                copies_within: config.dedupe_copies_found_within,
-            };
+            let window =
+                Window { remembered: config.dedupe_window, copies_within: config.dedupe_copies_found_within };
             let idle_limit = config.session_timeout()?;
             let postgres = Postgres::connect(url, config.max_connections, idle_limit, window).await?;
             if config.migrate {

@@ -210,7 +210,8 @@ mod tests {
 
     fn unsaid(left_out: &LeftOut) -> Vec<[u64; 3]> {
         let partitions = lock(&left_out.partitions);
-        let of = |counts: &Counts| [&counts.duplicates, &counts.foreign, &counts.old].map(|count| count.unsaid);
+        let of =
+            |counts: &Counts| [&counts.duplicates, &counts.foreign, &counts.old].map(|count| count.unsaid);
         partitions.values().map(of).collect()
     }
 

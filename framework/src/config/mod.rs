@@ -218,9 +218,7 @@ impl Config {
             handlers: handlers::over(self.handlers, weaker.handlers),
             dedupe: self.dedupe.or(weaker.dedupe),
             dedupe_window: self.dedupe_window.or(weaker.dedupe_window),
-            dedupe_copies_found_within: self
-                .dedupe_copies_found_within
-                .or(weaker.dedupe_copies_found_within),
+            dedupe_copies_found_within: self.dedupe_copies_found_within.or(weaker.dedupe_copies_found_within),
             dedupe_window_shorter_than_retention: self
                 .dedupe_window_shorter_than_retention
                 .or(weaker.dedupe_window_shorter_than_retention),

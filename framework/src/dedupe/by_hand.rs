@@ -26,7 +26,8 @@ pub struct Open(UnitOfWork);
 pub type Key = (u128, bool);
 
 fn claims(keys: &[Key]) -> Vec<Claim> {
-    let claim = |(key, redriven): &Key| Claim { identity: Identity::of_key(*key), offset: 0, redriven: *redriven };
+    let claim =
+        |(key, redriven): &Key| Claim { identity: Identity::of_key(*key), offset: 0, redriven: *redriven };
     keys.iter().map(claim).collect()
 }
 

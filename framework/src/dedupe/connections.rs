@@ -159,7 +159,10 @@ pub(super) fn rows_at_the_end<'c>(
 }
 
 /// Runs statements at the end of a part of a transaction in which handlers have worked.
-pub(super) fn end_part<'c>(connection: &'c mut PgConnection, sql: &'c str) -> BoxFuture<'c, Result<(), StoreError>> {
+pub(super) fn end_part<'c>(
+    connection: &'c mut PgConnection,
+    sql: &'c str,
+) -> BoxFuture<'c, Result<(), StoreError>> {
     let executed = connection.execute(sql);
     Box::pin(async move { executed.await.map(|_| ()).map_err(at_the_end) })
 }

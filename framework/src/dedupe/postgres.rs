@@ -275,4 +275,3 @@ impl Postgres {
 pub(super) fn failed<E: Into<BoxError>>(action: &'static str) -> impl Fn(E) -> Error {
     move |source| Error::Store { action: action.to_owned(), source: source.into() }
 }
-

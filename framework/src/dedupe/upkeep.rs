@@ -124,7 +124,9 @@ async fn empty(connection: &mut PgConnection) -> Result<(), StoreError> {
         execute(connection, &begin).await?;
         let emptied = format!("truncate {table}; delete from onceward_bucket where bucket = {bucket}");
         match execute(connection, &emptied).await {
-            Ok(()) => tracing::info!(bucket, table, "emptied: it was closed for longer than the dedupe window"),
+            Ok(()) => {
+                tracing::info!(bucket, table, "emptied: it was closed for longer than the dedupe window")
+            }
             Err(StoreError::InProgress) => execute(connection, "rollback to empty").await?,
             Err(error) => return Err(error),
         }

@@ -122,9 +122,7 @@ impl IdentitySource {
         let of_text = |text: &[u8]| Identity::of_text(text);
         match self {
             Self::CloudEvents => match cloud_event::source_and_id(record) {
-                Some([source, id]) => {
-                    Declared::by(&id, |id| Identity::of_event(hash(&[&source, id])))
-                }
+                Some([source, id]) => Declared::by(&id, |id| Identity::of_event(hash(&[&source, id]))),
                 None => Declared::Nothing,
             },
             Self::Header(name) => match record.headers().get(name) {
@@ -286,7 +284,8 @@ impl Identity {
         let identity = match what.split_once('+') {
             Some((base, place)) => {
                 let (number, time) = place.split_once('@')?;
-                let origin = Origin { base: key(base)?, number: number.parse().ok()?, time: time.parse().ok()? };
+                let origin =
+                    Origin { base: key(base)?, number: number.parse().ok()?, time: time.parse().ok()? };
                 Self::bound(origin, content)
             }
             None => Self { key: key(what).filter(|key| key & OWN != OWN)?, origin: None },

@@ -114,7 +114,11 @@ fn in_each_topic_the_same_declared_identity_is_another_event() {
     ] {
         let each = source.clone().in_each_topic();
         assert_eq!(in_topic(&source, "orders", headers, 1), in_topic(&source, "payments", headers, 2));
-        assert_ne!(in_topic(&each, "orders", headers, 1), in_topic(&each, "payments", headers, 1), "{each:?}");
+        assert_ne!(
+            in_topic(&each, "orders", headers, 1),
+            in_topic(&each, "payments", headers, 1),
+            "{each:?}"
+        );
         assert_eq!(in_topic(&each, "orders", headers, 1), in_topic(&each, "orders", headers, 2), "{each:?}");
         // What was sent back from the dead-letter topic, its declaration dropped.
         let original = in_topic(&each, "orders", headers, 1);
