@@ -297,7 +297,7 @@ impl App {
                 self.code.migrate = Some(true);
                 let config = self.given.over(self.code);
                 let origins = config.origins.clone();
-                migrate(&config.resolve()?).await.map_err(|error| origins.place(error))
+                connect(&config.resolve()?).await.map(drop).map_err(|error| origins.place(error))
             }
             Some("check") => {
                 self.only_checks = true;
@@ -472,8 +472,8 @@ impl Prepared {
     fn upkeep(&self) -> Option<AbortOnDropHandle<()>> {
         #[cfg(feature = "postgres")]
         if let Dedupe::Postgres(postgres) = &self.dedupe {
-            let (postgres, window) = (postgres.clone(), self.config.dedupe_window);
-            let upkeep = async move { crate::dedupe::expiry::keep_dropping(&postgres, window).await };
+            let postgres = postgres.clone();
+            let upkeep = async move { crate::dedupe::upkeep::keep(&postgres).await };
             return Some(AbortOnDropHandle::new(tokio::spawn(upkeep)));
         }
         let _ = &self.dedupe;
@@ -554,21 +554,6 @@ fn override_settings(settings: &mut Settings, given: HandlerConfig) {
     settings.max_starts = given.max_starts.or(settings.max_starts);
 }
 
-/// Brings the tables up to date, and drops old days, which only the tables' owner can.
-async fn migrate(config: &Resolved) -> Result<(), Error> {
-    let dedupe = connect(config).await?;
-    #[cfg(feature = "postgres")]
-    if let Dedupe::Postgres(postgres) = &dedupe {
-        let failed = |source: crate::dedupe::StoreError| Error::Store {
-            action: "drop old days of what was done".to_owned(),
-            source: source.into(),
-        };
-        crate::dedupe::expiry::drop_old(postgres, config.dedupe_window).await.map_err(failed)?;
-    }
-    drop(dedupe);
-    Ok(())
-}
-
 /// Opens what is known of what was done.
 async fn connect(config: &Resolved) -> Result<Dedupe, Error> {
     match config.dedupe {
@@ -576,14 +561,18 @@ async fn connect(config: &Resolved) -> Result<Dedupe, Error> {
         DedupeKind::Memory => Ok(Dedupe::Memory(Arc::new(Memory::new(1_000_000)))),
         #[cfg(feature = "postgres")]
         DedupeKind::Postgres => {
-            use crate::dedupe::{migrate, postgres::Postgres};
+            use crate::dedupe::migrate;
+            use crate::dedupe::postgres::{Postgres, Window};
             let url = config.database_url.as_deref().ok_or_else(|| {
                 Error::config(
                     "database_url",
                     "is not set, and `dedupe = \"postgres\"` needs it; give `DATABASE_URL`",
                 )
             })?;
-            let postgres = Postgres::connect(url, config.max_connections, config.session_timeout()?).await?;
+            let window =
+                Window { remembered: config.dedupe_window, copies_within: config.dedupe_copies_found_within };
+            let idle_limit = config.session_timeout()?;
+            let postgres = Postgres::connect(url, config.max_connections, idle_limit, window).await?;
             if config.migrate {
                 migrate::apply(&postgres).await?;
             }

@@ -68,7 +68,7 @@ pub(crate) async fn bind(
             letters: (!settings.has_no_dead_letters()).then_some(letters),
             publishing,
             counts: Counts::new(group, &settings.name),
-            left_out: Arc::new(LeftOut::of(name)),
+            left_out: Arc::new(LeftOut::of(name, common.dedupe.window())),
             spans: common.spans.of_handler(&settings.name),
         };
         BoundRoute { route: route.bind(bound), settings }

@@ -128,6 +128,9 @@ pub use config::{
     Config, DeadLetterConfig, DeadLetterPartition, DedupeKind, GroupProtocol, HandlerConfig, HeaderFamily,
     OutOfRange, Start,
 };
+#[cfg(all(feature = "faults", feature = "postgres"))]
+#[doc(hidden)]
+pub use dedupe::by_hand;
 #[cfg(feature = "postgres")]
 pub use dedupe::migrate::migrate;
 pub use error::{BoxError, Error, ErrorKind, HandlerError, HandlerResult, ResultExt};

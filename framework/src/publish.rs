@@ -246,7 +246,7 @@ impl Equals {
         let count = counts.entry(base).or_default();
         let number = *count;
         *count += 1;
-        Origin { base, number }
+        Origin { base, number, time: 0 }
     }
 
     /// The last one was not published: if the call tries once more, that is the same event.
@@ -362,7 +362,7 @@ impl Publishing {
         let origin = equals.filter(|_| !record.is_declared()).map(|equals| {
             equals.next(record.told_apart_by(equals.way, &self.handler, cause.group(), identity))
         });
-        let of_origin = |origin| Identity::of_published(identity, origin, record.content());
+        let of_origin = |origin| Identity::of_published(origin, record.content());
         let header = origin.map(|origin| of_origin(origin).to_header(record.content()));
         record.replace(IDENTITY_HEADER, header.as_deref());
         Ok(origin)

@@ -213,6 +213,11 @@ impl Settings {
         (!self.is_compacted()).then(|| Duration::from_millis(milliseconds))
     }
 
+    /// For how long a segment takes records: only a whole one is deleted, by its youngest record.
+    fn segment(&self) -> Duration {
+        self.value("segment.ms").parse().map_or(Duration::ZERO, Duration::from_millis)
+    }
+
     pub(crate) fn max_message_bytes(&self) -> Option<u64> {
         self.value("max.message.bytes").parse().ok()
     }
@@ -263,9 +268,15 @@ pub(crate) async fn check_retention(config: &Resolved, topics: &[String]) -> Res
     for topic in topics.iter().filter(|topic| !is_pattern(topic)) {
         let Some(settings) = settings(config, topic).await? else { continue };
         let kept = settings.retention();
-        if kept.is_none_or(|kept| kept > config.dedupe_window) {
-            let kept = kept
-                .map_or("for ever".to_owned(), |kept| format!("for {}", humantime::format_duration(kept)));
+        if kept.is_none_or(|kept| kept + settings.segment() > config.dedupe_window) {
+            let duration = humantime::format_duration;
+            let kept = kept.map_or("for ever".to_owned(), |kept| {
+                format!(
+                    "for `retention.ms` = {} and, since only whole segments are deleted, `segment.ms` = {} more",
+                    duration(kept),
+                    duration(settings.segment()),
+                )
+            });
             return Err(Error::config(
                 "dedupe_window",
                 format!(

@@ -39,6 +39,7 @@ pub(crate) enum Identity {
     Header(LitStr),
     Function(Path),
     Position,
+    InEachTopic(Box<Self>),
 }
 
 #[derive(Clone, Copy)]
@@ -70,7 +71,7 @@ const ARGUMENTS: [(&str, &str); 20] = [
     ("timeout", r#"`timeout = "30s"`: a whole number with `ms`, `s`, `m` or `h`"#),
     (
         "identity",
-        r#"`identity = header("event-id")`, `identity = function(path::to::function)`, `identity = cloudevents` or `identity = position`"#,
+        r#"`identity = header("event-id")`, `identity = function(path::to::function)`, `identity = cloudevents`, `identity = position`, or one of them `in_each_topic(..)`"#,
     ),
     ("formerly", r#"`formerly = "old_name"`, or `formerly = ["..", ".."]` for several"#),
     ("tombstones", r#"`tombstones = "skip"` or `tombstones = "handle"`"#),
@@ -273,25 +274,7 @@ impl Value {
     }
 
     fn identity(&self) -> syn::Result<Identity> {
-        let identity = self.read(|input| {
-            let kind: Ident = input.parse()?;
-            match kind.to_string().as_str() {
-                "cloudevents" => return Ok(Identity::CloudEvents),
-                "position" => return Ok(Identity::Position),
-                _ => {}
-            }
-            let content;
-            parenthesized!(content in input);
-            match kind.to_string().as_str() {
-                "header" => content.parse().map(Identity::Header),
-                "function" => content.parse().map(Identity::Function),
-                _ => Err(content.error("no kind of identity")),
-            }
-        })?;
-        match identity {
-            Identity::Header(header) => nonempty(header).map(Identity::Header),
-            other => Ok(other),
-        }
+        self.read(parse_identity)?.checked()
     }
 
     fn tombstones(&self) -> syn::Result<Tombstones> {
@@ -337,6 +320,33 @@ impl Value {
 
 fn error(tokens: impl quote::ToTokens, message: impl Display) -> syn::Error {
     syn::Error::new_spanned(tokens, message)
+}
+
+fn parse_identity(input: ParseStream<'_>) -> syn::Result<Identity> {
+    let kind: Ident = input.parse()?;
+    match kind.to_string().as_str() {
+        "cloudevents" => return Ok(Identity::CloudEvents),
+        "position" => return Ok(Identity::Position),
+        _ => {}
+    }
+    let content;
+    parenthesized!(content in input);
+    match kind.to_string().as_str() {
+        "header" => content.parse().map(Identity::Header),
+        "function" => content.parse().map(Identity::Function),
+        "in_each_topic" => parse_identity(&content).map(Box::new).map(Identity::InEachTopic),
+        _ => Err(content.error("no kind of identity")),
+    }
+}
+
+impl Identity {
+    fn checked(self) -> syn::Result<Self> {
+        match self {
+            Self::Header(header) => nonempty(header).map(Self::Header),
+            Self::InEachTopic(identity) => identity.checked().map(Box::new).map(Self::InEachTopic),
+            other => Ok(other),
+        }
+    }
 }
 
 fn nonempty(text: LitStr) -> syn::Result<LitStr> {

@@ -135,6 +135,10 @@ fn settings(args: &Args, function: &Ident) -> TokenStream {
 impl ToTokens for Identity {
     fn to_tokens(&self, tokens: &mut TokenStream) {
         let source = match self {
+            Self::InEachTopic(identity) => {
+                tokens.extend(quote!(#identity.in_each_topic()));
+                return;
+            }
             Self::CloudEvents => quote!(CloudEvents),
             Self::Header(name) => quote!(header(#name)),
             Self::Function(path) => quote!(function(#path)),

@@ -88,6 +88,11 @@ pub struct Config {
     /// where a topic keeps its records for longer.
     #[serde(default, deserialize_with = "duration")]
     pub dedupe_window: Option<Duration>,
+    /// Finds copies of one event only if they are handled within this time of each other; the whole
+    /// `dedupe_window` by default. A copy that comes later counts again. In return a claim looks into fewer
+    /// tables: what was closed for longer is not read.
+    #[serde(default, deserialize_with = "duration")]
+    pub dedupe_copies_found_within: Option<Duration>,
     /// Accepts topics that keep their records for longer than `dedupe_window`: an
     /// event that is replayed from beyond the window is done again.
     pub dedupe_window_shorter_than_retention: Option<bool>,
@@ -213,6 +218,7 @@ impl Config {
             handlers: handlers::over(self.handlers, weaker.handlers),
             dedupe: self.dedupe.or(weaker.dedupe),
             dedupe_window: self.dedupe_window.or(weaker.dedupe_window),
+            dedupe_copies_found_within: self.dedupe_copies_found_within.or(weaker.dedupe_copies_found_within),
             dedupe_window_shorter_than_retention: self
                 .dedupe_window_shorter_than_retention
                 .or(weaker.dedupe_window_shorter_than_retention),

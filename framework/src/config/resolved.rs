@@ -18,6 +18,7 @@ pub(crate) struct Resolved {
     pub(crate) kafka: BTreeMap<String, String>,
     pub(crate) dedupe: DedupeKind,
     pub(crate) dedupe_window: Duration,
+    pub(crate) dedupe_copies_found_within: Duration,
     pub(crate) dedupe_window_shorter_than_retention: bool,
     pub(crate) migrate: bool,
     pub(crate) max_connections: usize,
@@ -82,6 +83,7 @@ impl Config {
         Resolved::check_promises(&self.kafka)?;
         // An empty variable is how a platform says that there is none.
         let database_url = self.database_url.filter(|url| !url.trim().is_empty());
+        let dedupe_window = self.dedupe_window.unwrap_or(Duration::from_secs(14 * 24 * 60 * 60));
         let resolved = Resolved {
             brokers: brokers::checked(&brokers)?,
             dedupe: self.dedupe.unwrap_or(match database_url {
@@ -90,7 +92,8 @@ impl Config {
             }),
             database_url,
             kafka: canonical_names(self.kafka)?,
-            dedupe_window: self.dedupe_window.unwrap_or(Duration::from_secs(14 * 24 * 60 * 60)),
+            dedupe_window,
+            dedupe_copies_found_within: self.dedupe_copies_found_within.unwrap_or(dedupe_window),
             dedupe_window_shorter_than_retention: self.dedupe_window_shorter_than_retention.unwrap_or(false),
             migrate: self.migrate.unwrap_or(false),
             max_connections: self.max_connections.unwrap_or(16),
@@ -166,7 +169,17 @@ impl Resolved {
         if self.dedupe_window < SHORTEST_WINDOW {
             return Err(Error::config(
                 "dedupe_window",
-                "is shorter than a day, the unit in which it is kept",
+                "is shorter than a day; what was done is kept in tables that each take half a window",
+            ));
+        }
+        if self.dedupe_copies_found_within > self.dedupe_window {
+            return Err(Error::config(
+                "dedupe_copies_found_within",
+                format!(
+                    "= {} is longer than `dedupe_window` = {}, beyond which nothing is known; make that one longer",
+                    humantime::format_duration(self.dedupe_copies_found_within),
+                    humantime::format_duration(self.dedupe_window),
+                ),
             ));
         }
         if self.commit_interval.is_zero() || self.max_run_time.is_zero() {

@@ -1,9 +1,13 @@
 //! What has been done: asked before a record is handled, noted with its effects.
 
 #[cfg(feature = "postgres")]
+mod buckets;
+#[cfg(all(feature = "faults", feature = "postgres"))]
+pub mod by_hand;
+#[cfg(feature = "postgres")]
 mod claims;
 #[cfg(feature = "postgres")]
-pub(crate) mod expiry;
+mod connections;
 #[cfg(feature = "postgres")]
 mod leftovers;
 mod memory;
@@ -15,7 +19,11 @@ pub(crate) mod postgres;
 mod rights;
 #[cfg(feature = "postgres")]
 pub(crate) mod scope;
+#[cfg(feature = "postgres")]
+pub(crate) mod unit;
 mod unmarked;
+#[cfg(feature = "postgres")]
+pub(crate) mod upkeep;
 
 pub(crate) use memory::Memory;
 pub(crate) use unmarked::Unmarked;
@@ -64,6 +72,12 @@ pub(crate) enum State {
     /// what is sent back from there is not.
     DeadLettered,
 }
+
+/// The values of the column `state`.
+#[cfg(feature = "postgres")]
+const DONE: i16 = 0;
+#[cfg(feature = "postgres")]
+const DEAD_LETTERED: i16 = 1;
 
 /// Why the store could not answer.
 #[derive(Debug, thiserror::Error)]
@@ -122,6 +136,15 @@ impl From<crate::failure::Held> for StoreError {
 }
 
 impl Dedupe {
+    /// For how long it is known what was done, where that has an end.
+    pub(crate) fn window(&self) -> Option<std::time::Duration> {
+        match self {
+            #[cfg(feature = "postgres")]
+            Self::Postgres(postgres) => Some(postgres.window()),
+            _ => None,
+        }
+    }
+
     /// Which identities are done, one answer each.
     pub(crate) async fn seen(&self, scope: i32, claims: &[Claim]) -> Result<Vec<bool>, StoreError> {
         match self {

@@ -14,6 +14,7 @@ const SETTINGS: &[&str] = &[
     "database_url",
     "dedupe",
     "dedupe_window",
+    "dedupe_copies_found_within",
     "dedupe_window_shorter_than_retention",
     "migrate",
     "max_connections",

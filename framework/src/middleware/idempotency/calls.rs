@@ -90,10 +90,11 @@ impl<'r, S: Stack, H: Handler> Calls<'r, S, H> {
     /// The identities of a part.
     pub(super) fn claims(&self, part: Run<'_>) -> Result<Vec<Claim>, Rejected> {
         let bound = &self.parts.bound;
+        let oldest = bound.left_out.oldest();
         let claim = |(index, record): (usize, Record<'_>)| {
             let found = without_panic("the identity's function", || bound.identity.find(record));
             let found = found.map_err(|error| Rejected { index, error })?;
-            bound.left_out.note(record, &found);
+            bound.left_out.note(record, &found, oldest);
             Ok(Claim::new(found.identity, record))
         };
         part.iter().enumerate().map(claim).collect()

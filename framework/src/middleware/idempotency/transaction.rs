@@ -10,7 +10,8 @@
 use super::attempts::{Attempt, Attempts};
 use super::calls::{Calls, for_each, for_one};
 use crate::breaks::MOST_BREAKS;
-use crate::dedupe::postgres::{Ended, LooksFor, Postgres, UnitOfWork};
+use crate::dedupe::postgres::Postgres;
+use crate::dedupe::unit::{Ended, LooksFor, UnitOfWork};
 use crate::dedupe::{Claim, StoreError};
 use crate::error::ErrorKind;
 use crate::fault;
