@@ -2,9 +2,9 @@
 
 pub use crate::extract::{Batch, Context, FromRecord};
 pub use crate::handler::{Handled, Handler, IntoHandled, Rejected, Settings, Tombstones};
-pub use crate::identity::IdentitySource;
 pub use crate::middleware::Delivery;
-pub use crate::order::{Guarantee, Order};
+pub use crate::record::identity::IdentitySource;
+pub use crate::routing::order::{Guarantee, Order};
 #[cfg(all(fuzzing, feature = "schemas"))]
 pub use crate::schemas::fuzzing;
 use crate::{HandlerError, Outcome};

@@ -9,11 +9,12 @@ mod file;
 mod given;
 pub(crate) mod handlers;
 mod kubernetes;
-mod librdkafka;
 mod origin;
-mod properties;
+pub(crate) mod properties;
 mod reader;
 mod resolved;
+#[cfg(feature = "schemas")]
+pub(crate) mod schema_registry;
 mod sources;
 mod suggest;
 #[cfg(test)]
@@ -25,10 +26,10 @@ pub(crate) use origin::{Origin, Origins};
 pub(crate) use resolved::Resolved;
 pub(crate) use sources::duration;
 
-use crate::order::{Guarantee, Order};
+use crate::routing::order::{Guarantee, Order};
 #[cfg(feature = "schemas")]
 use crate::schemas::SchemaRegistryConfig;
-use crate::trace::TraceMode;
+use crate::telemetry::trace::TraceMode;
 use serde::Deserialize;
 use sources::properties;
 use std::collections::BTreeMap;

@@ -6,7 +6,7 @@ use super::{
 use crate::error::Error;
 #[cfg(feature = "schemas")]
 use crate::schemas::SchemaRegistryConfig;
-use crate::trace::TraceMode;
+use crate::telemetry::trace::TraceMode;
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -293,7 +293,7 @@ where
         }
         #[cfg(feature = "json")]
         VersionSource::Field(name) => {
-            let value = crate::json_field::text_or_number(json_in(encoded.required()?), name);
+            let value = crate::record::json_field::text_or_number(json_in(encoded.required()?), name);
             (format!("field `{name}`"), value)
         }
         #[cfg(feature = "schemas")]

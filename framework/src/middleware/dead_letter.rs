@@ -1,12 +1,12 @@
 //! Puts a copy of a record that was given up into the dead-letter topic.
 
 use super::Stack;
-use crate::dead_letter::{self, Letter};
 use crate::dedupe::{Claim, State};
 use crate::error::Decision;
-use crate::failure::{Reason, capped};
-use crate::route::{Bound, Parts};
-use crate::trouble::Cause;
+use crate::error::trouble::Cause;
+use crate::failure::dead_letter::{self, Letter};
+use crate::failure::policy::{Reason, capped};
+use crate::routing::route::{Bound, Parts};
 use crate::{Handler, HandlerError, HandlerResult, Outcome, Outcomes, Record, Run};
 
 /// Puts a copy of a record that was given up into the dead-letter topic.

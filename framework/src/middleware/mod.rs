@@ -51,9 +51,9 @@ pub(crate) use stack::{check, default_stack};
 pub use timeout::Timeout;
 pub use trace::Trace;
 
-use crate::route::Bound;
-use crate::trace::Spans;
-use crate::tx::Tx;
+use crate::dedupe::tx::Tx;
+use crate::routing::route::Bound;
+use crate::telemetry::trace::Spans;
 use crate::{HandlerError, HandlerResult, Outcome, Outcomes, Record, Run};
 use std::future::Future;
 use std::time::Duration;

@@ -2,9 +2,9 @@
 
 use super::Stack;
 use crate::error::Decision;
-use crate::failure::{GivenUp, Verdict, capped};
-use crate::route::{Bound, Parts};
-use crate::trials::Trial;
+use crate::failure::policy::{GivenUp, Verdict, capped};
+use crate::failure::trials::Trial;
+use crate::routing::route::{Bound, Parts};
 use crate::{Handler, HandlerError, Outcome, Outcomes, Record, Run};
 use std::time::Duration;
 

@@ -11,7 +11,7 @@ use super::{
     CatchPanic, DeadLetter, Delivery, Idempotency, Middleware, Next, NextRun, RecordMiddleware, Retry,
     Timeout, Trace,
 };
-use crate::route::Parts;
+use crate::routing::route::Parts;
 use crate::{Error, Handler, HandlerResult, Outcome, Outcomes, Run};
 use std::any::type_name;
 use std::future::Future;
@@ -280,8 +280,8 @@ mod tests {
     use super::*;
     use crate::TopicPartition;
     use crate::middleware::Call;
-    use crate::run::{RunClock, Source};
-    use crate::trace::Spans;
+    use crate::record::run::{RunClock, Source};
+    use crate::telemetry::trace::Spans;
     use std::sync::Arc;
     use std::time::Duration;
 

@@ -7,7 +7,6 @@
 pub(crate) mod avro;
 mod client;
 pub(crate) mod compatibility;
-mod config;
 #[cfg(any(feature = "avro", feature = "json-schema", feature = "protobuf"))]
 pub(crate) mod encoders;
 #[cfg(any(test, fuzzing))]
@@ -29,7 +28,7 @@ mod tls;
 mod weight;
 mod wire;
 
-pub use config::{SchemaCheck, SchemaRegistryConfig};
+pub use crate::config::schema_registry::{SchemaCheck, SchemaRegistryConfig};
 #[cfg(any(feature = "avro", feature = "json-schema", feature = "protobuf"))]
 pub use registration::SubjectName;
 pub(crate) use wire::{Framed, split};

@@ -1,7 +1,7 @@
 //! A schema that records are written by, as the registry has it.
 
 use super::client::{Client, WriteError};
-use super::config::SchemaRegistryConfig;
+use crate::config::schema_registry::SchemaRegistryConfig;
 use crate::error::{Error, HandlerError, HandlerResult};
 use crate::extract::Part;
 use std::collections::HashMap;

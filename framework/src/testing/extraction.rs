@@ -2,8 +2,8 @@
 
 use super::TestRecord;
 use crate::extract::{Context, FromRecord};
+use crate::record::run::Source;
 use crate::record::{Message, OwnedMessage, Record, TopicPartition};
-use crate::run::Source;
 use crate::{HandlerError, HandlerResult};
 use rdkafka::message::Headers;
 use std::fmt;

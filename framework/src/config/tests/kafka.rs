@@ -1,8 +1,8 @@
 //! librdkafka's properties are judged as librdkafka reads them.
 
 use super::{from, refused};
-use crate::config::librdkafka::{OURS, is_false};
 use crate::config::{Config, Resolved};
+use crate::kafka::client_config::{OURS, is_false};
 use rdkafka::ClientConfig;
 use std::time::Duration;
 

@@ -5,10 +5,10 @@ mod kafka;
 mod secrets;
 mod sources;
 
-use super::librdkafka::OURS;
 use super::{Config, Start};
 use crate::error::Error;
-use crate::trace::TraceMode;
+use crate::kafka::client_config::OURS;
+use crate::telemetry::trace::TraceMode;
 use std::time::Duration;
 
 fn from(variables: &[(&str, &str)]) -> Result<Config, Error> {

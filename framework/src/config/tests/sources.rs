@@ -2,7 +2,7 @@
 
 use super::{File, from, refused};
 use crate::config::{Config, DedupeKind, HeaderFamily, OutOfRange, Start};
-use crate::order::Guarantee;
+use crate::routing::order::Guarantee;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;

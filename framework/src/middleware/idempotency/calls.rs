@@ -1,11 +1,11 @@
 //! Calls of the handler through the middleware that stand around each.
 
 use super::attempts::{Attempt, Attempts};
+use crate::dedupe::tx::Tx;
 use crate::dedupe::{Claim, StoreError};
 use crate::handler::{Handled, Handler, Rejected};
 use crate::middleware::{Call, Delivery, Next, Stack, without_panic};
-use crate::route::Parts;
-use crate::tx::Tx;
+use crate::routing::route::Parts;
 use crate::{HandlerError, HandlerResult, Outcome, Record, Run};
 
 /// What is needed to call the handler.

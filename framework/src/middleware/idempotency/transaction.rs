@@ -9,16 +9,16 @@
 
 use super::attempts::{Attempt, Attempts};
 use super::calls::{Calls, for_each, for_one};
-use crate::breaks::MOST_BREAKS;
+use crate::base::fault;
+use crate::dedupe::outage::OfCall;
 use crate::dedupe::postgres::{Ended, LooksFor, Postgres, UnitOfWork};
 use crate::dedupe::{Claim, StoreError};
 use crate::error::ErrorKind;
-use crate::fault;
+use crate::error::trouble::Cause;
 use crate::handler::{Handler, Rejected};
 use crate::middleware::Stack;
 use crate::middleware::retry::again_in_its_run;
-use crate::outage::postgres::OfCall;
-use crate::trouble::Cause;
+use crate::record::breaks::MOST_BREAKS;
 use crate::{BoxError, HandlerError, HandlerResult, Outcome, Record, Run};
 use std::time::{Duration, Instant};
 

@@ -1,0 +1,39 @@
+//! What the handlers of one assigned partition have done, and that could not be noted yet.
+
+use crate::base::sync::lock;
+use crate::dedupe::Claim;
+use std::collections::HashSet;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Identities of work that is done, until that is noted: only the note is tried again, and no
+/// handler is called again for them in this assignment.
+#[derive(Debug, Default)]
+pub(crate) struct Unmarked {
+    /// So that work that is noted at once takes no lock.
+    any: AtomicBool,
+    done: Mutex<HashSet<(i32, u128)>>,
+}
+
+impl Unmarked {
+    pub(crate) fn add(&self, scope: i32, claims: &[Claim]) {
+        let mut done = lock(&self.done);
+        done.extend(claims.iter().map(|claim| (scope, claim.identity.key)));
+        self.any.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn contains(&self, scope: i32, claim: &Claim) -> bool {
+        self.any.load(Ordering::Acquire) && lock(&self.done).contains(&(scope, claim.identity.key))
+    }
+
+    pub(crate) fn remove(&self, scope: i32, claims: &[Claim]) {
+        if !self.any.load(Ordering::Acquire) {
+            return;
+        }
+        let mut done = lock(&self.done);
+        for claim in claims {
+            done.remove(&(scope, claim.identity.key));
+        }
+        self.any.store(!done.is_empty(), Ordering::Release);
+    }
+}
