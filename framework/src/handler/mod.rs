@@ -1,12 +1,14 @@
 //! The user's async fn, as the engine sees it.
 
+pub(crate) mod delivery;
+
+use crate::config::{Guarantee, Order};
 use crate::extract::Context;
+use crate::extract::batch::Rejected;
 use crate::failure::policy::{ErrorPolicy, ErrorRule, FailurePolicy, RetryPolicy};
-use crate::middleware::Delivery;
+use crate::handler::delivery::Delivery;
 use crate::record::identity::IdentitySource;
-use crate::routing::order::{Guarantee, Order};
-use crate::routing::route::Route;
-use crate::{HandlerError, HandlerResult, Outcome, ProducerRecord, RecordMiddleware, Run};
+use crate::{HandlerError, HandlerResult, Outcome, ProducerRecord, Run};
 use std::future::Future;
 use std::time::Duration;
 
@@ -60,38 +62,6 @@ pub trait Handler: Send + Sync + 'static {
         let _ = context;
         Ok(())
     }
-
-    /// Makes a route of it, to set what the attribute did not.
-    fn route(self) -> Route<Self>
-    where
-        Self: Sized,
-    {
-        Route::new(self)
-    }
-
-    /// Makes a route of it with a middleware around each call; see
-    /// [`Route::middleware`].
-    fn middleware<M: RecordMiddleware>(
-        self,
-        middleware: M,
-    ) -> Route<
-        Self,
-        <crate::middleware::DefaultStack as crate::middleware::Push<crate::middleware::Each<M>>>::Output,
-    >
-    where
-        Self: Sized,
-    {
-        self.route().middleware(middleware)
-    }
-}
-
-/// A record of a run that cannot be decoded.
-#[derive(Debug)]
-pub struct Rejected {
-    /// Its place in the run.
-    pub index: usize,
-    /// Why.
-    pub error: HandlerError,
 }
 
 /// How a call of a handler ended: one outcome for all its records, or one each.
@@ -169,7 +139,7 @@ impl IntoHandled for Vec<HandlerResult<Outcome>> {
 
 /// What a handler's attribute sets, as a plain value.
 ///
-/// A [`Route`]'s methods set the same, and configuration overrides both; see
+/// A [`Route`](crate::Route)'s methods set the same, and configuration overrides both; see
 /// [`Config`](crate::Config) for the precedence.
 #[derive(Debug, Clone, Default)]
 #[must_use]
@@ -269,7 +239,7 @@ impl Settings {
         self
     }
 
-    /// Bounds how many handlers run at once; see [`Route::concurrency`].
+    /// Bounds how many handlers run at once; see [`Route::concurrency`](crate::Route::concurrency).
     pub fn concurrency(mut self, handlers: usize) -> Self {
         self.concurrency = Some(handlers);
         self
@@ -318,7 +288,7 @@ impl Settings {
         self
     }
 
-    /// Sets the dead-letter topic; see [`Route::dead_letter`].
+    /// Sets the dead-letter topic; see [`Route::dead_letter`](crate::Route::dead_letter).
     pub fn dead_letter(mut self, topic: impl Into<String>) -> Self {
         self.dead_letter = Some(topic.into());
         self
@@ -331,7 +301,7 @@ impl Settings {
     }
 
     /// Says how often a process may end while it tries one record; see
-    /// [`Route::max_starts`].
+    /// [`Route::max_starts`](crate::Route::max_starts).
     pub fn max_starts(mut self, starts: u32) -> Self {
         self.max_starts = Some(starts);
         self
