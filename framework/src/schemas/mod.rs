@@ -28,11 +28,11 @@ mod tls;
 mod weight;
 mod wire;
 
-pub use crate::config::schema_registry::{SchemaCheck, SchemaRegistryConfig};
 #[cfg(any(feature = "avro", feature = "json-schema", feature = "protobuf"))]
 pub use registration::SubjectName;
 pub(crate) use wire::{Framed, split};
 
+use crate::config::schema_registry::SchemaRegistryConfig;
 use crate::error::BoxError;
 use crate::error::lookup::{Lookup, Part, SchemaId};
 use arc_swap::ArcSwap;
