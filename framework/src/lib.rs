@@ -31,7 +31,7 @@
 //! }
 //! ```
 //!
-//! The modules stand in the order of a record's way from the broker to the handler
+//! The folders stand in the order of a record's way from the broker to the handler
 //! and back to the committed offset; ARCHITECTURE.md tells it file by file.
 
 #![cfg_attr(not(feature = "postgres"), allow(dead_code, reason = "what only PostgreSQL needs"))]
