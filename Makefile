@@ -7,7 +7,8 @@ SHELL := bash
 FEATURES = json macros postgres postgres-tls avro protobuf json-schema schemas-tls otel otlp testing faults
 
 # The files that the promises rest on.
-CORE = framework/src/worker/offsets.rs framework/src/consumer/commit.rs framework/src/consumer/assignment.rs 'framework/src/dedupe/*.rs'
+CORE = framework/src/worker/offsets.rs 'framework/src/consumer/commit*.rs' framework/src/consumer/assignment.rs 'framework/src/consumer/assignment/*.rs' \
+       'framework/src/dedupe/*.rs'
 
 # What takes bytes from anywhere: the programs in fuzz/fuzz_targets.
 FUZZ_TARGETS = wire avro_datum avro_schema protobuf_datum json_datum
