@@ -4,16 +4,31 @@ use super::connections::{LOCK_TIMEOUT, execute};
 use super::postgres::{Postgres, Window, failed};
 use super::rights;
 use crate::{BoxError, Error};
-use sqlx::migrate::{Migration, Migrator};
 use sqlx::postgres::PgConnection;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-static MIGRATOR: Migrator = sqlx::migrate!("../migrations");
+/// A step from one version of the tables to the next.
+struct Migration {
+    version: i64,
+    sql: &'static str,
+}
+
+impl Migration {
+    /// By which a file that was changed after it was released is found.
+    fn checksum(&self) -> [u8; 32] {
+        *blake3::hash(self.sql.as_bytes()).as_bytes()
+    }
+}
+
+static MIGRATIONS: [Migration; 2] = [
+    Migration { version: 1, sql: include_str!("../../migrations/0001_dedupe.up.sql") },
+    Migration { version: 2, sql: include_str!("../../migrations/0002_buckets.up.sql") },
+];
 
 /// The version of the tables that this program is written for.
 fn newest() -> i64 {
-    MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or_default()
+    MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default()
 }
 
 /// Brings Onceward's tables in this database up to date.
@@ -73,10 +88,10 @@ async fn apply_on(connection: &mut PgConnection) -> Result<(), BoxError> {
         execute(connection, RECORD).await?;
     }
     for migration in due {
-        execute(connection, &migration.sql).await?;
+        execute(connection, migration.sql).await?;
         sqlx::query("insert into onceward_migrations (version, checksum) values ($1, $2)")
             .bind(migration.version)
-            .bind(&*migration.checksum)
+            .bind(&migration.checksum()[..])
             .execute(&mut *connection)
             .await?;
     }
@@ -106,15 +121,14 @@ async fn applied(connection: &mut PgConnection) -> Result<HashMap<i64, Vec<u8>>,
 /// The migrations that are not done yet. Newer ones may be done, of a program that is being deployed
 /// beside this one.
 fn due(applied: &HashMap<i64, Vec<u8>>) -> Result<impl Iterator<Item = &'static Migration>, String> {
-    let all = || MIGRATOR.iter().filter(|migration| migration.migration_type.is_up_migration());
     let is_another = |migration: &&Migration| {
-        applied.get(&migration.version).is_some_and(|checksum| **checksum != *migration.checksum)
+        applied.get(&migration.version).is_some_and(|checksum| **checksum != migration.checksum())
     };
-    if let Some(changed) = all().find(is_another) {
+    if let Some(changed) = MIGRATIONS.iter().find(is_another) {
         return Err(format!("version {} of the tables was made by another build of it", changed.version));
     }
     let done: HashSet<i64> = applied.keys().copied().collect();
-    Ok(all().filter(move |migration| !done.contains(&migration.version)))
+    Ok(MIGRATIONS.iter().filter(move |migration| !done.contains(&migration.version)))
 }
 
 /// Refuses tables that this program cannot run on.
@@ -160,4 +174,19 @@ async fn version(connection: &mut PgConnection) -> Result<(i64, i64), sqlx::Erro
     )
     .fetch_one(connection)
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_file_of_migrations_is_one_and_they_are_in_order() {
+        let mut files: Vec<_> = std::fs::read_dir("migrations").unwrap().map(|file| file.unwrap().path()).collect();
+        files.retain(|file| file.to_string_lossy().ends_with(".up.sql"));
+        files.sort();
+        let texts: Vec<_> = files.iter().map(|file| std::fs::read_to_string(file).unwrap()).collect();
+        assert!(MIGRATIONS.iter().map(|migration| migration.sql).eq(texts.iter().map(|text| &**text)));
+        assert!(MIGRATIONS.iter().map(|migration| migration.version).eq(1..=newest()));
+    }
 }
