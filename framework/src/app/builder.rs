@@ -4,6 +4,7 @@ use crate::app::binding::{Common, RouterParts, bind, routers};
 #[cfg(feature = "schemas")]
 use crate::app::checks::check_schemas;
 use crate::app::checks::{check_policies, check_routes, check_topics};
+use crate::app::command::{self, Command, Found};
 use crate::config::{
     Config, DeadLetterConfig, DedupeKind, HandlerConfig, Origins, Resolved, Start, handlers,
 };
@@ -16,6 +17,7 @@ use crate::dedupe::{Dedupe, Memory};
 use crate::extract::Context;
 use crate::failure::dead_letter::DeadLetters;
 use crate::handler::Settings;
+use crate::kafka::topics;
 use crate::publish::Publishing;
 use crate::routing::event_type::EventType;
 use crate::routing::route::{AnyRoute, IntoRoute};
@@ -282,29 +284,34 @@ impl App {
         self
     }
 
-    /// Does what the first argument of the command line says: `run` (also without
-    /// one), `migrate` (makes Onceward's tables and ends), or `check` (does all
-    /// checks of the start and ends).
+    /// Runs the command given on the command line: `run` (the default), `migrate` (creates
+    /// Onceward's tables and ends), `check` (does all checks of a start and ends), or `help`.
+    ///
+    /// `migrate` and `check` print a line that says what they found.
     ///
     /// # Errors
     /// As [`run`](Self::run), and for a command that does not exist.
     pub async fn command(mut self) -> Result<(), Error> {
         // A name of its own: the iterator is not `Send` and would live through the match.
         let command = std::env::args_os().nth(1).map(|command| command.to_string_lossy().into_owned());
-        match command.as_deref() {
-            None | Some("run") => self.run().await,
-            Some("migrate") => {
+        match Command::parse(command.as_deref()).inspect_err(|_| command::print_usage_to_stderr())? {
+            Command::Run => self.run().await,
+            Command::Migrate => {
                 self.code.migrate = Some(true);
                 let config = self.given.over(self.code);
-                let origins = config.origins.clone();
-                migrate(&config.resolve()?).await.map_err(|error| origins.place(error))
+                let (origins, config) = (config.origins.clone(), config.resolve()?);
+                migrate(&config).await.map_err(|error| origins.place(error))?;
+                command::print(command::migrated(config.dedupe));
+                Ok(())
             }
-            Some("check") => {
+            Command::Check => {
                 self.only_checks = true;
-                self.prepare().await.map(|_| ())
+                command::print(self.prepare().await?.found().await?);
+                Ok(())
             }
-            Some(other) => {
-                Err(Error::config("command", format!("`{other}` is not `run`, `migrate` or `check`")))
+            Command::Help => {
+                command::print(command::USAGE);
+                Ok(())
             }
         }
     }
@@ -468,6 +475,26 @@ struct Prepared {
 }
 
 impl Prepared {
+    /// What the checks have found, for the command `check`.
+    async fn found(&self) -> Result<Found, Error> {
+        let (mut topics, mut patterns) = (BTreeMap::new(), Vec::new());
+        for (subscription, _) in &self.setups {
+            for topic in subscription.names() {
+                let layout = topics::layout(&self.config, topic).await;
+                let layout = layout.map_err(|e| self.config.failed(format!("look up topic `{topic}`"), e))?;
+                topics.insert(topic.clone(), layout.partitions);
+            }
+            patterns.extend(subscription.patterns().map(str::to_owned));
+        }
+        Ok(Found {
+            handlers: self.setups.iter().map(|(_, setup)| setup.handlers.len()).sum(),
+            groups: self.setups.len(),
+            topics,
+            patterns,
+            dedupe: self.config.dedupe,
+        })
+    }
+
     /// What runs beside the consuming, until it is dropped.
     fn upkeep(&self) -> Option<AbortOnDropHandle<()>> {
         #[cfg(feature = "postgres")]

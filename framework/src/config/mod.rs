@@ -25,6 +25,7 @@ pub use dead_letter::{DeadLetterConfig, DeadLetterPartition, HeaderFamily};
 pub(crate) use origin::{Origin, Origins};
 pub(crate) use resolved::Resolved;
 pub(crate) use sources::duration;
+pub(crate) use suggest::did_you_mean;
 
 use crate::routing::order::{Guarantee, Order};
 #[cfg(feature = "schemas")]

@@ -8,7 +8,7 @@ pub(super) fn nearest<'n>(misspelt: &str, names: impl IntoIterator<Item = &'n st
 }
 
 /// `; did you mean ..?`, or nothing.
-pub(super) fn did_you_mean<'n>(misspelt: &str, names: impl IntoIterator<Item = &'n str>) -> String {
+pub(crate) fn did_you_mean<'n>(misspelt: &str, names: impl IntoIterator<Item = &'n str>) -> String {
     nearest(misspelt, names).map(|name| format!("; did you mean `{name}`?")).unwrap_or_default()
 }
 

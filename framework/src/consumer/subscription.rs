@@ -117,6 +117,16 @@ impl Subscription {
         })
     }
 
+    /// The topics that handlers name.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &String> {
+        self.names.iter()
+    }
+
+    /// The patterns that handlers name.
+    pub(crate) fn patterns(&self) -> impl Iterator<Item = &str> {
+        self.patterns.iter().map(|pattern| &*pattern.text)
+    }
+
     /// Subscribes for the first time.
     pub(crate) fn begin(&mut self, consumer: &Consumer) -> Result<(), Error> {
         if !self.patterns.is_empty() {
