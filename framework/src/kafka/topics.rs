@@ -16,8 +16,9 @@ use std::time::{Duration, Instant};
 /// How long one request may take.
 pub(crate) const REQUEST: Duration = Duration::from_secs(10);
 
-/// How long the first one may take before it is asked why nothing answers.
-const FIRST: Duration = Duration::from_secs(3);
+/// How long the first one may take before the reason is looked for. With that, a reason that can be
+/// known is said within 5 s.
+const FIRST: Duration = Duration::from_secs(2);
 
 /// Refuses topics that are not there or may not be read; waits for those that may
 /// still come, as long as `wait_for_topics` says.
@@ -178,9 +179,10 @@ fn metadata(
         Some(Unreachable::Because(cause)) => {
             Err(Missing::ForNow(failed(format!("{action}, since {cause}"), source)))
         }
-        None => client
-            .fetch_metadata(topic, REQUEST.saturating_sub(FIRST))
-            .map_err(|source| Missing::ForNow(failed(action.to_owned(), source))),
+        None => client.fetch_metadata(topic, REQUEST.saturating_sub(FIRST)).map_err(|source| {
+            let action = format!("{action}, since no broker answers within {REQUEST:?}; check `brokers`");
+            Missing::ForNow(failed(action, source))
+        }),
     })
 }
 
