@@ -164,21 +164,18 @@ impl Resolved {
             ));
         }
         if self.dedupe_window < SHORTEST_WINDOW {
-            return Err(Error::config(
-                "dedupe_window",
-                "is shorter than a day, the unit in which it is kept",
-            ));
+            return Err(Error::config("dedupe_window", "is shorter than a day; set it to `1day` or more"));
         }
         if self.commit_interval.is_zero() || self.max_run_time.is_zero() {
             let setting = if self.commit_interval.is_zero() { "commit_interval" } else { "max_run_time" };
-            return Err(Error::config(setting, "is 0; it must be longer than that"));
+            return Err(Error::config(setting, "is 0; set it to a duration such as `250ms`"));
         }
         let poll = self.property_ms("max.poll.interval.ms")?;
         if self.drain_deadline * 2 >= poll {
             return Err(Error::config(
                 "drain_deadline",
                 format!(
-                    "= {:?} is not well below `max.poll.interval.ms` = {poll:?}: a drain that long costs the \
+                    "is {:?}, not well below `max.poll.interval.ms` = {poll:?}: a drain that long costs the \
                      membership; make it less than half",
                     self.drain_deadline
                 ),
@@ -189,7 +186,7 @@ impl Resolved {
             return Err(Error::config(
                 "drain_deadline",
                 format!(
-                    "= {:?} is longer than `session.timeout.ms` = {session:?}; make it shorter",
+                    "is {:?}, longer than `session.timeout.ms` = {session:?}; make it shorter",
                     self.drain_deadline
                 ),
             ));
@@ -198,7 +195,7 @@ impl Resolved {
             return Err(Error::config(
                 "shutdown_deadline",
                 format!(
-                    "= {:?} is shorter than `drain_deadline` = {:?}",
+                    "is {:?}, shorter than `drain_deadline` = {:?}; make it longer",
                     self.shutdown_deadline, self.drain_deadline
                 ),
             ));

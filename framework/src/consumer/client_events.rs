@@ -136,7 +136,7 @@ impl GroupTroubles {
             let is_joined = has_joined && trouble.kind == Some(ConditionKind::Join);
             let lasts = !is_joined && trouble.last.elapsed() < RECURS_WITHIN;
             if !lasts && trouble.kind.is_some() {
-                tracing::info!(group, after = ?trouble.since.elapsed(), was = trouble.sentence, "is over");
+                tracing::info!(group, after = ?trouble.since.elapsed(), was = trouble.sentence, "the problem is over");
             }
             lasts
         });

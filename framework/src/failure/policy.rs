@@ -177,8 +177,8 @@ impl FailurePolicy {
                 handler,
                 longest = ?self.retry.longest(),
                 drain_deadline = ?drain,
-                "a record may be tried for longer than a drain waits; it is given away with its attempts \
-                 uncounted then, and begins anew where it arrives"
+                "retries of a record may take longer than a drain waits; if its partition is revoked meanwhile, the next owner \
+                 counts its attempts from the beginning"
             );
         }
         Ok(())

@@ -68,7 +68,7 @@ impl Resolved {
             if property == "enable.ssl.certificate.verification" && is_false(value) {
                 return Err(Error::config(
                     setting(),
-                    "= false lets anyone pose as the broker; give the CA with `kafka.ssl.ca.location`",
+                    "is false, which lets anyone pose as the broker; give the CA with `kafka.ssl.ca.location`",
                 ));
             }
         }

@@ -271,7 +271,7 @@ pub(crate) async fn check_retention(config: &Resolved, topics: &[String]) -> Res
             return Err(Error::config(
                 "dedupe_window",
                 format!(
-                    "= {} is shorter than topic `{topic}` keeps its records ({kept}), so a replay of old ones would do \
+                    "is {}, and topic `{topic}` keeps its records longer ({kept}), so a replay of old ones would handle \
                      them again; make it longer, or accept that with `dedupe_window_shorter_than_retention = true`",
                     humantime::format_duration(config.dedupe_window),
                 ),

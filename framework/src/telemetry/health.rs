@@ -141,18 +141,14 @@ impl Health {
             Phase::Starting => conditions.push(
                 Told::new(
                     ConditionKind::Starting,
-                    "it does not consume yet: the start is not over",
+                    "not started: settings, topics and tables are being checked",
                     state.since,
                 )
                 .condition(None),
             ),
             Phase::Stopping => conditions.push(
-                Told::new(
-                    ConditionKind::Stopping,
-                    "it does not consume any more: it is shut down",
-                    state.since,
-                )
-                .condition(None),
+                Told::new(ConditionKind::Stopping, "stopped: the application is shut down", state.since)
+                    .condition(None),
             ),
             Phase::Started => {}
         }
@@ -241,7 +237,7 @@ impl Health {
     pub(crate) fn ends(&self, error: Option<&crate::Error>) {
         let mut state = lock(&self.0);
         if let (Some(error), None) = (error, &state.failed) {
-            let sentence = format!("it has failed and ends: {error:?}");
+            let sentence = format!("failed, and the process ends: {error:?}");
             state.failed = Some(Told::new(ConditionKind::Failed, sentence, Instant::now()));
         }
         state.stop();
@@ -261,7 +257,7 @@ impl Group {
         let mut conditions = Vec::new();
         if self.polled.elapsed() > POLLED_WITHIN {
             let sentence = format!(
-                "group {name} was not polled for {}: its thread stands, or the process gets no CPU time",
+                "group {name} was not polled for {}: its poll thread is blocked, or the process gets no CPU time",
                 seconds(self.polled.elapsed())
             );
             conditions.push(Told::new(ConditionKind::NotPolled, sentence, self.polled));
@@ -290,7 +286,7 @@ impl Group {
         let why = match &oldest.waits_for {
             Some(waits_for) => format!(": {waits_for}"),
             None => format!(
-                "; its retries take that long, or a handler ({}) does not come back: set its `timeout`",
+                "; its retries take that long, or a handler ({}) does not return: set its `timeout`",
                 self.handlers.join(", ")
             ),
         };
@@ -346,14 +342,14 @@ mod tests {
     #[test]
     fn it_is_ready_from_when_each_group_is_polled_until_it_is_shut_down() {
         let health = Health::default();
-        assert_eq!(health.problems(), ["it does not consume yet: the start is not over"]);
+        assert_eq!(health.problems(), ["not started: settings, topics and tables are being checked"]);
         health.expect(2, Duration::from_secs(60));
         health.note(&group(), &[], Vec::new(), empty());
         assert!(!health.is_ready() && !health.has_started() && health.is_alive(), "{health:?}");
         health.note(&Arc::from("another"), &[], Vec::new(), empty());
         assert!(health.is_ready() && health.has_started(), "{health:?}");
         health.ended("g");
-        assert_eq!(health.problems(), ["it does not consume any more: it is shut down"]);
+        assert_eq!(health.problems(), ["stopped: the application is shut down"]);
         assert!(health.has_started() && health.is_alive());
     }
 
@@ -372,7 +368,7 @@ mod tests {
             health.problems(),
             [
                 "t/0/7 is unfinished in group g for 1m 1s (`stuck_after` is 1m); its retries take that long, or a handler \
-              (totals) does not come back: set its `timeout`"
+              (totals) does not return: set its `timeout`"
             ]
         );
         assert!(health.oldest()[0].age > Duration::from_secs(60));
@@ -418,7 +414,7 @@ mod tests {
         health.ends(Some(&crate::Error::config("x", "is wrong")));
         health.ends(None);
         assert!(!health.is_alive(), "{health:?}");
-        assert_eq!(health.problems()[1], "it has failed and ends: setting `x`: is wrong");
+        assert_eq!(health.problems()[1], "failed, and the process ends: setting `x`: is wrong");
     }
 
     #[test]

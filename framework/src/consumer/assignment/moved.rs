@@ -107,7 +107,7 @@ impl Assignment {
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(&name.0, name.1, Offset::Offset(offset))?;
         self.begin(consumer, vec![Beginning::made_anew(partition.clone(), place, offset)]);
-        tracing::warn!(%partition, offset, "the partition begins anew");
+        tracing::warn!(%partition, offset, "the partition goes on in the new topic");
         self.restart_or_find(consumer, &list);
         Ok(())
     }
