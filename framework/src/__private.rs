@@ -1,4 +1,4 @@
-//! What generated code calls. Not for you: it changes with the macro.
+//! Called by generated code. Not a public interface: it changes with the macro.
 
 pub use crate::extract::{Batch, Context, FromRecord};
 pub use crate::handler::{Handled, Handler, IntoHandled, Rejected, Settings, Tombstones};

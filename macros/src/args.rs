@@ -1,4 +1,4 @@
-//! The attribute's arguments: what there is, duplicates, unknown names.
+//! The attribute's arguments: their names, duplicates, unknown names.
 
 use crate::errors::Errors;
 use proc_macro2::{Ident, Span, TokenStream, TokenTree};

@@ -1,4 +1,4 @@
-//! Collects what is wrong, so that all of it is told at once.
+//! Collects errors, so that all are reported at once.
 
 use proc_macro2::TokenStream;
 use quote::ToTokens;

@@ -1,4 +1,4 @@
-//! What must be known of the function, and whether it can be a handler.
+//! The parts of the function, and the check whether it can be a handler.
 
 use crate::errors::Errors;
 use proc_macro2::TokenStream;

@@ -1,4 +1,4 @@
-//! Gets what is set for an application, says what is wrong with it before anything is consumed.
+//! Gets the settings of an application, refuses wrong ones before anything is consumed.
 
 use crate::Error;
 use crate::app::builder::Routes;

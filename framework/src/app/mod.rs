@@ -1,4 +1,5 @@
-//! Start and end of an application: its settings, what is wrong with them, and what comes out of them.
+//! Start and end of an application: its settings, their checks, and the consumers made from
+//! them.
 
 pub(crate) mod builder;
 pub(crate) mod checks;

@@ -1,4 +1,4 @@
-//! What `brokers` must look like. librdkafka takes anything, and then waits.
+//! Checks the form of `brokers`. librdkafka accepts anything, and then waits.
 
 use crate::error::Error;
 use std::net::Ipv6Addr;

@@ -1,8 +1,8 @@
-//! Settings that are one of a few.
+//! Settings with a few possible values.
 
 use serde::Deserialize;
 
-/// Where it is noted what was done.
+/// Where processed records are recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -11,21 +11,21 @@ pub enum DedupeKind {
     Postgres,
     /// In this process, for demos and tests.
     Memory,
-    /// Nowhere: at least once.
+    /// Nowhere: records are handled at least once.
     Off,
 }
 
 /// Where a partition without a committed offset starts.
 ///
-/// Where this says [`Latest`](Self::Latest) or an [`Offset`](Self::Offset), a partition that was
-/// added to its topic after the group began with it starts at its first record.
+/// With [`Latest`](Self::Latest) or an [`Offset`](Self::Offset), a partition that was added to
+/// its topic after the group began to read it starts at its first record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 #[non_exhaustive]
 pub enum Start {
-    /// At the oldest record there is.
+    /// At the oldest record.
     Earliest,
-    /// Behind the newest record: what is there is not handled.
+    /// Behind the newest record: existing records are not handled.
     Latest,
     /// At this offset of each partition.
     Offset(i64),
@@ -50,8 +50,8 @@ impl TryFrom<String> for Start {
     }
 }
 
-/// What happens where the broker no longer has the committed offset, or the topic was deleted
-/// and made again under its name.
+/// What a partition does if the broker no longer has its committed offset, or its topic was
+/// deleted and created again under its name.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -59,9 +59,9 @@ pub enum OutOfRange {
     /// The partition stops, with an alarm.
     #[default]
     Stop,
-    /// It goes on at the oldest record: what was deleted before was not handled.
+    /// It goes on at the oldest record. Records that were deleted before it are not handled.
     Earliest,
-    /// It goes on behind the newest record: what lies between is not handled.
+    /// It goes on behind the newest record. Records in between are not handled.
     Latest,
 }
 

@@ -1,4 +1,4 @@
-//! Says what is wrong with a database's URL, without the URL: it holds a password.
+//! Checks a database's URL. Its errors do not repeat the URL, which holds a password.
 
 use crate::error::{BoxError, Error};
 use sqlx::postgres::PgConnectOptions;

@@ -1,4 +1,4 @@
-//! What a file and the environment give, before it is known what each setting is.
+//! The texts from a file and the environment, before they are read as settings.
 
 use super::reader::{self, Node};
 use super::{Config, Origin, Origins, handlers, properties};

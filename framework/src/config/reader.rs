@@ -1,4 +1,5 @@
-//! Reads texts as what each setting is: a number, a duration, one of a few words, a list.
+//! Reads the text of each setting as its type: a number, a duration, one of a few words, a
+//! list.
 
 use super::Origin;
 use super::given::Written;

@@ -1,4 +1,4 @@
-//! Gets what was set, gives all settings, with their defaults and checked.
+//! Gets the settings as given, gives all settings with their defaults, checked.
 
 use super::{
     Config, DeadLetterConfig, DedupeKind, GroupProtocol, OutOfRange, Start, brokers, properties, sources,

@@ -1,4 +1,4 @@
-//! Finds the name that was meant by one that is misspelt.
+//! Finds the right name for a misspelt one.
 
 /// The name that is nearest to a misspelt one, if one is near.
 pub(super) fn nearest<'n>(misspelt: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {

@@ -1,5 +1,5 @@
-//! Gets what librdkafka says of a group's client, gives log lines that are counted instead of
-//! repeated, and what an error means for the group.
+//! Gets the log lines and errors of a group's client, gives counted log lines and the group's
+//! conditions.
 
 use crate::base::sync::lock;
 use crate::config::Resolved;

@@ -1,5 +1,5 @@
-//! What is written beside the committed offset: where it belongs, notes of starts, and
-//! what is finished ahead of it.
+//! The metadata beside a committed offset: where it belongs, notes of starts, and the ranges
+//! finished ahead of it.
 
 use crate::worker::starts::Note;
 use std::fmt::Write as _;

@@ -1,4 +1,4 @@
-//! A side road: gets partitions that are assigned, gives where they begin, and what is known of them.
+//! A side road: gets assigned partitions, gives the offsets at which they begin.
 
 use crate::config::{OutOfRange, Start};
 use crate::consumer::memo::{Found, Memo, Place, Topic, Written};

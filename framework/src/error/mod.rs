@@ -18,9 +18,9 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
 
 /// Why the application did not start or had to stop.
 ///
-/// Each message says in one sentence what is wrong and names the setting; the
-/// source, where there is one, says why. `Debug` prints both, so that a `main`
-/// that returns it ends with a readable line.
+/// Each message says in one sentence what is wrong and names the setting. The source, if there
+/// is one, says why. `Debug` prints both, so a `main` that returns it ends with a readable
+/// line.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -31,10 +31,10 @@ pub enum Error {
     Config {
         /// The setting, by the name it has in a file or on the builder.
         setting: Cow<'static, str>,
-        /// What is wrong and what would be right.
+        /// What is wrong, and how to fix it.
         problem: String,
-        /// The environment variable, or the line of the file, that it comes from; `None` where
-        /// code sets it.
+        /// The environment variable, or the line of the file, where it was set; `None` if code
+        /// sets it.
         origin: Option<String>,
     },
     /// A handler cannot run as it is set up.
@@ -42,7 +42,7 @@ pub enum Error {
     Handler {
         /// The handler's name.
         handler: String,
-        /// What is wrong and what would be right.
+        /// What is wrong, and how to fix it.
         problem: String,
     },
     /// A topic that a handler reads cannot be read.
@@ -50,36 +50,36 @@ pub enum Error {
     Topic {
         /// The topic.
         topic: String,
-        /// What is wrong and what would be right.
+        /// What is wrong, and how to fix it.
         problem: String,
     },
     /// The Kafka client failed for good.
     #[error("cannot {action} (setting `brokers` = {brokers})")]
     Kafka {
-        /// What was tried.
+        /// The action that failed.
         action: String,
-        /// The brokers it was tried on.
+        /// The brokers, as they are set.
         brokers: String,
-        /// What the client said.
+        /// The client's error.
         source: rdkafka::error::KafkaError,
     },
     /// The dedupe table could not be used at startup.
     #[error("cannot {action} (setting `database_url`)")]
     Store {
-        /// What was tried.
+        /// The action that failed.
         action: String,
-        /// What the database said.
+        /// The database's error.
         source: BoxError,
     },
-    /// The schema registry cannot be asked.
+    /// The schema registry cannot be reached.
     #[error("cannot {action} (setting `schema_registry`)")]
     Registry {
-        /// What was tried.
+        /// The action that failed.
         action: String,
         /// Why it failed.
         source: BoxError,
     },
-    /// A record that no handler takes arrived, and the route's policy is to stop.
+    /// A record arrived that no handler takes, and the topic's policy is to stop.
     #[error(
         "no handler of group `{group}` takes the record at {topic}/{partition}/{offset} (event type {event}); \
          add a handler for it, or set `unmatched` of the topic to `skip`"
@@ -93,7 +93,7 @@ pub enum Error {
         partition: i32,
         /// The record's offset.
         offset: i64,
-        /// What the record says it is.
+        /// The record's event type.
         event: String,
     },
     /// Work did not finish within the shutdown deadline. It was not committed
@@ -110,7 +110,7 @@ pub enum Error {
     /// A hook or a thread of the application failed.
     #[error("{what} failed")]
     Internal {
-        /// What failed.
+        /// The part that failed.
         what: String,
         /// Why.
         source: BoxError,
@@ -168,14 +168,14 @@ impl fmt::Display for OneLine<'_> {
     }
 }
 
-/// What a handler returns: `Ok`, or an error that says whether trying again can help.
+/// The result of a handler. Its error says whether a retry can help.
 pub type HandlerResult<T = ()> = Result<T, HandlerError>;
 
 /// Why a record failed.
 ///
-/// `?` on any error makes one that is retryable. [`permanent`](Self::permanent)
-/// says that trying again will not help. It deliberately does not implement
-/// `std::error::Error`, so that `?` works on every type that does.
+/// `?` converts any error to a retryable one. [`permanent`](Self::permanent) marks an error
+/// that a retry cannot help. This type deliberately does not implement `std::error::Error`, so
+/// that `?` works on every type that does.
 pub struct HandlerError(Box<Inner>);
 
 struct Inner {
@@ -217,12 +217,12 @@ pub enum ErrorKind {
     Panicked,
     /// The handler ran longer than its timeout.
     TimedOut,
-    /// The record could not be decoded or lacks what an extractor needs.
+    /// The record could not be decoded, or lacks a value that an extractor needs.
     Rejected,
 }
 
 impl HandlerError {
-    /// Makes an error of any other, or of a text. It is retryable.
+    /// Makes a retryable error from another error or a text.
     pub fn new<E: Into<BoxError>>(source: E) -> Self {
         Self::of_kind(ErrorKind::Returned, source)
     }
@@ -346,26 +346,27 @@ impl HandlerError {
         self.0.source.downcast_ref()
     }
 
-    /// The name of the error's type, as dead letters carry it.
+    /// The name of the error's type, as in the header of a dead letter.
     pub fn class(&self) -> &'static str {
         self.0.class
     }
 
-    /// Says that trying again will not help.
+    /// Marks the error as permanent: a retry cannot help.
     #[must_use]
     pub fn permanent(mut self) -> Self {
         self.0.permanent = true;
         self
     }
 
-    /// Says when to try again, in place of the backoff. A delay of more than a day is one day.
+    /// Sets the delay before the next attempt, instead of the backoff. A delay of more than a
+    /// day is one day.
     #[must_use]
     pub fn retry_after(mut self, delay: Duration) -> Self {
         self.0.retry_after = Some(delay.min(LONGEST));
         self
     }
 
-    /// Whether trying again cannot help.
+    /// Whether the error is permanent: a retry cannot help.
     pub fn is_permanent(&self) -> bool {
         self.0.permanent
     }
@@ -375,7 +376,7 @@ impl HandlerError {
         self.0.kind
     }
 
-    /// The delay asked for by [`retry_after`](Self::retry_after).
+    /// The delay set by [`retry_after`](Self::retry_after).
     pub fn delay(&self) -> Option<Duration> {
         self.0.retry_after
     }
@@ -427,13 +428,13 @@ impl fmt::Debug for HandlerError {
 /// assert!(parse("x").unwrap_err().is_permanent());
 /// ```
 pub trait ResultExt<T> {
-    /// Says that trying again will not help.
+    /// Marks the error as permanent: a retry cannot help.
     ///
     /// # Errors
     /// Returns the error it was called on, marked.
     fn permanent(self) -> HandlerResult<T>;
 
-    /// Says when to try again, in place of the backoff.
+    /// Sets the delay before the next attempt, instead of the backoff.
     ///
     /// # Errors
     /// Returns the error it was called on, marked.

@@ -1,5 +1,5 @@
-//! Why something does not go on: said once in the log and then counted, and shown by
-//! [`App::health`](crate::App::health) for as long as it lasts.
+//! The reasons why work does not go on: each is logged once and then counted, and shown by
+//! [`App::health`](crate::App::health) as long as it lasts.
 
 use crate::base::sync::lock;
 use std::sync::Mutex;

@@ -1,4 +1,4 @@
-//! What a format makes of a record's payload or key.
+//! Formats: they decode a record's payload or key.
 
 use super::{Context, FromKey, FromRecord, Rejection};
 use crate::Record;
@@ -22,7 +22,7 @@ impl Part {
     }
 }
 
-/// A payload or key that is to be decoded, with its record.
+/// A payload or key to decode, with its record.
 #[derive(Debug, Clone, Copy)]
 pub struct Encoded<'a> {
     part: Part,
@@ -44,7 +44,7 @@ impl<'a> Encoded<'a> {
         self.record
     }
 
-    /// Its bytes; none of a tombstone, or where the record has no key.
+    /// Its bytes; `None` for a tombstone, or for a record without a key.
     pub fn bytes(self) -> Option<&'a [u8]> {
         match self.part {
             Part::Key => self.record.key(),
@@ -52,10 +52,10 @@ impl<'a> Encoded<'a> {
         }
     }
 
-    /// Its bytes, where the format has no null.
+    /// Its bytes, for a format without a null.
     ///
     /// # Errors
-    /// Says that there are none, and how to take such records.
+    /// If there are none; the text says how to take such records.
     pub fn required(self) -> Result<&'a [u8], Rejection> {
         self.bytes().ok_or_else(|| self.is_null("an `Option`"))
     }
@@ -81,8 +81,8 @@ impl<'a> Encoded<'a> {
 
 /// A format: an extractor of the payload, and inside [`Key`](super::Key) of the key.
 ///
-/// [`Json`](super::Json) is one. With this trait any other becomes one; an `Option` around it
-/// takes tombstones, and records without a key.
+/// [`Json`](super::Json) is one. Implement this trait for a format of your own. An `Option`
+/// around it takes tombstones, and records without a key.
 ///
 /// ```
 /// use onceward::extract::{Context, Decode, Encoded, Rejection};
@@ -117,7 +117,7 @@ pub trait Decode<'a>: Sized + Send {
     /// dead letters: it should not quote the record.
     fn decode(encoded: Encoded<'a>, context: &'a Context) -> Result<Self, Rejection>;
 
-    /// Says at startup what is missing for it.
+    /// Returns an error at startup if something is missing for it.
     ///
     /// # Errors
     /// One sentence with the fix.
@@ -160,8 +160,7 @@ impl<'a, D: Decode<'a>> FromKey<'a> for D {
     }
 }
 
-/// What all formats that are a wrapper around a type have, and what of
-/// [`Format`](super::Format) is true of it.
+/// Implements the traits that all wrapper formats share, [`Format`](super::Format) among them.
 #[cfg(any(feature = "json", feature = "avro", feature = "protobuf"))]
 macro_rules! format_of {
     ($format:ident $(, $is_so:ident)*) => {

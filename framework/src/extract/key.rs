@@ -7,8 +7,8 @@ use crate::Record;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key<T>(pub T);
 
-/// What a key can be read as: text, bytes, a number in text, and whatever
-/// [`Decode`](super::Decode) reads; an `Option` of these where there may be none.
+/// Implemented for the types that a key can be read as: text, bytes, a number in text, and all
+/// types with [`Decode`](super::Decode). Take an `Option` of these if a record may have no key.
 pub trait FromKey<'a>: Sized + Send {
     /// Reads it.
     ///

@@ -1,4 +1,4 @@
-//! What the application shares with its handlers.
+//! Values that the application shares with its handlers.
 
 #[cfg(feature = "schemas")]
 use super::{Encoded, Part};
@@ -17,8 +17,7 @@ use std::sync::Arc;
 #[cfg(feature = "schemas")]
 use std::sync::{Mutex, PoisonError};
 
-/// A value that was given with [`App::state`](crate::App::state), shared by all
-/// handlers.
+/// A value of [`App::state`](crate::App::state), shared by all handlers.
 #[derive(Debug)]
 pub struct State<T: ?Sized>(pub Arc<T>);
 
@@ -36,7 +35,7 @@ impl<T> Clone for State<T> {
     }
 }
 
-/// What extractors may use beside the record: the application's states.
+/// What extractors may use besides the record: the application's states.
 #[derive(Clone, Default)]
 pub struct Context {
     states: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,

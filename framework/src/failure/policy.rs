@@ -1,5 +1,4 @@
-//! What happens to a record that failed: how often it is tried again, and when
-//! it is given up.
+//! The policy for a record that failed: how often it is retried, and when retries end.
 
 use crate::Error;
 use crate::base::backoff;
@@ -11,16 +10,16 @@ use std::any::type_name;
 use std::fmt;
 use std::time::Duration;
 
-/// How often and for how long a failed record is tried again, in its place: what
-/// comes after it in its partition waits.
+/// How often and for how long a failed record is retried in its place. The records behind it in
+/// its partition wait.
 ///
 /// The delay before the attempt after the nth is random between 0 and
 /// `backoff * 2^(n-1)`, at most `max_backoff`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RetryPolicy {
-    /// Attempts in all, the first included; 12 by default: with the other defaults, the
-    /// last one about a second after the first.
+    /// The maximum number of attempts, the first one included; 12 by default. With the other
+    /// defaults, the last one is about a second after the first.
     pub max_attempts: u32,
     /// No attempt begins later than this after the first failure; 1 min by default.
     pub max_elapsed: Duration,
@@ -79,7 +78,7 @@ impl RetryPolicy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorPolicy {
-    /// It is tried again, also where the error is permanent.
+    /// It is retried, even if the error is permanent.
     Retry,
     /// It is skipped and counted.
     Skip,
@@ -185,25 +184,25 @@ impl FailurePolicy {
     }
 }
 
-/// Why a record was given up.
+/// Why a record failed for good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reason {
-    /// Its bytes do not decode, or lack what the handler takes.
+    /// Its bytes do not decode, or lack a value that the handler takes.
     Rejected,
-    /// The handler said that trying again will not help.
+    /// The handler returned a permanent error.
     Permanent,
     /// It was tried `max_attempts` times.
     MaxAttempts,
-    /// It was tried for `max_elapsed`.
+    /// `max_elapsed` has passed since its first failure.
     MaxElapsed,
-    /// A policy for its error says so.
+    /// A policy for its error type.
     Policy,
     /// No handler takes its event type.
     Unmatched,
     /// The process ended `max_starts` times while it was tried.
     MaxStarts,
-    /// What is published because of it would have passed the limit of hops.
+    /// A record published because of it would have passed `max_hops`.
     MaxHops,
 }
 

@@ -1,4 +1,4 @@
-//! The books on one handler's attempts at records that failed and are not done.
+//! Counts one handler's attempts at records that failed and are not finished.
 
 use crate::Record;
 use crate::base::backoff::LONGEST;

@@ -1,4 +1,5 @@
-//! What librdkafka gets: what we need, what makes it fast, and what was set for it.
+//! librdkafka's properties: those that the promises need, those that make it fast, and those
+//! that the user sets.
 
 use crate::config::properties::{canonical, did_you_mean, values};
 use crate::config::{GroupProtocol, Resolved};

@@ -1,4 +1,4 @@
-//! Says whose fault an error is, and whether waiting can help: the one place that does.
+//! Decides whose fault an error is, and whether waiting can help: the only place that does.
 //!
 //! - **An error of Onceward's own work is no record's fault**, whatever its code: connecting, the fence,
 //!   a claim, a look-up, a mark, a dead letter, a publish to a topic that is missing or forbidden. The

@@ -1,4 +1,4 @@
-//! Looks at the topics before anything is consumed.
+//! Checks the topics before anything is consumed.
 
 use crate::base::backoff::after;
 use crate::config::Resolved;
@@ -166,7 +166,7 @@ fn look_with(client: &BaseConsumer, topic: &str, brokers: &str) -> Result<(), Mi
     }
 }
 
-/// What the broker says of a topic, or of all. Where none answers soon, it is found out why.
+/// Asks for the metadata of a topic, or of all. If no broker answers soon, finds out why.
 fn metadata(
     client: &BaseConsumer,
     topic: Option<&str>,

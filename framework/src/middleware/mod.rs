@@ -1,4 +1,4 @@
-//! What stands around a handler.
+//! Middleware: code around a handler.
 //!
 //! Two kinds, in one list, outermost first:
 //!
@@ -58,7 +58,7 @@ use crate::{HandlerError, HandlerResult, Outcome, Outcomes, Record, Run};
 use std::future::Future;
 use std::time::Duration;
 
-/// A record on its way to the handler, with what the handler may use. For a batch
+/// A record on its way to the handler, with its transaction and time limit. For a batch
 /// handler, all records of the call.
 #[derive(Debug)]
 pub struct Delivery<'a> {
@@ -95,7 +95,7 @@ impl<'a> Delivery<'a> {
         self.tx.as_deref_mut()
     }
 
-    /// How long the route lets the handler run.
+    /// The route's time limit for the handler.
     pub fn timeout(&self) -> Option<Duration> {
         self.call.timeout
     }
@@ -123,7 +123,7 @@ pub(crate) fn after_panic(run: Run<'_>, error: HandlerError, bound: &Bound, laye
     outcomes
 }
 
-/// What comes after a [`RecordMiddleware`].
+/// The rest of the way behind a [`RecordMiddleware`].
 pub trait Next<'a>: Send + 'a {
     /// Goes on to the next middleware, or to the handler.
     fn run(self, delivery: Delivery<'a>) -> impl Future<Output = HandlerResult<Outcome>> + Send + 'a;
@@ -164,7 +164,7 @@ pub trait RecordMiddleware: Send + Sync + 'static {
     ) -> impl Future<Output = HandlerResult<Outcome>> + Send + 'a;
 }
 
-/// What comes after a [`Middleware`].
+/// The rest of the way behind a [`Middleware`].
 pub trait NextRun: Sync {
     /// Goes on to the next middleware with this run, or a part of it.
     fn run<'a>(&'a self, run: Run<'a>) -> impl Future<Output = Outcomes> + Send + 'a;

@@ -1,4 +1,4 @@
-//! What a handler publishes because of a record.
+//! Records that a handler publishes because of a record.
 
 use crate::Record;
 use crate::base::sync::lock;
@@ -22,8 +22,8 @@ use std::num::IntErrorKind;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// How many handlers a chain of records has gone through. Onceward counts it up on each record
-/// that a handler publishes, whatever the handler itself puts there.
+/// The number of handlers that a chain of records has passed. Onceward sets it on each record
+/// that a handler publishes, whatever value the handler sets.
 pub const HOPS_HEADER: &str = "onceward.hops";
 /// How long a record waits for its acknowledgement; the handler is called again then.
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(10);
@@ -32,13 +32,13 @@ const CAUSATION: &str = "ce_causationid";
 /// Headers that differ from attempt to attempt at one event, and do not make another of it.
 const OF_THE_TRACE: [&str; 3] = ["traceparent", "tracestate", "baggage"];
 
-/// A record to be published.
+/// A record to publish.
 ///
-/// A handler that returns one, an `Option` or a `Vec` of them has them published
-/// when it has succeeded; its own record is finished when all in-sync replicas have
-/// them. [`Publisher`] publishes in the middle of a handler.
+/// If a handler returns one, or an `Option` or a `Vec` of them, Onceward publishes them after
+/// it succeeded, and finishes the handler's own record when all in-sync replicas have them.
+/// [`Publisher`] publishes in the middle of a handler.
 ///
-/// Beside its own headers a published record gets, unless it has them:
+/// Besides its own headers a published record gets these, unless it has them:
 ///
 /// - `traceparent` and `tracestate`, so that the trace goes on;
 /// - `ce_correlationid`, inherited, else the id of the record that caused it, and
@@ -79,7 +79,7 @@ pub struct ProducerRecord {
 }
 
 impl ProducerRecord {
-    /// Begins a record for this topic: no key, and a null value.
+    /// Makes a record for this topic, without a key and with a null value.
     pub fn to(topic: impl Into<String>) -> Self {
         Self {
             topic: topic.into(),
@@ -91,7 +91,7 @@ impl ProducerRecord {
         }
     }
 
-    /// Sets the key. It finds the partition as Java's producers do (murmur2).
+    /// Sets the key. It determines the partition as in Java's producers (murmur2).
     pub fn key(mut self, key: impl Into<Vec<u8>>) -> Self {
         self.key = Some(key.into());
         self
@@ -106,7 +106,7 @@ impl ProducerRecord {
     /// Sets the value to the JSON of `value`.
     ///
     /// # Errors
-    /// Where it has no JSON, which will not help to try again.
+    /// If it cannot be written as JSON. That is a permanent failure.
     #[cfg(feature = "json")]
     pub fn json(self, value: &impl serde::Serialize) -> HandlerResult<Self> {
         let payload = serde_json::to_vec(value).map_err(|error| HandlerError::new(error).permanent())?;
@@ -119,13 +119,13 @@ impl ProducerRecord {
         self
     }
 
-    /// Sets the partition, in place of the one that the key finds.
+    /// Sets the partition, instead of the one by the key.
     pub fn partition(mut self, partition: i32) -> Self {
         self.partition = Some(partition);
         self
     }
 
-    /// Sets the timestamp, in milliseconds since the epoch, in place of now.
+    /// Sets the timestamp, in milliseconds since the epoch, instead of the current time.
     pub fn timestamp(mut self, milliseconds: i64) -> Self {
         self.timestamp = Some(milliseconds);
         self
@@ -175,7 +175,7 @@ impl ProducerRecord {
     }
 }
 
-/// Where a published record is.
+/// The position of a published record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Published {
@@ -187,10 +187,10 @@ pub struct Published {
 
 /// Publishes in the middle of a handler.
 ///
-/// Not in a handler that takes `&mut Tx`, which the compiler refuses: sent after
-/// the COMMIT, a crash in between loses the record, since the redelivery is a
-/// duplicate; sent before it, a rollback leaves a ghost. Write it to an outbox table
-/// in the transaction.
+/// The compiler refuses it in a handler that takes `&mut Tx`. If the record were sent after the
+/// COMMIT, a crash in between would lose it, because the redelivery is a duplicate; if it were
+/// sent before, a rollback would leave a record of work that did not happen. Write it to an
+/// outbox table in the transaction.
 pub struct Publisher<'a> {
     publishing: Arc<Publishing>,
     cause: Record<'a>,
@@ -201,8 +201,9 @@ impl Publisher<'_> {
     /// Publishes a record, and waits until all in-sync replicas have it.
     ///
     /// # Errors
-    /// Retryable where the broker refuses the record. Let the error out: where Kafka cannot be reached, or
-    /// the topic is not there or forbidden, Onceward waits and counts no attempt.
+    /// Retryable if the broker refuses the record. Return the error: if Kafka cannot be
+    /// reached, or the topic does not exist or is forbidden, Onceward waits and counts no
+    /// attempt.
     pub async fn publish(&self, record: ProducerRecord) -> HandlerResult<Published> {
         self.publishing.publish(record, self.cause, Some(&self.equals)).await
     }

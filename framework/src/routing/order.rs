@@ -1,4 +1,4 @@
-//! What has to be handled in order, and how often.
+//! The order of records, and how often they are handled.
 
 use serde::Deserialize;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,15 +9,15 @@ use tokio::sync::Semaphore;
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Order {
-    /// All of them.
+    /// All records of a partition.
     #[default]
     Partition,
-    /// Those of one key. Others go side by side, `concurrency` at once in the process. A
-    /// record that takes long or fails holds back its key only. Records without a key are
-    /// one key.
+    /// The records of a key. Keys are handled concurrently, at most `concurrency` in the
+    /// process. A record that is slow or fails holds back only its key. Records without a key
+    /// count as one key.
     Key,
-    /// None: each goes by itself, `concurrency` at once. Only copies of one event, by its
-    /// declared identity, go one after the other.
+    /// None. Records are handled concurrently, at most `concurrency` in the process. Only
+    /// copies of one event, by its declared identity, are handled one after the other.
     None,
 }
 
@@ -26,13 +26,14 @@ pub enum Order {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Guarantee {
-    /// Its offset is committed when it is done. With a transaction or where it is noted what
-    /// was done, its effects count once.
+    /// At least once: its offset is committed after it was handled. With a transaction its
+    /// effects count once; with deduplication alone, a record that was recorded as processed is
+    /// not handled again.
     #[default]
     AtLeastOnce,
-    /// Its offset is committed before its handler is called: what is in the handler's hands
-    /// when the process ends, or loses its partition, is lost. For work that is worse done
-    /// twice than not at all, and cannot tell. Needs `order = "partition"`.
+    /// At most once: its offset is committed before its handler is called. Work in flight is
+    /// lost if the process ends or loses its partition. For work that must not happen twice and
+    /// cannot be made idempotent. Needs `order = "partition"`.
     AtMostOnceLosingWorkInFlight,
 }
 

@@ -18,13 +18,12 @@ use std::fmt;
 use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedSender;
 
-/// What happens to a record that no handler of its topic takes.
+/// The policy for a record that no handler of its topic takes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Unmatched {
-    /// The application stops with an error that names the record. The default: a
-    /// type that nobody handles is a handler that was forgotten, until said
-    /// otherwise.
+    /// The application stops with an error that names the record. The default, because an event
+    /// type without a handler is usually a forgotten handler.
     #[default]
     Stop,
     /// It is skipped and counted.

@@ -1,5 +1,5 @@
-//! Counts what a handler leaves out because its identity says that it was done before, and says
-//! it in the log, so that no event goes missing unseen.
+//! Counts the records that a handler leaves out as duplicates, and logs the counts, so that no
+//! event goes missing unseen.
 
 use crate::base::sync::lock;
 use crate::error::trouble::Rarely;

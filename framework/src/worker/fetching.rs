@@ -1,5 +1,4 @@
-//! Gets the errors of a partition's fetches, gives what they mean: a log line, a condition, or that
-//! the partition is fetched anew.
+//! Gets the errors of a partition's fetches, gives a log line, a condition, or a new fetch.
 
 use crate::TopicPartition;
 use crate::base::backoff::Backoff;

@@ -1,5 +1,4 @@
-//! Gets a partition's records, gives them to runs that go side by side, each of one lane
-//! or of several.
+//! Gets a partition's records, gives them to concurrent runs, each of one lane or of several.
 
 use crate::base::backoff::{ceiling, jittered};
 use crate::base::sync::lock;

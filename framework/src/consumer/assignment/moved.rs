@@ -1,5 +1,5 @@
-//! A side road: partitions that do not go on where they are: their position is not known yet, or
-//! the broker does not have it, or their topic is another.
+//! A side road: partitions that cannot go on at their position, because it is not known yet,
+//! the broker does not have it, or the topic was created again.
 
 use super::{AGAIN_AFTER, Assignment, Consumer, Owned};
 use crate::config::OutOfRange;

@@ -17,22 +17,22 @@ pub(crate) use spans::{SendSpan, Spans};
 use crate::Record;
 use serde::Deserialize;
 
-/// How the span of a call of the handler stands to the producer's span, where the record
-/// carries one (`traceparent`).
+/// How the span of a handler's call relates to the producer's span, if the record names one
+/// (`traceparent`).
 ///
 /// Spans need the feature `otel`; see [`middleware::Trace`](crate::middleware::Trace).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum TraceMode {
-    /// It begins a trace of its own, with a link to the producer's span. The default: a
+    /// It begins a new trace, with a link to the producer's span. The default, because a
     /// producer's trace ends when it has produced, however late its records are handled.
     #[default]
     Link,
-    /// It is a child of the producer's span, in its trace. A call with several records
-    /// has links all the same, since a span has one parent.
+    /// It is a child of the producer's span, in its trace. A call with several records has
+    /// links instead, because a span has only one parent.
     Parent,
-    /// There is none.
+    /// There is no span.
     Off,
 }
 
