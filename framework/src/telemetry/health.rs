@@ -414,7 +414,7 @@ mod tests {
         health.ends(Some(&crate::Error::config("x", "is wrong")));
         health.ends(None);
         assert!(!health.is_alive(), "{health:?}");
-        assert_eq!(health.problems()[1], "failed, and the process ends: setting `x`: is wrong");
+        assert_eq!(health.problems()[0], "failed, and the process ends: setting `x`: is wrong");
     }
 
     #[test]
