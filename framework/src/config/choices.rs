@@ -46,7 +46,10 @@ impl TryFrom<String> for Start {
             Some(("time", time)) => number(time).map(Self::Time),
             _ => None,
         };
-        start.ok_or_else(|| "must be `earliest`, `latest`, `offset:N` or `time:MILLISECONDS`".to_owned())
+        start.ok_or_else(|| {
+            let near = super::did_you_mean(&text, ["earliest", "latest"]);
+            format!("must be `earliest`, `latest`, `offset:N` or `time:MILLISECONDS`{near}")
+        })
     }
 }
 

@@ -122,9 +122,10 @@ impl de::Error for Problem {
         Self::new(format!("must be {expected}"))
     }
 
-    fn unknown_variant(_: &str, expected: &'static [&'static str]) -> Self {
+    fn unknown_variant(given: &str, expected: &'static [&'static str]) -> Self {
         let words: Vec<_> = expected.iter().map(|word| format!("`{word}`")).collect();
-        Self::new(format!("must be one of {}", words.join(", ")))
+        let near = did_you_mean(given, expected.iter().copied());
+        Self::new(format!("must be one of {}{near}", words.join(", ")))
     }
 
     fn unknown_field(name: &str, expected: &'static [&'static str]) -> Self {

@@ -4,7 +4,7 @@ use crate::base::backoff::after;
 use crate::config::Resolved;
 use crate::consumer::subscription::{self, Letters, is_pattern};
 use crate::error::Error;
-use crate::kafka::unreachable::{Unreachable, why};
+use crate::kafka::unreachable::{Quiet, Unreachable, why};
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ConfigSource, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -86,7 +86,7 @@ pub(crate) struct Layout {
 pub(crate) async fn layout(config: &Resolved, topic: &str) -> Result<Layout, KafkaError> {
     let (config, topic) = (config.clone(), topic.to_owned());
     let look = move || -> Result<Layout, KafkaError> {
-        let client: BaseConsumer = config.client().create()?;
+        let client: BaseConsumer<Quiet> = config.client().create_with_context(Quiet)?;
         let metadata = client.fetch_metadata(Some(&topic), REQUEST)?;
         let topic = metadata.topics().first();
         if let Some(error) = topic.and_then(|topic| topic.error()) {
@@ -103,8 +103,8 @@ pub(crate) async fn layout(config: &Resolved, topic: &str) -> Result<Layout, Kaf
 }
 
 /// A client that joins no group.
-pub(crate) fn client(config: &Resolved) -> Result<BaseConsumer, Error> {
-    let client = config.client().create();
+pub(crate) fn client(config: &Resolved) -> Result<BaseConsumer<Quiet>, Error> {
+    let client = config.client().create_with_context(Quiet);
     client.map_err(|source| config.failed("create a Kafka client (setting `kafka`)", source))
 }
 
@@ -142,7 +142,7 @@ async fn look_at(config: &Resolved, topic: &str) -> Result<Result<(), Missing>, 
     blocking(move || look_with(&client, &topic, &brokers)).await
 }
 
-fn look_with(client: &BaseConsumer, topic: &str, brokers: &str) -> Result<(), Missing> {
+fn look_with(client: &BaseConsumer<Quiet>, topic: &str, brokers: &str) -> Result<(), Missing> {
     let metadata = metadata(client, Some(topic), brokers, &format!("look up topic `{topic}`"))?;
     let error = metadata.topics().first().and_then(|found| found.error());
     let problem = |problem: &str| Error::Topic { topic: topic.to_owned(), problem: problem.to_owned() };
@@ -168,7 +168,7 @@ fn look_with(client: &BaseConsumer, topic: &str, brokers: &str) -> Result<(), Mi
 
 /// Asks for the metadata of a topic, or of all. If no broker answers soon, finds out why.
 fn metadata(
-    client: &BaseConsumer,
+    client: &BaseConsumer<Quiet>,
     topic: Option<&str>,
     brokers: &str,
     action: &str,

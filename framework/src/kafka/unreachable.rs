@@ -1,7 +1,9 @@
 //! Finds out why no broker answers, where that can be known.
 
 use crate::kafka::topics::is_refused_login;
-use rdkafka::consumer::BaseConsumer;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use std::io::ErrorKind;
 use std::net::{TcpStream, ToSocketAddrs};
@@ -15,6 +17,22 @@ const CONNECT: Duration = Duration::from_millis(500);
 /// How long all addresses may take together, the look-up of their names included.
 const ADDRESSES: Duration = Duration::from_millis(1500);
 
+/// The context of a client at the start. One error says what is wrong; librdkafka would log the same
+/// a dozen times before it.
+pub(crate) struct Quiet;
+
+impl ClientContext for Quiet {
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
+        tracing::debug!(facility, "librdkafka: {message}");
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, "librdkafka: {reason}");
+    }
+}
+
+impl ConsumerContext for Quiet {}
+
 /// Why no broker answers.
 pub(crate) enum Unreachable {
     /// It answers, and refuses the login.
@@ -25,7 +43,7 @@ pub(crate) enum Unreachable {
 
 /// Asks the client for its errors, and tries the addresses themselves: the client keeps its
 /// reasons for itself. `None` where a broker may only be slow.
-pub(crate) fn why(client: &BaseConsumer, brokers: &str) -> Option<Unreachable> {
+pub(crate) fn why(client: &BaseConsumer<Quiet>, brokers: &str) -> Option<Unreachable> {
     let mut has_failed = false;
     let until = Instant::now() + EVENTS;
     while Instant::now() < until {
