@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_named() {
+    fn an_unreadable_field_is_named() {
         assert!(Rows::open("/nowhere.csv").err().unwrap().starts_with("cannot open /nowhere.csv: "));
         let text = serde::de::value::BorrowedStrDeserializer::<serde::de::value::Error>::new("5x");
         let error = number_or_na(text).unwrap_err();

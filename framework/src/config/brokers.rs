@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_librdkafka_can_use_is_taken() {
+    fn an_address_that_librdkafka_can_use_is_taken() {
         for (brokers, checked_as) in [
             ("localhost:9092", "localhost:9092"),
             (" a:1 , b:2\n", "a:1,b:2"),
