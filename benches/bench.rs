@@ -1,4 +1,4 @@
-//! What all cases work with.
+//! Helpers of all cases.
 
 use crate::topics::Filling;
 use onceward::{App, DedupeKind};

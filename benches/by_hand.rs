@@ -1,4 +1,4 @@
-//! What one would write with sqlx and rdkafka: one task a partition, each with a connection of its
+//! Hand-written code on sqlx and rdkafka: one task per partition, each with a connection of its
 //! own. Its records are in memory already, or come from a consumer.
 
 use crate::bench::Bench;

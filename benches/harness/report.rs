@@ -1,4 +1,4 @@
-//! What was measured: a report in Markdown, and results in JSON.
+//! Writes a report in Markdown, and results in JSON.
 
 use crate::case::{Aim, Case, Of, ratio};
 use crate::{Spread, Took};

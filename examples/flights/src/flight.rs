@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use std::fs::File;
 use std::io::{BufReader, Read};
 
-/// What the handlers need of an event. The rest of it is not decoded.
+/// The fields of an event that the handlers need. The others are not decoded.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, ReadsAvro)]
 #[avro_schema("schemas/flight.v1.avsc")]
 #[avro_schema("schemas/flight.v2.avsc")]
