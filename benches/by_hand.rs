@@ -17,7 +17,7 @@ use uuid::Uuid;
 /// How many records a group has: our `max_run_records`.
 const GROUP: usize = 1000;
 
-/// What is done with each group.
+/// The work on each group.
 #[derive(Clone, Copy)]
 pub enum ByHand {
     /// A transaction for each record.

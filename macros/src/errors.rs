@@ -11,7 +11,7 @@ pub(crate) struct Errors {
 }
 
 impl Errors {
-    /// Says what is wrong with these tokens.
+    /// Adds an error at these tokens.
     pub(crate) fn push(&mut self, tokens: impl ToTokens, message: impl Display) {
         self.add(syn::Error::new_spanned(tokens, message));
     }

@@ -473,7 +473,7 @@ struct Prepared {
 }
 
 impl Prepared {
-    /// What the checks have found, for the command `check`.
+    /// The result of the checks, for the command `check`.
     async fn found(&self) -> Result<Found, Error> {
         let (mut topics, mut patterns) = (BTreeMap::new(), Vec::new());
         for (subscription, _) in &self.setups {
@@ -558,7 +558,7 @@ fn panicked() -> Error {
     Error::Internal { what: "a poll thread".into(), source: "it panicked".into() }
 }
 
-/// What a file or the environment says of a handler.
+/// Overrides a handler's settings by a file or the environment.
 fn override_settings(settings: &mut Settings, given: HandlerConfig) {
     if let Some(topic) = given.topic {
         settings.topics = vec![topic];
@@ -594,7 +594,7 @@ async fn migrate(config: &Resolved) -> Result<(), Error> {
     Ok(())
 }
 
-/// Opens what is known of what was done.
+/// Opens the dedupe store.
 async fn connect(config: &Resolved) -> Result<Dedupe, Error> {
     match config.dedupe {
         DedupeKind::Off => Ok(Dedupe::Off),

@@ -19,7 +19,7 @@ use crate::routing::router::{Policies, Unmatched};
 #[cfg(feature = "schemas")]
 use crate::schemas::{SchemaCheck, compatibility::Reader};
 
-/// Looks at each handler by itself, and at each pair.
+/// Checks each handler by itself, and each pair.
 pub(crate) fn check_routes(
     routes: &[Box<dyn AnyRoute>],
     context: &Context,
@@ -235,7 +235,7 @@ fn is_read(name: &str, topics: &[String]) -> bool {
     topics.iter().any(|topic| topic == name || matches(topic, name))
 }
 
-/// Looks at what is said of topics.
+/// Checks the per-topic policies.
 pub(crate) fn check_policies(policies: &Policies, routes: &Routes, context: &Context) -> Result<(), Error> {
     check_names("unmatched", policies.unmatched.keys(), routes)?;
     check_names("event_type", policies.event_types.keys(), routes)?;
@@ -266,7 +266,7 @@ fn check_names<'n>(
     }
 }
 
-/// Looks at the topics of a group, and at those for its dead letters.
+/// Checks the topics of a group, and those for its dead letters.
 pub(crate) async fn check_topics(
     config: &Resolved,
     routes: &Routes,
@@ -307,7 +307,7 @@ fn letter_topics(routes: &Routes, read: &[String], policies: &Policies) -> Vec<(
     pairs
 }
 
-/// All that these routes read.
+/// All topics that these routes read.
 pub(crate) fn topics_of(routes: &Routes) -> Vec<String> {
     let mut topics: Vec<String> = routes.iter().flat_map(|route| route.settings().topics.clone()).collect();
     topics.sort();

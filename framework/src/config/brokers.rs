@@ -10,7 +10,7 @@ const PROTOCOLS: [&str; 4] = ["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"];
 /// The addresses without what stands around them.
 ///
 /// # Errors
-/// Where one is none, with what is wrong with it. The text itself is left out.
+/// If one is not an address; the error says why, and does not repeat it.
 pub(super) fn checked(brokers: &str) -> Result<String, Error> {
     let addresses: Vec<&str> = brokers.split(',').map(str::trim).collect();
     for (place, address) in addresses.iter().enumerate() {

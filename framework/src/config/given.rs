@@ -6,7 +6,7 @@ use crate::error::Error;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-/// What was written for a setting.
+/// The text of a setting.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum Written {
     /// A text, letter by letter; also a number or a boolean of a file.

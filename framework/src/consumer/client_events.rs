@@ -18,7 +18,7 @@ const LINES: usize = 256;
 #[derive(Debug, Default)]
 pub(crate) struct ClientLog {
     lines: Mutex<HashMap<String, Rarely>>,
-    /// What it has said of the error that `poll` gives next.
+    /// Its reason for the error that `poll` returns next.
     reason: Mutex<Option<String>>,
 }
 

@@ -13,7 +13,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::Offset;
 use std::time::{Duration, Instant};
 
-/// What is known of one partition's committed offset.
+/// The state of one partition's committed offset.
 #[derive(Debug, Default)]
 pub(crate) struct Committed {
     /// What the broker said it has.

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// What is noted beside a committed offset.
+/// The metadata beside a committed offset.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Memo {
     pub(crate) note: Note,
@@ -39,7 +39,7 @@ pub(crate) struct Place {
     pub(crate) first_count: Option<i32>,
 }
 
-/// What was found beside a committed offset.
+/// The metadata that was found beside a committed offset.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Found {
     /// Nothing, or what somebody else wrote, or what was written for another partition.

@@ -94,7 +94,7 @@ impl OwnedPartition {
         }
     }
 
-    /// What it is short of.
+    /// Its conditions.
     pub(crate) fn told(&self) -> Vec<Told> {
         let Source { partition, group, troubles, .. } = &self.partition.source;
         let mut told: Vec<_> = self.partition.fetching.told(partition).into_iter().collect();
@@ -154,7 +154,7 @@ impl OwnedPartition {
     }
 }
 
-/// What is due of some partitions.
+/// The due commits of some partitions.
 pub(crate) fn list<'o>(
     partitions: impl Iterator<Item = &'o OwnedPartition>,
     due: impl Fn(&OwnedPartition) -> Option<(i64, Memo)>,

@@ -24,7 +24,7 @@ pub(crate) struct Beginning {
     pub(crate) offset: Offset,
     /// What the group has committed, where that is an offset of this topic.
     pub(crate) committed: Option<i64>,
-    /// What was noted beside it.
+    /// The metadata beside it.
     pub(crate) memo: Memo,
     /// Whether somebody may have had it before.
     pub(crate) had_owner: bool,

@@ -122,7 +122,7 @@ impl Error {
         Self::Config { setting: setting.into(), problem: problem.into(), origin: None }
     }
 
-    /// Says where the setting was given that is wrong.
+    /// Adds the place where the wrong setting was set.
     pub(crate) fn at(mut self, place: &impl fmt::Display) -> Self {
         if let Self::Config { origin, .. } = &mut self {
             origin.get_or_insert_with(|| place.to_string());
@@ -255,7 +255,7 @@ impl HandlerError {
         self
     }
 
-    /// What has to be looked up before anything can be said of the record.
+    /// The look-up that is needed before the record can be decoded.
     #[cfg(feature = "schemas")]
     pub(crate) fn needed_lookup(&self) -> Option<&Lookup> {
         match self.0.schema.as_ref()? {
@@ -284,7 +284,7 @@ impl HandlerError {
         Self::held(Cause::Outage, error)
     }
 
-    /// Gives what Onceward's own work failed by, if it is that.
+    /// Returns the failure of Onceward's own work, if it is one.
     pub(crate) fn into_held(self) -> Result<Held, Self> {
         let Self(inner) = self;
         match inner.source.downcast::<Held>() {
@@ -341,7 +341,7 @@ impl HandlerError {
         self.0.copied.store(true, Ordering::Relaxed);
     }
 
-    /// What Onceward's own work cannot go on for, if it is that and no failure of the record.
+    /// The failure of Onceward's own work, if it is one and not the record's.
     pub(crate) fn held_by(&self) -> Option<&Held> {
         self.0.source.downcast_ref()
     }

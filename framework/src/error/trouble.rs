@@ -21,8 +21,8 @@ pub(crate) enum Cause {
 /// How often a trouble that lasts is logged again.
 const LOGGED_EVERY: Duration = Duration::from_secs(30);
 
-/// Tells which occurrences of a repeated event to log: the first, then at most one in 30 s, which
-/// tells how many there were.
+/// Decides which occurrences of a repeated event to log: the first, then at most one in 30 s,
+/// with the number of occurrences.
 #[derive(Debug, Default)]
 pub(crate) struct Rarely {
     logged: Option<Instant>,
@@ -46,7 +46,7 @@ impl Rarely {
     }
 }
 
-/// What keeps one partition, or one group, from going on.
+/// The troubles of one partition, or of one group.
 #[derive(Debug, Default)]
 pub(crate) struct Troubles {
     /// So that work that goes well takes no lock.
@@ -55,7 +55,7 @@ pub(crate) struct Troubles {
     current: Mutex<Vec<Trouble>>,
 }
 
-/// What does not go on, and since when.
+/// A trouble, and since when it lasts.
 #[derive(Debug)]
 struct Trouble {
     cause: Cause,
@@ -95,7 +95,7 @@ impl Troubles {
         current.drain(..).map(|trouble| trouble.since.elapsed()).max()
     }
 
-    /// What is the trouble, the worst and newest of several, and for how long it has been.
+    /// The current trouble, the worst and newest of several, and how long it has lasted.
     pub(crate) fn current(&self) -> Option<(Cause, String, Duration)> {
         if !self.any.load(Ordering::Relaxed) {
             return None;

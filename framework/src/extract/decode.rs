@@ -60,7 +60,7 @@ impl<'a> Encoded<'a> {
         self.bytes().ok_or_else(|| self.is_null("an `Option`"))
     }
 
-    /// What is null: `None`, where `T` is an `Option`.
+    /// The value for null: `None`, if `T` is an `Option`.
     #[cfg(any(feature = "avro", feature = "json"))]
     pub(super) fn none<T: serde::Deserialize<'a>>(self, extractor: &str) -> Result<T, Rejection> {
         use serde::de::IntoDeserializer;

@@ -13,7 +13,7 @@ pub trait FromKey<'a>: Sized + Send {
     /// Reads it.
     ///
     /// # Errors
-    /// Says what the key is not.
+    /// If the key cannot be read as this type.
     fn from_key(record: Record<'a>, context: &'a Context) -> Result<Self, Rejection>;
 
     /// Says at startup what is missing for it.

@@ -122,7 +122,7 @@ impl Context {
     /// The full name of what its schema describes, if it has one.
     ///
     /// # Errors
-    /// What has to be looked up first.
+    /// If a schema must be looked up first.
     #[cfg(feature = "schemas")]
     pub(crate) fn record_type(&self, encoded: Encoded<'_>) -> Result<Option<String>, Lookup> {
         let Ok((schemas, id, framed)) = self.framed(encoded) else { return Ok(None) };
@@ -191,7 +191,7 @@ impl Context {
         checked
     }
 
-    /// What was noted since this was last asked.
+    /// Takes the entries since the last call.
     #[cfg(feature = "schemas")]
     pub(crate) fn take_reads(&self) -> Vec<(Part, Reads)> {
         std::mem::take(&mut self.reads.lock().unwrap_or_else(PoisonError::into_inner))

@@ -113,7 +113,7 @@ pub(crate) struct FailurePolicy {
     pub(crate) rules: Vec<ErrorRule>,
 }
 
-/// What comes next for a failed record.
+/// The next step for a failed record.
 #[derive(Debug)]
 pub(crate) enum Verdict {
     RetryAfter(Duration),
@@ -253,7 +253,7 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    /// What it was, with its causes.
+    /// The error's text, with its sources.
     pub(crate) fn text(&self) -> String {
         chain(&*self.source).map(ToString::to_string).collect::<Vec<_>>().join(": ")
     }

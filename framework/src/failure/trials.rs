@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// What is known of a failed record's attempts.
+/// The attempts at a failed record.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Trial {
     /// How many have failed.

@@ -263,7 +263,7 @@ pub(crate) fn is_false(value: &str) -> bool {
     value.eq_ignore_ascii_case("false") || value.eq_ignore_ascii_case("f") || value == "0"
 }
 
-/// What is wrong with a property, in words of ours: librdkafka's quote its value.
+/// The error for a wrong property, in our own words: librdkafka's quote its value.
 fn refused(error: KafkaError) -> Error {
     let KafkaError::ClientConfig(code, problem, name, _) = error else {
         return Error::config("kafka", "holds a property with a zero byte");

@@ -41,7 +41,7 @@ pub(crate) async fn check(config: &Resolved, topics: Vec<String>) -> Result<(), 
     check_patterns(config, patterns).await
 }
 
-/// Says which patterns match nothing; their topics may still come.
+/// Warns of patterns that match nothing; their topics may still come.
 async fn check_patterns(config: &Resolved, patterns: Vec<String>) -> Result<(), Error> {
     if patterns.is_empty() {
         return Ok(());

@@ -71,7 +71,7 @@ pub(crate) fn why(client: &BaseConsumer<Quiet>, brokers: &str) -> Option<Unreach
     Some(Unreachable::Because(problems.join(", ")))
 }
 
-/// What came of a try to connect to an address.
+/// The result of a try to connect to an address.
 enum Tried {
     /// It takes connections.
     Connects(String),
@@ -82,7 +82,7 @@ enum Tried {
 }
 
 impl Tried {
-    /// What is wrong with it, as a client sees it whose connection has failed.
+    /// The fault as a client sees it whose connection has failed.
     fn problem(self) -> String {
         match self {
             Self::Connects(place) => format!(

@@ -35,7 +35,7 @@ impl DeadLetter {
     }
 }
 
-/// Marks those that were given up as to be put away, if there is where to.
+/// Marks the records that failed for good to be dead-lettered, if there is a dead-letter topic.
 pub(super) fn mark(mut outcomes: Outcomes, bound: &Bound) -> Outcomes {
     if bound.letters.is_none() {
         return outcomes;

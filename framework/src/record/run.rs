@@ -178,7 +178,7 @@ pub(crate) struct Source {
     pub(crate) breaks: crate::record::breaks::Breaks,
     /// Its dead letters that owners before have written; see `dead_letter/written.rs`.
     pub(crate) written: Written,
-    /// What is noted of starts beside its committed offset.
+    /// The notes of starts beside its committed offset.
     pub(crate) notes: Notes,
     /// Why it does not go on.
     pub(crate) troubles: Troubles,

@@ -84,7 +84,7 @@ impl EventType {
         })
     }
 
-    /// What has to be looked up before the record's event type is known.
+    /// The look-up that is needed before the record's event type is known.
     #[cfg(feature = "schemas")]
     pub(crate) fn needs(&self, record: Record<'_>, context: &Context) -> Option<Lookup> {
         match self {

@@ -32,7 +32,7 @@ pub enum Unmatched {
     DeadLetter,
 }
 
-/// What is said of topics, each by its name or by a pattern as a handler has it.
+/// The policies for topics, each by its name or by a pattern as a handler has it.
 #[derive(Default)]
 pub(crate) struct Policies {
     pub(crate) event_types: HashMap<String, EventType>,
@@ -132,7 +132,7 @@ impl Router {
         }
     }
 
-    /// What copies of the record share, where it is noted what was done.
+    /// The record's dedupe key, if deduplication is on.
     pub(crate) fn identity(&self, record: Record<'_>) -> Option<u128> {
         match self.target(record) {
             Target::Route(index) => self.routes[index].route.identity(record),

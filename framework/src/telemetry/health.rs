@@ -61,7 +61,7 @@ struct Group {
 pub(crate) struct Oldest {
     offset: i64,
     key_hash: Option<u32>,
-    /// What it waits for that is expected to pass by itself.
+    /// The cause for which it waits, if it is expected to pass by itself.
     waits_for: Option<String>,
     since: Instant,
     is_said: bool,

@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// An error that stands in a partition's queue.
+/// An error in a partition's queue.
 #[derive(Debug, Clone)]
 pub(crate) struct FetchError {
     pub(crate) code: Code,
@@ -28,7 +28,7 @@ impl FetchError {
         matches!(self.code, Code::BadMessage | Code::BadCompression) || is_unknown_format
     }
 
-    /// What it is, and a sentence that says what to do.
+    /// The condition, and a sentence that says what to do.
     fn meaning(&self, place: &TopicPartition) -> (ConditionKind, String) {
         let Self { code, offset, reason } = self;
         let batch = format!("{place} does not go on: its batch at offset {offset}");
@@ -153,7 +153,7 @@ impl Fetching {
         failing.as_mut().and_then(due).is_some()
     }
 
-    /// What is told of it. An error that has not come again is over.
+    /// The condition of it. An error that has not occurred again is over.
     pub(crate) fn told(&self, place: &TopicPartition) -> Option<Told> {
         if !self.is_failing() {
             return None;

@@ -8,7 +8,7 @@ use crate::middleware::{Call, Delivery, Next, Stack, without_panic};
 use crate::routing::route::Parts;
 use crate::{HandlerError, HandlerResult, Outcome, Record, Run};
 
-/// What is needed to call the handler.
+/// The parts that a call of the handler needs.
 pub(super) struct Calls<'r, S, H> {
     stack: &'r S,
     pub(super) parts: &'r Parts<H>,
