@@ -4,6 +4,7 @@ use crate::app::binding::{Common, RouterParts, bind, routers};
 #[cfg(feature = "schemas")]
 use crate::app::checks::check_schemas;
 use crate::app::checks::{check_policies, check_routes, check_topics};
+use crate::config::TraceMode;
 use crate::config::{
     Config, DeadLetterConfig, DedupeKind, HandlerConfig, Origins, Resolved, Start, handlers,
 };
@@ -11,19 +12,19 @@ use crate::consumer::assignment::Setup;
 use crate::consumer::hooks::{Hooks, Steps};
 use crate::consumer::poll::Poller;
 use crate::consumer::shutdown::{self, Shutdown};
-use crate::consumer::subscription::{Letters, Subscription};
+use crate::consumer::subscription::{Subscription, letters_of};
 use crate::dedupe::{Dedupe, Memory};
 use crate::extract::Context;
 use crate::failure::dead_letter::DeadLetters;
 use crate::handler::Settings;
 use crate::publish::Publishing;
 use crate::routing::event_type::EventType;
-use crate::routing::route::{AnyRoute, IntoRoute};
+use crate::routing::route::{AnyRoute, IntoRoute, Routes};
 use crate::routing::router::{Policies, Unmatched};
 #[cfg(feature = "schemas")]
 use crate::schemas::{SchemaRegistryConfig, Schemas};
 use crate::telemetry::health::Health;
-use crate::telemetry::trace::{Spans, TraceMode};
+use crate::telemetry::trace::Spans;
 use crate::worker::partition::Limits;
 use crate::worker::starts::Suspects;
 use crate::{BoxError, Error, TopicPartition};
@@ -297,7 +298,10 @@ impl App {
                 self.code.migrate = Some(true);
                 let config = self.given.over(self.code);
                 let origins = config.origins.clone();
-                migrate(&config.resolve()?).await.map_err(|error| origins.place(error))
+                let checked = config.resolve().and_then(|config| config.check_times().map(|()| config));
+                migrate(&checked.map_err(|error| origins.place(error))?)
+                    .await
+                    .map_err(|error| origins.place(error))
             }
             Some("check") => {
                 self.only_checks = true;
@@ -350,6 +354,7 @@ impl App {
         let config = config.without_foreign_database(needs_database);
         let (overrides, origins) = (config.handlers.clone(), config.origins.clone());
         let config = config.resolve()?;
+        config.check_times()?;
         self.override_settings(&overrides, &origins)?;
         config.check_properties()?;
         #[cfg(feature = "schemas")]
@@ -371,7 +376,7 @@ impl App {
             check_topics(&config, routes, &self.policies).await?;
         }
         self.health.expect(groups.len(), config.stuck_after);
-        let unread = Letters::of(groups.values());
+        let unread = letters_of(groups.values());
         let (sender, stop) = mpsc::unbounded_channel();
         let publishing = Arc::new(Publishing::new(&config, &spans)?);
         self.context.set_publishing(publishing.clone());
@@ -597,8 +602,6 @@ async fn connect(config: &Resolved) -> Result<Dedupe, Error> {
         )),
     }
 }
-
-pub(crate) type Routes = Vec<Box<dyn AnyRoute>>;
 
 /// The routes of each consumer group.
 fn group(routes: Routes) -> BTreeMap<String, Routes> {

@@ -10,6 +10,7 @@ mod given;
 pub(crate) mod handlers;
 mod kubernetes;
 mod origin;
+mod promises;
 pub(crate) mod properties;
 mod reader;
 mod resolved;
@@ -20,16 +21,14 @@ mod suggest;
 #[cfg(test)]
 mod tests;
 
-pub use choices::{DedupeKind, GroupProtocol, OutOfRange, Start};
+pub use choices::{DedupeKind, GroupProtocol, Guarantee, Order, OutOfRange, Start, TraceMode};
 pub use dead_letter::{DeadLetterConfig, DeadLetterPartition, HeaderFamily};
 pub(crate) use origin::{Origin, Origins};
 pub(crate) use resolved::Resolved;
 pub(crate) use sources::duration;
 
-use crate::routing::order::{Guarantee, Order};
 #[cfg(feature = "schemas")]
 use crate::schemas::SchemaRegistryConfig;
-use crate::telemetry::trace::TraceMode;
 use serde::Deserialize;
 use sources::properties;
 use std::collections::BTreeMap;

@@ -25,26 +25,25 @@ use crate::consumer::positions::{Beginning, Positions, Topics};
 use crate::consumer::tail::Tails;
 use crate::consumer::topic_watch::TopicWatch;
 use crate::error::trouble::Rarely;
-use crate::failure::dead_letter::Written;
+use crate::failure::dead_letter;
 use crate::kafka::admin::Teller;
+use crate::kafka::client::{
+    BaseConsumer, ClientContext, Consumer as _, ConsumerContext, KafkaError, KafkaResult, Offset,
+    RDKafkaLogLevel, RDKafkaRespErr, RebalanceProtocol, Statistics, TopicPartitionList,
+};
 use crate::kafka::contact::{ANSWERS_WITHIN, Contact};
-use crate::kafka::queue::{self, Keepalive, PartitionQueue};
+use crate::kafka::offsets;
+use crate::kafka::queue::{Keepalive, PartitionQueue};
 use crate::kafka::read_lock::{Polling, ReadLock};
 use crate::record::TopicPartition;
-use crate::record::run::Source;
+use crate::record::notes::Notes;
+use crate::record::source::Source;
 use crate::routing::router::Router;
 use crate::telemetry::condition::Told;
 use crate::telemetry::health::Health;
 use crate::worker::inbox::Inbox;
 use crate::worker::partition::{Limits, Partition, PartitionWorker};
-use crate::worker::starts::{Notes, Suspects};
-use rdkafka::client::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, RebalanceProtocol};
-use rdkafka::error::{KafkaError, KafkaResult};
-use rdkafka::topic_partition_list::Offset;
-use rdkafka::types::RDKafkaRespErr;
-use rdkafka::{Statistics, TopicPartitionList};
+use crate::worker::starts::Suspects;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -376,7 +375,7 @@ impl Assignment {
         let router = (self.setup.routers)(partition.topic())?;
         let mut source = Source::new(partition.clone(), self.setup.group.clone());
         if had_owner {
-            source.written = Written::after_another();
+            source.written = dead_letter::after_another();
         }
         source.notes = Notes::starting_with(committed.map(|offset| (offset, memo.note)));
         let (arrived, drain) = (Arc::default(), Arc::<Drain>::default());
@@ -409,7 +408,7 @@ impl Assignment {
         let lost = consumer.assignment_lost();
         let leaving: Vec<_> = {
             let mut owned = self.owned();
-            let name = |element: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| {
+            let name = |element: &crate::kafka::client::TopicPartitionListElem<'_>| {
                 (element.topic().to_owned(), element.partition())
             };
             for element in list.elements() {
@@ -467,7 +466,7 @@ impl Assignment {
         leaving.iter().for_each(|owned| owned.worker.abort());
         let mut room: Room = *self.owned().committer.room();
         let due = |room| list(leaving.iter(), OwnedPartition::due_last, room);
-        let commit = |list: &_, limit| queue::commit_within(consumer, list, limit);
+        let commit = |list: &_, limit| offsets::commit_within(consumer, list, limit);
         let committed = commit_last(&mut room, due, limit, commit);
         *self.owned().committer.room() = room;
         if let Err(error) = committed {
@@ -538,7 +537,7 @@ impl ConsumerContext for Assignment {
             let Owned { partitions, committer, .. } = &mut *self.owned();
             if result.is_ok() {
                 self.contact.heard();
-                for (element, text) in offsets.elements().iter().zip(queue::metadata(offsets)) {
+                for (element, text) in offsets.elements().iter().zip(offsets::metadata(offsets)) {
                     let owned = partitions.get_mut(&(element.topic().to_owned(), element.partition()));
                     if let (Some(owned), Offset::Offset(offset), Ok(())) =
                         (owned, element.offset(), element.error())

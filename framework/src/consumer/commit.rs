@@ -3,14 +3,13 @@
 use crate::base::backoff::after;
 use crate::base::fault;
 use crate::consumer::assignment::Consumer;
-use crate::consumer::memo::{Ahead, MOST_BYTES, Memo, Place};
-use crate::kafka::queue;
+use crate::consumer::memo::{MOST_BYTES, Memo, Place};
+use crate::kafka::client::{KafkaError, Offset, RDKafkaErrorCode, TopicPartitionList};
+use crate::kafka::offsets;
 use crate::record::TopicPartition;
+use crate::record::notes::{Note, Notes};
+use crate::worker::ahead::Ahead;
 use crate::worker::offsets::OffsetTracker;
-use crate::worker::starts::{Note, Notes};
-use rdkafka::TopicPartitionList;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::topic_partition_list::Offset;
 use std::time::{Duration, Instant};
 
 /// What is known of one partition's committed offset.
@@ -172,7 +171,7 @@ impl Committer {
             return;
         }
         fault::point("before_offset_commit");
-        match queue::commit(consumer, &due) {
+        match offsets::commit(consumer, &due) {
             Ok(()) => self.under_way = true,
             Err(error) => self.failed(&error),
         }
@@ -400,13 +399,13 @@ mod tests {
             (2, Offset::Offset(9), String::new()),
         ];
         assert_eq!(written, expected);
-        assert_eq!(queue::metadata(&list), expected.map(|(_, _, text)| text));
+        assert_eq!(offsets::metadata(&list), expected.map(|(_, _, text)| text));
     }
 
     /// A broker that takes so many bytes beside an offset.
     fn takes(most: usize) -> impl Fn(&TopicPartitionList, Duration) -> Result<(), KafkaError> {
         move |list, _| {
-            let fits = queue::metadata(list).iter().all(|text| text.len() <= most);
+            let fits = offsets::metadata(list).iter().all(|text| text.len() <= most);
             if fits {
                 Ok(())
             } else {
@@ -428,7 +427,7 @@ mod tests {
             let mut room = Room::default();
             commit_last(&mut room, due, limit, takes(most)).unwrap();
             assert!(room.0 > most / 2 || room.0 == 0, "{most}: {room:?} is less than it has to be");
-            let ahead = queue::metadata(&due(room)).concat().contains("ahead");
+            let ahead = offsets::metadata(&due(room)).concat().contains("ahead");
             assert!(ahead || most < 200, "{most}: {room:?}");
         }
         let refused = |_: &TopicPartitionList, _| {

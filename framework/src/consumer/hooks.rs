@@ -1,6 +1,6 @@
 //! What the application wants to be told.
 
-use crate::middleware::without_panic;
+use crate::error::panic::without_panic;
 use crate::{BoxError, Error, TopicPartition};
 use std::fmt;
 use std::future::Future;

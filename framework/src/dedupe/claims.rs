@@ -2,7 +2,7 @@
 
 use super::scope::Scope;
 use super::{Claim, StoreError};
-use crate::record::run::Source;
+use crate::record::source::Source;
 use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
 use std::collections::{HashMap, HashSet};

@@ -26,7 +26,7 @@ pub(crate) use memory::Memory;
 use crate::Record;
 use crate::error::trouble::Cause;
 use crate::record::identity::{Identity, REDRIVEN_HEADER};
-use crate::record::run::Source;
+use crate::record::source::Source;
 use std::sync::Arc;
 
 /// Where it is kept.
@@ -115,8 +115,8 @@ impl StoreError {
     }
 }
 
-impl From<crate::failure::policy::Held> for StoreError {
-    fn from(held: crate::failure::policy::Held) -> Self {
+impl From<crate::error::trouble::Held> for StoreError {
+    fn from(held: crate::error::trouble::Held) -> Self {
         match held.cause {
             Cause::Setup => Self::Setup(held.source),
             Cause::Outage | Cause::Passing => Self::Outage(held.source),

@@ -12,7 +12,7 @@ use crate::config::database_url;
 use crate::dedupe::outage::at_the_end;
 use crate::dedupe::sql::Left;
 use crate::dedupe::tx::Tx;
-use crate::record::run::Source;
+use crate::record::source::Source;
 use crate::{BoxError, Error};
 use futures_util::future::BoxFuture;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};

@@ -1,7 +1,8 @@
 //! Old versions of an event, turned into today's.
 
-use super::{Context, Decode, Encoded, Part, Rejection};
+use super::{Context, Decode, Encoded, Rejection};
 use crate::error::BoxError;
+use crate::error::lookup::Part;
 use std::convert::Infallible;
 
 /// The event as it is today, whichever version the record is: old ones are decoded as what they

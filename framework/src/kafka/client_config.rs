@@ -8,28 +8,7 @@ use rdkafka::config::{FromClientConfig, NativeClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaConfRes;
-use std::collections::BTreeMap;
 use std::time::Duration;
-
-/// librdkafka properties that we set, because a promise rests on them.
-pub(crate) const OURS: [(&str, &str); 13] = [
-    ("bootstrap.servers", "set `brokers`"),
-    ("group.id", "set `group` of the handler"),
-    ("group.protocol", "set `group_protocol`"),
-    ("group.instance.id", "set `instance_id`"),
-    ("enable.auto.commit", "offsets are committed when the work is durable, and by nothing else"),
-    ("enable.auto.offset.store", "offsets are committed when the work is durable, and by nothing else"),
-    (
-        "auto.offset.reset",
-        "set `start` (no committed offset) and `out_of_range` (the broker no longer has it)",
-    ),
-    ("enable.partition.eof", "with it, a rebalance could skip a record (librdkafka #4844)"),
-    ("allow.auto.create.topics", "a consumer never makes the topics it reads"),
-    ("acks", "a published record counts when all in-sync replicas have it"),
-    ("delivery.report.only.error", "a published record counts when its acknowledgement is reported"),
-    ("transactional.id", "records are published without Kafka's transactions, and would all fail"),
-    ("enable.idempotence", "a published record must not be written twice by a retry of the client"),
-];
 
 const ENABLE_SSL: &str = "enable the feature `ssl` (or `ssl-vendored`)";
 
@@ -55,22 +34,28 @@ const METADATA_REFRESH: &str = "topic.metadata.refresh.interval.ms";
 const REFRESHED_EVERY: Duration = Duration::from_secs(60);
 
 impl Resolved {
-    /// Refuses a property by which a promise would no longer hold.
-    pub(crate) fn check_promises(kafka: &BTreeMap<String, String>) -> Result<(), Error> {
-        for (name, value) in kafka {
-            let setting = || format!("kafka.{name}");
-            let property = canonical(name);
-            if let Some((_, instead)) = OURS.iter().find(|(ours, _)| *ours == property) {
-                let is =
-                    if property == name { "it".to_owned() } else { format!("it is `{property}`, which") };
-                return Err(Error::config(setting(), format!("{is} would undo a promise; {instead}")));
-            }
-            if property == "enable.ssl.certificate.verification" && is_false(value) {
-                return Err(Error::config(
-                    setting(),
-                    "= false lets anyone pose as the broker; give the CA with `kafka.ssl.ca.location`",
-                ));
-            }
+    /// Refuses a drain that would cost the membership, by librdkafka's own settings.
+    pub(crate) fn check_times(&self) -> Result<(), Error> {
+        let poll = self.property_ms("max.poll.interval.ms")?;
+        if self.drain_deadline * 2 >= poll {
+            return Err(Error::config(
+                "drain_deadline",
+                format!(
+                    "= {:?} is not well below `max.poll.interval.ms` = {poll:?}: a drain that long costs the \
+                     membership; make it less than half",
+                    self.drain_deadline
+                ),
+            ));
+        }
+        let session = self.session_timeout()?;
+        if self.drain_deadline > session {
+            return Err(Error::config(
+                "drain_deadline",
+                format!(
+                    "= {:?} is longer than `session.timeout.ms` = {session:?}; make it shorter",
+                    self.drain_deadline
+                ),
+            ));
         }
         Ok(())
     }
@@ -161,7 +146,7 @@ impl Resolved {
             }
             other => other,
         };
-        Error::Kafka { action: action.into(), brokers: self.brokers.clone(), source }
+        Error::kafka(action, &self.brokers, source)
     }
 
     fn without_values(&self, mut text: String) -> String {
@@ -255,11 +240,6 @@ impl Resolved {
 /// One property, as librdkafka reads it.
 fn native(name: &str, value: &str) -> Result<NativeClientConfig, Error> {
     ClientConfig::new().set(name, value).create_native_config().map_err(refused)
-}
-
-/// Whether librdkafka reads a boolean as false.
-pub(crate) fn is_false(value: &str) -> bool {
-    value.eq_ignore_ascii_case("false") || value.eq_ignore_ascii_case("f") || value == "0"
 }
 
 /// What is wrong with a property, in words of ours: librdkafka's quote its value.

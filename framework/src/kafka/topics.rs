@@ -1,8 +1,8 @@
 //! Looks at the topics before anything is consumed.
 
+use super::pattern::{is_pattern, matches};
 use crate::base::backoff::after;
 use crate::config::Resolved;
-use crate::consumer::subscription::{self, Letters, is_pattern};
 use crate::error::Error;
 use crate::kafka::unreachable::{Unreachable, why};
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ConfigSource, ResourceSpecifier};
@@ -116,12 +116,6 @@ pub(crate) async fn blocking<T: Send + 'static>(
         .map_err(|error| Error::Internal { what: "looking at the topics".into(), source: error.into() })
 }
 
-/// Whether a name is a pattern of topics that this one is among. No pattern reads dead letters.
-pub(crate) fn matches(pattern: &str, topic: &str) -> bool {
-    let matches = || subscription::regex(pattern).is_ok_and(|pattern| pattern.is_match(topic.as_bytes()));
-    is_pattern(pattern) && !Letters::default().has(topic) && matches()
-}
-
 /// The names of all topics that are there.
 pub(crate) fn names(metadata: &Metadata) -> Vec<String> {
     let is_there = |topic: &&MetadataTopic| {
@@ -157,11 +151,10 @@ fn look_with(client: &BaseConsumer, topic: &str, brokers: &str) -> Result<(), Mi
             "it does not exist; create it, or correct the handler's `topic`, or let the service wait for it \
              with `wait_for_topics`",
         ))),
-        Some(error) => Err(Missing::ForNow(Error::Kafka {
-            action: format!("look up topic `{topic}`"),
-            brokers: brokers.to_owned(),
-            source: KafkaError::MetadataFetch(error.into()),
-        })),
+        Some(error) => {
+            let error = KafkaError::MetadataFetch(error.into());
+            Err(Missing::ForNow(Error::kafka(format!("look up topic `{topic}`"), brokers, error)))
+        }
     }
 }
 
@@ -172,7 +165,7 @@ fn metadata(
     brokers: &str,
     action: &str,
 ) -> Result<Metadata, Missing> {
-    let failed = |action: String, source| Error::Kafka { action, brokers: brokers.to_owned(), source };
+    let failed = |action: String, source: KafkaError| Error::kafka(action, brokers, source);
     client.fetch_metadata(topic, FIRST).or_else(|source| match why(client, brokers) {
         Some(Unreachable::Login(refusal)) => Err(Missing::ForGood(failed(LOGIN.to_owned(), refusal))),
         Some(Unreachable::Because(cause)) => {

@@ -3,19 +3,17 @@
 use crate::Record;
 use crate::base::sync::lock;
 use crate::config::Resolved;
+use crate::error::panic::without_panic;
+use crate::error::reason::Reason;
 use crate::error::trouble::Cause;
 use crate::error::{Error, ErrorKind, HandlerError, HandlerResult};
-use crate::extract::{Context, FromRecord, Rejection};
-use crate::failure::policy::Reason;
+use crate::kafka::client::{FutureRecord, Header, OwnedHeaders};
 use crate::kafka::outage::Unpublished;
 use crate::kafka::producer::{ProduceError, Producer, Sends};
-use crate::middleware::without_panic;
 use crate::record::identity::{
     Content, IDENTITY_HEADER, Identity, IdentitySource, Origin, hash, is_blank, is_nil,
 };
 use crate::telemetry::trace::Spans;
-use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::FutureRecord;
 use std::collections::HashMap;
 use std::fmt;
 use std::num::IntErrorKind;
@@ -197,7 +195,11 @@ pub struct Publisher<'a> {
     equals: Equals,
 }
 
-impl Publisher<'_> {
+impl<'a> Publisher<'a> {
+    pub(crate) fn because_of(cause: Record<'a>, publishing: Arc<Publishing>) -> Self {
+        Self { publishing, cause, equals: Equals::of("published") }
+    }
+
     /// Publishes a record, and waits until all in-sync replicas have it.
     ///
     /// # Errors
@@ -205,16 +207,6 @@ impl Publisher<'_> {
     /// the topic is not there or forbidden, Onceward waits and counts no attempt.
     pub async fn publish(&self, record: ProducerRecord) -> HandlerResult<Published> {
         self.publishing.publish(record, self.cause, Some(&self.equals)).await
-    }
-}
-
-impl<'a> FromRecord<'a> for Publisher<'a> {
-    const PUBLISHES: bool = true;
-
-    fn from_record(record: Record<'a>, context: &'a Context) -> Result<Self, Rejection> {
-        let publishing =
-            context.publishing().ok_or_else(|| Rejection::new("nothing can be published here"))?;
-        Ok(Self { publishing, cause: record, equals: Equals::of("published") })
     }
 }
 
@@ -227,6 +219,7 @@ impl fmt::Debug for Publisher<'_> {
 /// Publishes for one handler. All of the application's share a producer.
 pub(crate) struct Publishing {
     producer: Arc<Producer>,
+    spans: Spans,
     max_hops: u32,
     handler: Arc<str>,
     identity: IdentitySource,
@@ -263,14 +256,19 @@ impl Equals {
 
 impl Publishing {
     pub(crate) fn new(config: &Resolved, spans: &Spans) -> Result<Self, Error> {
-        let producer =
-            Arc::new(Producer::new(config.clone(), spans.clone(), Sends::Records, ACKNOWLEDGED_WITHIN)?);
+        let producer = Arc::new(Producer::new(config.clone(), Sends::Records, ACKNOWLEDGED_WITHIN)?);
         let (handler, identity) = ("".into(), IdentitySource::default());
-        Ok(Self { producer, max_hops: config.max_hops, handler, identity })
+        Ok(Self { producer, spans: spans.clone(), max_hops: config.max_hops, handler, identity })
     }
 
     pub(crate) fn of_handler(&self, handler: Arc<str>, identity: IdentitySource) -> Self {
-        Self { producer: self.producer.clone(), max_hops: self.max_hops, handler, identity }
+        Self {
+            producer: self.producer.clone(),
+            spans: self.spans.clone(),
+            max_hops: self.max_hops,
+            handler,
+            identity,
+        }
     }
 
     /// Publishes what a call returned, in order.
@@ -298,7 +296,7 @@ impl Publishing {
             return Err(HandlerError::new(problem).permanent());
         }
         let origin = self.complete(&mut record, cause, equals)?;
-        let span = self.producer.span(&record.topic, cause);
+        let span = self.spans.send_span(&record.topic, cause);
         for (name, value) in span.outgoing(cause) {
             record.add(name, &value);
         }
@@ -421,8 +419,8 @@ impl fmt::Debug for Publishing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::run::Source;
-    use crate::record::{Message, OwnedMessage};
+    use crate::kafka::message::{Message, OwnedMessage};
+    use crate::record::source::Source;
     use crate::{Config, TopicPartition};
 
     fn publishing(max_hops: u32) -> Publishing {

@@ -140,9 +140,10 @@ impl Drop for LeftOut {
 mod tests {
     use super::*;
     use crate::base::drain::Drain;
+    use crate::kafka::message::{Message, OwnedMessage};
     use crate::record::identity::IdentitySource;
-    use crate::record::run::{RunClock, Source};
-    use crate::record::{Message, OwnedMessage};
+    use crate::record::run::RunClock;
+    use crate::record::source::Source;
     use std::time::Duration;
 
     fn left_out() -> LeftOut {

@@ -4,9 +4,11 @@
 use crate::HandlerError;
 use crate::base::backoff::{after, ceiling, jittered};
 use crate::base::sync::lock;
+use crate::config::Order;
+use crate::kafka::message::Message;
+use crate::record::Record;
 use crate::record::run::Fetched;
-use crate::record::{Message, Record};
-use crate::routing::order::{Order, Sharing};
+use crate::routing::order::Sharing;
 use crate::worker::lanes::{LaneId, Lanes, Queued};
 use crate::worker::pace::Pace;
 use crate::worker::side_by_side::{Hands, MOST_QUICK, TROUBLE};

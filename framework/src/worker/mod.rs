@@ -8,6 +8,7 @@ pub(crate) mod desk;
 pub(crate) mod lanes;
 pub(crate) mod pace;
 pub(crate) mod offsets;
+pub(crate) mod ahead;
 pub(crate) mod starts;
 pub(crate) mod fetching;
 #[cfg(test)]

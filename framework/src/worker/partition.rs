@@ -3,15 +3,19 @@
 use crate::base::backoff::Backoff;
 use crate::base::drain::Drain;
 use crate::base::wake::Wake;
-use crate::error::Decision;
-use crate::error::trouble::Cause;
-use crate::failure::policy::{GivenUp, Held, Reason, capped};
+use crate::config::{Guarantee, Order};
+use crate::error::reason::{Decision, Reason};
+use crate::error::text::capped;
+use crate::error::trouble::{Cause, Held};
 use crate::failure::trials::Trial;
+use crate::kafka::client::RDKafkaErrorCode;
 use crate::kafka::contact::Contact;
+use crate::kafka::message::Message;
 use crate::kafka::read_lock::{ReadLock, Reading, step_aside};
-use crate::record::run::{Fetched, Run, RunClock, Source};
-use crate::record::{Message, Record};
-use crate::routing::order::{Guarantee, Order};
+use crate::record::Record;
+use crate::record::notes::Note;
+use crate::record::run::{Fetched, Run, RunClock};
+use crate::record::source::Source;
 use crate::routing::router::Router;
 use crate::worker::fetching::Fetching;
 use crate::worker::inbox::Inbox;
@@ -19,9 +23,8 @@ use crate::worker::offsets::OffsetTracker;
 use crate::worker::pace::Pace;
 use crate::worker::remaining::Remaining;
 use crate::worker::side_by_side::{self, Hands};
-use crate::worker::starts::{Note, Suspects};
+use crate::worker::starts::Suspects;
 use crate::{HandlerError, Outcome, Outcomes};
-use rdkafka::error::RDKafkaErrorCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -469,7 +472,7 @@ fn condemned(starts: u32) -> HandlerError {
     let problem =
         format!("the process ended {starts} times while it tried this record, so it is not tried again");
     let mut error = HandlerError::new(problem).permanent();
-    error.decide(Decision::PutAway(GivenUp { reason: Reason::MaxStarts, trial: Trial::of(starts) }));
+    error.decide(Decision::PutAway(Trial::of(starts).given_up(Reason::MaxStarts)));
     error
 }
 

@@ -1,7 +1,8 @@
 //! Gets fetched records, gives what of them is still to be done.
 
 use crate::record::outcome::{Outcome, Outcomes};
-use crate::record::run::{Fetched, Run, RunClock, Source};
+use crate::record::run::{Fetched, Run, RunClock};
+use crate::record::source::Source;
 use crate::{HandlerError, Record};
 
 /// The records of a fetch that are not done, in order.
@@ -92,12 +93,11 @@ mod tests {
     use super::*;
     use crate::TopicPartition;
     use crate::base::drain::Drain;
-    use crate::error::Decision;
+    use crate::error::reason::{Decision, Reason};
     use crate::error::trouble::Cause;
-    use crate::failure::policy::{GivenUp, Reason};
     use crate::failure::trials::Trial;
+    use crate::kafka::message::{Message, OwnedMessage};
     use crate::kafka::queue::Keepalive;
-    use crate::record::{Message, OwnedMessage};
     use std::sync::Arc;
     use std::time::Duration;
 
@@ -108,7 +108,7 @@ mod tests {
 
     fn given_up(why: &str) -> Outcome {
         let mut error = HandlerError::new(why.to_owned());
-        error.decide(Decision::PutAway(GivenUp { reason: Reason::Permanent, trial: Trial::of(1) }));
+        error.decide(Decision::PutAway(Trial::of(1).given_up(Reason::Permanent)));
         Outcome::Failed(error)
     }
 

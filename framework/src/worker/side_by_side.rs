@@ -3,12 +3,13 @@
 
 use crate::base::backoff::{ceiling, jittered};
 use crate::base::sync::lock;
-use crate::error::Decision;
-use crate::failure::policy::capped;
+use crate::config::Order;
+use crate::error::reason::Decision;
+use crate::error::text::capped;
 use crate::kafka::read_lock::step_aside;
 use crate::record::Record;
 use crate::record::run::{Fetched, Progress, Run, RunClock};
-use crate::routing::order::{Order, Sharing};
+use crate::routing::order::Sharing;
 use crate::routing::router::Router;
 use crate::worker::desk::{Desk, Early, Ended, Item, Left, Wait};
 use crate::worker::lanes::LaneId;

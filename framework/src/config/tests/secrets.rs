@@ -105,6 +105,7 @@ fn output(variables: &[(&str, &str)]) -> String {
                 }
                 #[cfg(feature = "schemas")]
                 crate::schemas::Schemas::new(&resolved.schema_registry)?;
+                resolved.check_times()?;
                 resolved.check_properties()
             });
             if let Err(error) = checked {

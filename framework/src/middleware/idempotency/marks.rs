@@ -3,7 +3,8 @@
 use super::attempts::{Attempt, Attempts};
 use super::calls::Calls;
 use crate::dedupe::{Dedupe, State};
-use crate::handler::{Handler, Rejected};
+use crate::extract::batch::Rejected;
+use crate::handler::Handler;
 use crate::middleware::Stack;
 use crate::{Outcome, Record, Run};
 use std::collections::HashSet;
@@ -46,7 +47,7 @@ impl<S: Stack, H: Handler> Attempts for Marked<'_, S, H> {
         let mut known = HashSet::with_capacity(claims.len());
         let states = claims.iter().zip(seen).map(|(claim, seen)| match known.insert(claim.identity.key) {
             true if seen => Found::Done,
-            true if unmarked.contains(bound.scope, claim) => Found::Unmarked,
+            true if unmarked.contains(bound.scope, claim.identity.key) => Found::Unmarked,
             true => Found::Fresh,
             false => Found::Done,
         });
@@ -92,12 +93,12 @@ impl<S: Stack, H: Handler> Attempts for Marked<'_, S, H> {
         }
         match self.dedupe.mark(part.assigned(), bound.scope, &done, State::Done).await {
             Ok(()) => {
-                unmarked.remove(bound.scope, &done);
+                unmarked.remove(bound.scope, done.iter().map(|claim| claim.identity.key));
                 Attempt::Done(outcomes)
             }
             // No record's fault, whatever it is: all comes again, and only the note is tried again.
             Err(error) => {
-                unmarked.add(bound.scope, &done);
+                unmarked.add(bound.scope, done.iter().map(|claim| claim.identity.key));
                 Attempt::Blameless(error)
             }
         }

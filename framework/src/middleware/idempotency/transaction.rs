@@ -15,7 +15,8 @@ use crate::dedupe::postgres::{Ended, LooksFor, Postgres, UnitOfWork};
 use crate::dedupe::{Claim, StoreError};
 use crate::error::ErrorKind;
 use crate::error::trouble::Cause;
-use crate::handler::{Handler, Rejected};
+use crate::extract::batch::Rejected;
+use crate::handler::Handler;
 use crate::middleware::Stack;
 use crate::middleware::retry::again_in_its_run;
 use crate::record::breaks::MOST_BREAKS;
@@ -181,7 +182,8 @@ impl<'r, S: Stack, H: Handler> InTransaction<'r, S, H> {
                 }
             };
             if result.is_ok()
-                && let Some(attempt) = self.lost(&mut unit, &part.records()[index..=index], started).await
+                && let Some(attempt) =
+                    self.lost(&mut unit, part.with(&part.records()[index..=index]), started).await
             {
                 return Err(attempt.at(index));
             }
@@ -215,7 +217,7 @@ impl<'r, S: Stack, H: Handler> InTransaction<'r, S, H> {
                 self.undo(&mut unit, savepoint, index, &error).await
             };
             let Some(place) = undone_from else {
-                return Err(self.failed(unit, (index, record), error, started).await);
+                return Err(self.failed(unit, (index, part.with(&[record])), error, started).await);
             };
             outcomes.truncate(place);
             match self.again_in_its_run(part, record, &error) {
@@ -303,13 +305,13 @@ impl<'r, S: Stack, H: Handler> InTransaction<'r, S, H> {
             }
         };
         if called.is_ok()
-            && let Some(attempt) = self.lost(&mut unit, &records, started).await
+            && let Some(attempt) = self.lost(&mut unit, fresh_part, started).await
         {
             return Err(attempt);
         }
         let results = match called.and_then(|handled| for_each(handled, places.len())) {
             Ok(results) => results,
-            Err(error) => return Err(self.failed_together(unit, &records, error, started).await),
+            Err(error) => return Err(self.failed_together(unit, fresh_part, error, started).await),
         };
         let mut outcomes: Vec<_> = part.iter().map(|_| Outcome::Duplicate).collect();
         for (place, result) in places.into_iter().zip(results) {
@@ -382,7 +384,7 @@ impl<'r, S: Stack, H: Handler> InTransaction<'r, S, H> {
     async fn failed(
         &self,
         mut unit: UnitOfWork,
-        (index, record): (usize, Record<'_>),
+        (index, called): (usize, Run<'_>),
         error: HandlerError,
         started: Instant,
     ) -> Attempt {
@@ -390,7 +392,7 @@ impl<'r, S: Stack, H: Handler> InTransaction<'r, S, H> {
             return Attempt::Culprit(index, error);
         }
         let blames_another = self.blames_another(&mut unit, &error).await;
-        let attempt = self.roll_back(unit, &[record], error, started).await;
+        let attempt = self.roll_back(unit, called, error, started).await;
         if blames_another && index > 0 { attempt } else { attempt.at(index) }
     }
 
@@ -405,23 +407,23 @@ impl<'r, S: Stack, H: Handler> InTransaction<'r, S, H> {
     async fn failed_together(
         &self,
         unit: UnitOfWork,
-        records: &[Record<'_>],
+        called: Run<'_>,
         error: HandlerError,
         started: Instant,
     ) -> Attempt {
         if error.kind() != ErrorKind::Returned {
             return Attempt::Failed(error);
         }
-        self.roll_back(unit, records, error, started).await
+        self.roll_back(unit, called, error, started).await
     }
 
     /// Says what it means if the server has ended the transaction during a call that went well: one that
     /// took long without a statement, or dropped the error. Found later, it would look like an outage,
     /// and be tried again for ever.
-    async fn lost(&self, unit: &mut UnitOfWork, records: &[Record<'_>], started: Instant) -> Option<Attempt> {
+    async fn lost(&self, unit: &mut UnitOfWork, called: Run<'_>, started: Instant) -> Option<Attempt> {
         let left_idle = started.elapsed() >= self.postgres.idle_limit;
-        let [first, ..] = records else { return None };
-        if !(left_idle || first.source().breaks.is_alone(first.offset())) || !unit.is_lost().await {
+        let [first, ..] = called.records() else { return None };
+        if !(left_idle || called.assigned().breaks.is_alone(first.offset())) || !unit.is_lost().await {
             return None;
         }
         if left_idle {
@@ -431,7 +433,7 @@ impl<'r, S: Stack, H: Handler> InTransaction<'r, S, H> {
                 self.postgres.idle_limit
             ))));
         }
-        Some(broke(records, HandlerError::new("the connection broke and the handler dropped the error")))
+        Some(broke(called, HandlerError::new("the connection broke and the handler dropped the error")))
     }
 
     /// A record that is known to fail, in a transaction that is sound.
@@ -448,7 +450,7 @@ impl<'r, S: Stack, H: Handler> InTransaction<'r, S, H> {
     async fn roll_back(
         &self,
         mut unit: UnitOfWork,
-        records: &[Record<'_>],
+        called: Run<'_>,
         error: HandlerError,
         started: Instant,
     ) -> Attempt {
@@ -467,15 +469,14 @@ impl<'r, S: Stack, H: Handler> InTransaction<'r, S, H> {
             }
             Err(_) if started.elapsed() >= self.postgres.idle_limit => Attempt::Failed(error),
             Err(broken) if of_call == OfCall::OthersCrash => Attempt::Blameless(broken),
-            Err(_) => broke(records, error),
+            Err(_) => broke(called, error),
         }
     }
 }
 
 /// What it means that the connection broke in the call of these records.
-fn broke(records: &[Record<'_>], error: HandlerError) -> Attempt {
-    let is_theirs =
-        records.first().is_some_and(|first| first.source().breaks.broke_in_call(&offsets(records)));
+fn broke(called: Run<'_>, error: HandlerError) -> Attempt {
+    let is_theirs = !called.is_empty() && called.assigned().breaks.broke_in_call(&offsets(called.records()));
     if is_theirs {
         Attempt::Failed(error.explained(|source| BreaksItsConnection { source }))
     } else {

@@ -231,7 +231,7 @@ impl Identity {
     }
 
     fn of_position(record: Record<'_>) -> Self {
-        let origin = Origin { base: record.source().place, number: record.offset() };
+        let origin = Origin { base: record.origin().place, number: record.offset() };
         // Redelivery brings the same timestamp.
         Self::bound(origin, record.timestamp().unwrap_or(0), false, Content::of(record))
     }

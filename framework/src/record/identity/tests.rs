@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::TopicPartition;
-use crate::record::run::Source;
-use crate::record::{Message, OwnedMessage};
+use crate::kafka::message::{Message, OwnedMessage};
+use crate::record::source::Source;
 
 const NOON: i64 = 1_700_049_600_000; // 2023-11-15T12:00:00Z
 const LATE: i64 = NOON + 12 * 3_600_000 - 60_000; // 23:59
