@@ -2,7 +2,7 @@
 
 use super::attempts::{Attempt, Attempts};
 use super::calls::Calls;
-use crate::dedupe::{Dedupe, State};
+use crate::dedupe::{Claim, Dedupe, State};
 use crate::extract::batch::Rejected;
 use crate::handler::Handler;
 use crate::middleware::Stack;
@@ -61,8 +61,8 @@ impl<S: Stack, H: Handler> Attempts for Marked<'_, S, H> {
         } else {
             self.calls.attempt(part.with(&records), apart).await
         };
-        let mut handled = match handled {
-            Attempt::Done(outcomes) => outcomes.into_iter(),
+        let handled = match handled {
+            Attempt::Done(outcomes) => outcomes,
             // Its place among the fresh ones, to its place in the part.
             Attempt::Culprit(index, error) => {
                 let place = fresh.iter().enumerate().filter(|(_, fresh)| **fresh).nth(index);
@@ -70,24 +70,7 @@ impl<S: Stack, H: Handler> Attempts for Marked<'_, S, H> {
             }
             other => return other,
         };
-        let mut outcomes = Vec::with_capacity(part.len());
-        let mut done = Vec::new();
-        for (state, claim) in states.iter().zip(&claims) {
-            let outcome = match state {
-                Found::Fresh => handled.next(),
-                Found::Unmarked => Some(Outcome::Completed),
-                Found::Done => Some(Outcome::Duplicate),
-            };
-            let Some(outcome) = outcome else { break };
-            if *state != Found::Done && outcome.is_finished() {
-                done.push(*claim);
-            }
-            let failed = !outcome.is_finished();
-            outcomes.push(outcome);
-            if failed && !H::BATCH {
-                break;
-            }
-        }
+        let (outcomes, done) = joined(&states, &claims, handled, H::BATCH);
         if done.is_empty() {
             return Attempt::Done(outcomes);
         }
@@ -103,4 +86,32 @@ impl<S: Stack, H: Handler> Attempts for Marked<'_, S, H> {
             }
         }
     }
+}
+
+/// The outcomes of a part, of which the fresh ones were handled, and what is to be noted as done.
+fn joined(
+    states: &[Found],
+    claims: &[Claim],
+    handled: Vec<Outcome>,
+    is_batch: bool,
+) -> (Vec<Outcome>, Vec<Claim>) {
+    let mut handled = handled.into_iter();
+    let (mut outcomes, mut done) = (Vec::with_capacity(claims.len()), Vec::new());
+    for (state, claim) in states.iter().zip(claims) {
+        let outcome = match state {
+            Found::Fresh => handled.next(),
+            Found::Unmarked => Some(Outcome::Completed),
+            Found::Done => Some(Outcome::Duplicate),
+        };
+        let Some(outcome) = outcome else { break };
+        if *state != Found::Done && outcome.is_finished() {
+            done.push(*claim);
+        }
+        let failed = !outcome.is_finished();
+        outcomes.push(outcome);
+        if failed && !is_batch {
+            break;
+        }
+    }
+    (outcomes, done)
 }
