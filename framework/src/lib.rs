@@ -61,6 +61,8 @@ pub mod prelude;
 pub mod __private;
 
 pub use app::builder::App;
+#[cfg(feature = "schemas")]
+pub use config::schema_registry::{SchemaCheck, SchemaRegistryConfig};
 pub use config::{
     Config, DeadLetterConfig, DeadLetterPartition, DedupeKind, GroupProtocol, Guarantee, HandlerConfig,
     HeaderFamily, Order, OutOfRange, Start, TraceMode,
@@ -97,8 +99,6 @@ pub use schemas::encoders::AvroEncoder;
 pub use schemas::encoders::JsonSchemaEncoder;
 #[cfg(feature = "protobuf")]
 pub use schemas::encoders::ProtobufEncoder;
-#[cfg(feature = "schemas")]
-pub use schemas::{SchemaCheck, SchemaRegistryConfig};
 pub use telemetry::condition::{Condition, ConditionKind, Severity};
 pub use telemetry::health::{Health, Unfinished};
 #[cfg(feature = "otlp")]

@@ -1,5 +1,7 @@
 //! Gets what is set for an application, says what is wrong with it before anything is consumed.
 
+#[cfg(feature = "schemas")]
+use crate::config::schema_registry::SchemaCheck;
 use crate::config::{DedupeKind, Guarantee, Order, Resolved};
 #[cfg(feature = "schemas")]
 use crate::error::lookup::Part;
@@ -8,6 +10,7 @@ use crate::extract::Context;
 use crate::extract::NO_REGISTRY;
 use crate::failure::dead_letter;
 use crate::handler::Settings;
+use crate::kafka::client_config::ClientSettings as _;
 use crate::kafka::pattern::{self, is_pattern, matches};
 use crate::kafka::topics;
 #[cfg(feature = "schemas")]
@@ -15,7 +18,7 @@ use crate::routing::event_type::EventType;
 use crate::routing::route::{AnyRoute, Routes};
 use crate::routing::router::{Policies, Unmatched};
 #[cfg(feature = "schemas")]
-use crate::schemas::{SchemaCheck, compatibility::Reader};
+use crate::schemas::compatibility::Reader;
 use crate::{Error, middleware};
 
 /// Looks at each handler by itself, and at each pair.

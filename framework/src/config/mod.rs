@@ -28,7 +28,7 @@ pub(crate) use resolved::Resolved;
 pub(crate) use sources::duration;
 
 #[cfg(feature = "schemas")]
-use crate::schemas::SchemaRegistryConfig;
+use crate::config::schema_registry::SchemaRegistryConfig;
 use serde::Deserialize;
 use sources::properties;
 use std::collections::BTreeMap;

@@ -5,9 +5,9 @@ use super::{
     sources,
 };
 use crate::config::TraceMode;
-use crate::error::Error;
 #[cfg(feature = "schemas")]
-use crate::schemas::SchemaRegistryConfig;
+use crate::config::schema_registry::SchemaRegistryConfig;
+use crate::error::Error;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -173,15 +173,6 @@ impl Resolved {
         if self.commit_interval.is_zero() || self.max_run_time.is_zero() {
             let setting = if self.commit_interval.is_zero() { "commit_interval" } else { "max_run_time" };
             return Err(Error::config(setting, "is 0; it must be longer than that"));
-        }
-        if self.shutdown_deadline < self.drain_deadline {
-            return Err(Error::config(
-                "shutdown_deadline",
-                format!(
-                    "= {:?} is shorter than `drain_deadline` = {:?}",
-                    self.shutdown_deadline, self.drain_deadline
-                ),
-            ));
         }
         Ok(())
     }

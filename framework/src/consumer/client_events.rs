@@ -5,6 +5,7 @@ use crate::base::sync::lock;
 use crate::config::Resolved;
 use crate::error::trouble::Rarely;
 use crate::kafka::client::{RDKafkaErrorCode as Code, RDKafkaLogLevel};
+use crate::kafka::client_config::ClientSettings as _;
 use crate::telemetry::condition::{ConditionKind, Told};
 use std::collections::HashMap;
 use std::sync::Mutex;

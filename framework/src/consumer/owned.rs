@@ -1,6 +1,7 @@
 //! A side road: a partition that this process owns, as its poll thread sees it.
 
-use crate::consumer::commit::{Committed, Room, add};
+use crate::consumer::commit::{Room, add};
+use crate::consumer::committed::Committed;
 use crate::consumer::memo::{MOST_BYTES, Memo, Place, Written};
 use crate::consumer::tail::Tail;
 use crate::error::trouble::Cause;
@@ -9,8 +10,8 @@ use crate::kafka::client::{BaseConsumer, ClientContext, ConsumerContext, TopicPa
 use crate::kafka::offsets;
 use crate::record::TopicPartition;
 use crate::telemetry::condition::{ConditionKind, Told};
-use crate::telemetry::health::Oldest;
-use crate::worker::partition::Partition;
+use crate::telemetry::group::Oldest;
+use crate::worker::shared::Partition;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;

@@ -10,9 +10,10 @@ use crate::consumer::shutdown::Shutdown;
 use crate::consumer::subscription::Subscription;
 use crate::consumer::tail::Tails;
 use crate::kafka::client::{Consumer as _, FromClientConfigAndContext, KafkaError, RDKafkaErrorCode};
+use crate::kafka::client_config::ClientSettings as _;
 use crate::kafka::topics;
 use crate::telemetry::condition::{ConditionKind, Told};
-use crate::telemetry::health::seconds;
+use crate::telemetry::group::seconds;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

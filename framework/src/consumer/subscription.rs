@@ -10,6 +10,7 @@ use crate::config::Resolved;
 use crate::consumer::assignment::Consumer;
 use crate::handler::NO_DEAD_LETTERS;
 use crate::kafka::client::{Consumer as _, KafkaError};
+use crate::kafka::client_config::ClientSettings as _;
 use crate::kafka::pattern::{Letters, is_pattern, regex};
 use crate::kafka::topics::{self, REQUEST};
 use crate::routing::route::Routes;
@@ -81,11 +82,21 @@ impl Subscription {
             let regex = regex(&text).map_err(|error| Error::handler(&*handlers[0], error.to_string()))?;
             Ok(Pattern { text, regex, handlers })
         };
-        Ok(Self {
+        let patterns = patterns.into_iter().map(pattern).collect::<Result<_, Error>>()?;
+        Ok(Self::to(names, patterns, letters, config.metadata_refresh()?))
+    }
+
+    fn to(
+        names: BTreeSet<String>,
+        patterns: Vec<Pattern>,
+        letters: Letters,
+        interval: Option<Duration>,
+    ) -> Self {
+        Self {
             names,
-            patterns: patterns.into_iter().map(pattern).collect::<Result<_, Error>>()?,
+            patterns,
             letters,
-            interval: config.metadata_refresh()?,
+            interval,
             look_at: None,
             looking: false,
             found: Arc::default(),
@@ -93,7 +104,7 @@ impl Subscription {
             absent: BTreeMap::new(),
             left_out: BTreeSet::new(),
             missing: BTreeMap::new(),
-        })
+        }
     }
 
     /// Subscribes for the first time.
@@ -250,19 +261,8 @@ mod tests {
             regex: regex(text).unwrap(),
             handlers: vec!["reader".to_owned()],
         };
-        Subscription {
-            names: set(names),
-            patterns: patterns.iter().map(pattern).collect(),
-            letters: Letters(Arc::new(set(letters))),
-            interval: None,
-            look_at: None,
-            looking: false,
-            found: Arc::default(),
-            subscribed: BTreeSet::new(),
-            absent: BTreeMap::new(),
-            left_out: BTreeSet::new(),
-            missing: BTreeMap::new(),
-        }
+        let patterns = patterns.iter().map(pattern).collect();
+        Subscription::to(set(names), patterns, Letters(Arc::new(set(letters))), None)
     }
 
     fn resolved(subscription: &mut Subscription, there: &[&str]) -> Vec<String> {

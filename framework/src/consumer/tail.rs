@@ -10,7 +10,7 @@
 use crate::kafka::client::{BaseConsumer, ClientConfig, Consumer, KafkaResult, Offset, TopicPartitionList};
 use crate::kafka::offsets;
 use crate::kafka::offsets::Next;
-use crate::worker::partition::Partition;
+use crate::worker::shared::Partition;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

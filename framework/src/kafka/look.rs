@@ -3,6 +3,7 @@
 //! What was read stays read: a look that takes long goes on where it was, and one that is done
 //! reads on from there when it is asked again.
 
+use super::client_config::ClientSettings as _;
 use super::message::header_of;
 use crate::config::Resolved;
 use crate::error::trouble::Rarely;

@@ -1,6 +1,7 @@
 //! Sends records: the dead letters of the application, and what its handlers
 //! publish.
 
+use super::client_config::ClientSettings as _;
 use crate::base::fault;
 use crate::base::sync::lock;
 use crate::config::Resolved;

@@ -1,5 +1,6 @@
 //! Looks at the topics before anything is consumed.
 
+use super::client_config::ClientSettings as _;
 use super::pattern::{is_pattern, matches};
 use crate::base::backoff::after;
 use crate::config::Resolved;

@@ -28,8 +28,8 @@ mod tls;
 mod weight;
 mod wire;
 
-pub use crate::config::schema_registry::{SchemaCheck, SchemaRegistryConfig};
 #[cfg(any(feature = "avro", feature = "json-schema", feature = "protobuf"))]
+use crate::config::schema_registry::SchemaRegistryConfig;
 pub use registration::SubjectName;
 pub(crate) use wire::{Framed, split};
 

@@ -1,6 +1,7 @@
 //! How the application is, and what it does: health, metrics, traces.
 
 pub(crate) mod condition;
+pub(crate) mod group;
 pub(crate) mod health;
 pub(crate) mod left_out;
 pub(crate) mod metrics;

@@ -1,6 +1,7 @@
 //! One task a partition: reads its records, has them handled, and keeps the books on their offsets.
 
 pub(crate) mod inbox;
+pub(crate) mod shared;
 pub(crate) mod partition;
 pub(crate) mod remaining;
 pub(crate) mod side_by_side;

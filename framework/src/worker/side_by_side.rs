@@ -3,7 +3,7 @@
 
 use super::desk::{Desk, Ended, Item, Left, MOST_QUICK, Next, PutAway, TROUBLE, Terms, UnderWay, Wait};
 use super::lanes::LaneId;
-use super::partition::{Limits, Partition};
+use super::partition::Limits;
 use crate::base::backoff::{ceiling, jittered};
 use crate::base::sync::lock;
 use crate::error::reason::Decision;
@@ -13,6 +13,7 @@ use crate::kafka::read_lock::step_aside;
 use crate::record::run::{Fetched, Progress, Run, RunClock};
 use crate::routing::order::Sharing;
 use crate::routing::router::Router;
+use crate::worker::shared::Partition;
 use crate::{HandlerError, Outcome, Record};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};

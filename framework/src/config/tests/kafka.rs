@@ -3,6 +3,7 @@
 use super::{from, refused};
 use crate::config::promises::{OURS, is_false};
 use crate::config::{Config, Resolved};
+use crate::kafka::client_config::ClientSettings as _;
 use rdkafka::ClientConfig;
 use std::time::Duration;
 

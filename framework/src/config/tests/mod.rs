@@ -9,6 +9,7 @@ use super::{Config, Start};
 use crate::config::TraceMode;
 use crate::config::promises::OURS;
 use crate::error::Error;
+use crate::kafka::client_config::ClientSettings as _;
 use std::time::Duration;
 
 fn from(variables: &[(&str, &str)]) -> Result<Config, Error> {

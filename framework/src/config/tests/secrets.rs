@@ -3,6 +3,7 @@
 use super::{File, from};
 use crate::App;
 use crate::config::properties::names;
+use crate::kafka::client_config::ClientSettings as _;
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 

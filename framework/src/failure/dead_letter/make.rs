@@ -5,6 +5,7 @@ use crate::error::Error;
 use crate::error::trouble::Cause;
 use crate::kafka::admin::{self, NewTopic, NotMade};
 use crate::kafka::client::{BaseConsumer, RDKafkaErrorCode};
+use crate::kafka::client_config::ClientSettings as _;
 use crate::kafka::outage;
 use crate::kafka::producer::ProduceError;
 use crate::kafka::topics::{self, REQUEST};

@@ -9,6 +9,7 @@ mod tests;
 mod topic;
 mod written;
 
+use crate::kafka::client_config::ClientSettings as _;
 use crate::record::source::Source;
 pub(crate) use topic::{check_circle, check_topics};
 pub(crate) use written::after_another;

@@ -4,6 +4,7 @@ use super::headers::{GROUP, HANDLER, OFFSET, PARTITION, TOPIC};
 use super::*;
 use crate::base::drain::Drain;
 use crate::error::trouble::Cause;
+use crate::kafka::client_config::ClientSettings as _;
 use crate::kafka::look::{Look, Progress};
 use crate::kafka::message::{Message, OwnedMessage, headers_of};
 use crate::record::TopicPartition;
