@@ -1,10 +1,11 @@
 //! What generated code calls. Not for you: it changes with the macro.
 
+pub use crate::config::{Guarantee, Order};
+pub use crate::extract::batch::Rejected;
 pub use crate::extract::{Batch, Context, FromRecord};
-pub use crate::handler::{Handled, Handler, IntoHandled, Rejected, Settings, Tombstones};
-pub use crate::identity::IdentitySource;
-pub use crate::middleware::Delivery;
-pub use crate::order::{Guarantee, Order};
+pub use crate::handler::delivery::Delivery;
+pub use crate::handler::{Handled, Handler, IntoHandled, Settings, Tombstones};
+pub use crate::record::identity::IdentitySource;
 #[cfg(all(fuzzing, feature = "schemas"))]
 pub use crate::schemas::fuzzing;
 use crate::{HandlerError, Outcome};

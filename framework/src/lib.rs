@@ -37,122 +37,63 @@
 #![cfg_attr(not(feature = "postgres"), allow(dead_code, reason = "what only PostgreSQL needs"))]
 
 mod app;
-mod checks;
-mod binding;
 mod config;
+mod consumer;
+mod kafka;
 mod record;
-mod run;
-
-mod queue;
-mod read_lock;
-mod inbox;
-mod partition;
-mod remaining;
-mod side_by_side;
-mod desk;
-mod lanes;
-mod order;
-mod router;
-mod route;
-#[cfg(feature = "schemas")]
-mod schemas;
+mod worker;
+mod routing;
 pub mod middleware;
-mod tx;
 pub mod extract;
 mod handler;
-mod outcome;
-mod offsets;
-mod memo;
-mod commit;
-
-mod publish;
-
-mod poll;
-mod assignment;
-mod owned;
-mod positions;
-mod topic_watch;
-mod shutdown;
-mod tail;
-
-mod admin;
-mod backoff;
-#[cfg(feature = "postgres")]
-mod breaks;
-mod client_events;
-mod cloud_event;
-mod condition;
-mod contact;
-mod dead_letter;
 mod dedupe;
-mod drain;
-mod error;
-mod event_type;
 mod failure;
-mod fault;
-mod fetching;
-mod health;
-mod hooks;
-mod identity;
-#[cfg(feature = "json")]
-mod json_field;
-mod left_out;
-mod metrics;
-#[cfg(feature = "otlp")]
-pub mod otlp;
-mod outage;
-mod pace;
-mod producer;
-#[cfg(feature = "postgres")]
-mod sql;
-mod starts;
-mod subscription;
-mod sync;
+mod publish;
+#[cfg(feature = "schemas")]
+mod schemas;
+mod telemetry;
+mod error;
+mod base;
 #[cfg(feature = "testing")]
 pub mod testing;
-mod topics;
-mod trace;
-mod trials;
-mod trouble;
-mod unreachable;
-#[cfg(test)]
-mod worker_tests;
-mod wake;
-
+pub mod prelude;
 #[doc(hidden)]
 pub mod __private;
 
-pub use app::App;
-pub use condition::{Condition, ConditionKind, Severity};
+pub use app::builder::App;
+#[cfg(feature = "schemas")]
+pub use config::schema_registry::{SchemaCheck, SchemaRegistryConfig};
 pub use config::{
-    Config, DeadLetterConfig, DeadLetterPartition, DedupeKind, GroupProtocol, HandlerConfig, HeaderFamily,
-    OutOfRange, Start,
+    Config, DeadLetterConfig, DeadLetterPartition, DedupeKind, GroupProtocol, Guarantee, HandlerConfig,
+    HeaderFamily, Order, OutOfRange, Start, TraceMode,
 };
 #[cfg(all(feature = "faults", feature = "postgres"))]
 #[doc(hidden)]
 pub use dedupe::by_hand;
 #[cfg(feature = "postgres")]
 pub use dedupe::migrate::migrate;
+pub use dedupe::tx::Tx;
+pub use error::reason::Reason;
 pub use error::{BoxError, Error, ErrorKind, HandlerError, HandlerResult, ResultExt};
-pub use event_type::{EventFunction, EventType};
-pub use failure::{ErrorPolicy, Reason, RetryPolicy};
-pub use handler::{Handled, Handler, IntoHandled, Rejected, Settings, Tombstones};
-pub use health::{Health, Unfinished};
-pub use identity::{IDENTITY_HEADER, IdentityFunction, IdentitySource, REDRIVEN_HEADER};
-pub use middleware::{Delivery, Middleware, Next, NextRun, RecordMiddleware};
+pub use extract::batch::Rejected;
+pub use failure::policy::{ErrorPolicy, RetryPolicy};
+pub use handler::delivery::Delivery;
+pub use handler::{Handled, Handler, IntoHandled, Settings, Tombstones};
+pub use middleware::{Middleware, Next, NextRun, RecordMiddleware};
 #[cfg(all(feature = "macros", feature = "avro"))]
 #[doc = include_str!("docs/reads_avro.md")]
 pub use onceward_macros::ReadsAvro;
 #[cfg(feature = "macros")]
 #[doc = include_str!("docs/handler.md")]
 pub use onceward_macros::handler;
-pub use order::{Guarantee, Order};
-pub use outcome::{Outcome, Outcomes};
 pub use publish::{HOPS_HEADER, ProducerRecord, Published, Publisher};
+pub use record::identity::{IDENTITY_HEADER, IdentityFunction, IdentitySource, REDRIVEN_HEADER};
+pub use record::outcome::{Outcome, Outcomes};
+pub use record::run::Run;
 pub use record::{Header, Headers, Record, TopicPartition};
-pub use route::{IntoRoute, Route};
-pub use router::Unmatched;
-pub use run::Run;
+pub use routing::event_type::{EventFunction, EventType};
+pub use routing::route::{HandlerExt, IntoRoute, Route};
+pub use routing::router::Unmatched;
 #[cfg(any(feature = "avro", feature = "json-schema", feature = "protobuf"))]
 pub use schemas::SubjectName;
 #[cfg(feature = "avro")]
@@ -161,33 +102,11 @@ pub use schemas::encoders::AvroEncoder;
 pub use schemas::encoders::JsonSchemaEncoder;
 #[cfg(feature = "protobuf")]
 pub use schemas::encoders::ProtobufEncoder;
-#[cfg(feature = "schemas")]
-pub use schemas::{SchemaCheck, SchemaRegistryConfig};
+pub use telemetry::condition::{Condition, ConditionKind, Severity};
+pub use telemetry::health::{Health, Unfinished};
+#[cfg(feature = "otlp")]
+pub use telemetry::otlp;
 pub use tokio_util::sync::CancellationToken;
-pub use trace::TraceMode;
-pub use tx::Tx;
-
-/// What most services use.
-pub mod prelude {
-    #[cfg(feature = "avro")]
-    pub use crate::extract::Avro;
-    #[cfg(feature = "json-schema")]
-    pub use crate::extract::JsonSchema;
-    #[cfg(feature = "protobuf")]
-    pub use crate::extract::Protobuf;
-    pub use crate::extract::{
-        Attempt, Batch, Bytes, Headers, Key, Position, Publisher, Record, State, Upcast,
-    };
-    #[cfg(feature = "json")]
-    pub use crate::extract::{CloudEvent, Json};
-    #[cfg(feature = "macros")]
-    pub use crate::handler;
-    pub use crate::{
-        App, Delivery, ErrorPolicy, EventType, Handler, HandlerError, HandlerResult, IdentitySource,
-        Middleware, Next, NextRun, Outcome, Outcomes, ProducerRecord, RecordMiddleware, ResultExt, Run, Tx,
-        Unmatched,
-    };
-}
 
 /// The snippets of the guides, compiled as tests.
 #[cfg(doctest)]

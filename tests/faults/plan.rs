@@ -3,7 +3,7 @@
 use fastrand::Rng;
 use std::time::Duration;
 
-/// Where the service can be made to end itself; see `framework/src/fault.rs`.
+/// Where the service can be made to end itself; see `framework/src/base/fault.rs`.
 const POINTS: [(&str, u64); 6] = [
     ("after_claim", 25),
     ("before_commit", 25),

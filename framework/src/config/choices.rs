@@ -76,3 +76,54 @@ pub enum GroupProtocol {
     /// The broker assigns (KIP-848).
     Consumer,
 }
+
+/// Which records of a partition are handled in order, one after the other.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Order {
+    /// All of them.
+    #[default]
+    Partition,
+    /// Those of one key. Others go side by side, `concurrency` at once in the process. A
+    /// record that takes long or fails holds back its key only. Records without a key are
+    /// one key.
+    Key,
+    /// None: each goes by itself, `concurrency` at once. Only copies of one event, by its
+    /// declared identity, go one after the other.
+    None,
+}
+
+/// How often a record is handled, whatever ends the process.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Guarantee {
+    /// Its offset is committed when it is done. With a transaction or where it is noted what
+    /// was done, its effects count once.
+    #[default]
+    AtLeastOnce,
+    /// Its offset is committed before its handler is called: what is in the handler's hands
+    /// when the process ends, or loses its partition, is lost. For work that is worse done
+    /// twice than not at all, and cannot tell. Needs `order = "partition"`.
+    AtMostOnceLosingWorkInFlight,
+}
+
+/// How the span of a call of the handler stands to the producer's span, where the record
+/// carries one (`traceparent`).
+///
+/// Spans need the feature `otel`; see [`middleware::Trace`](crate::middleware::Trace).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum TraceMode {
+    /// It begins a trace of its own, with a link to the producer's span. The default: a
+    /// producer's trace ends when it has produced, however late its records are handled.
+    #[default]
+    Link,
+    /// It is a child of the producer's span, in its trace. A call with several records
+    /// has links all the same, since a span has one parent.
+    Parent,
+    /// There is none.
+    Off,
+}

@@ -9,26 +9,26 @@ mod file;
 mod given;
 pub(crate) mod handlers;
 mod kubernetes;
-mod librdkafka;
 mod origin;
-mod properties;
+mod promises;
+pub(crate) mod properties;
 mod reader;
 mod resolved;
+#[cfg(feature = "schemas")]
+pub(crate) mod schema_registry;
 mod sources;
 mod suggest;
 #[cfg(test)]
 mod tests;
 
-pub use choices::{DedupeKind, GroupProtocol, OutOfRange, Start};
+pub use choices::{DedupeKind, GroupProtocol, Guarantee, Order, OutOfRange, Start, TraceMode};
 pub use dead_letter::{DeadLetterConfig, DeadLetterPartition, HeaderFamily};
 pub(crate) use origin::{Origin, Origins};
 pub(crate) use resolved::Resolved;
 pub(crate) use sources::duration;
 
-use crate::order::{Guarantee, Order};
 #[cfg(feature = "schemas")]
-use crate::schemas::SchemaRegistryConfig;
-use crate::trace::TraceMode;
+use crate::config::schema_registry::SchemaRegistryConfig;
 use serde::Deserialize;
 use sources::properties;
 use std::collections::BTreeMap;

@@ -34,19 +34,19 @@ pub(super) fn names() -> impl Iterator<Item = &'static str> {
 }
 
 /// A property by the one name that is used here; underscores may stand for the dots.
-pub(super) fn canonical(name: &str) -> &str {
+pub(crate) fn canonical(name: &str) -> &str {
     let is_same = |known: &&str| *known == name || known.replace('_', ".") == name.replace('_', ".");
     let name = table().map(|(name, _)| name).find(is_same).unwrap_or(name);
     ALIASES.iter().find(|(_, alias)| *alias == name).map_or(name, |(original, _)| original)
 }
 
 /// What a property may be, where librdkafka says so: `1 .. 3600000`, `none, gzip`.
-pub(super) fn values(name: &str) -> Option<&'static str> {
+pub(crate) fn values(name: &str) -> Option<&'static str> {
     table().find(|(known, _)| *known == name)?.1
 }
 
 /// `; did you mean ..?`, or nothing.
-pub(super) fn did_you_mean(misspelt: &str) -> String {
+pub(crate) fn did_you_mean(misspelt: &str) -> String {
     suggest::did_you_mean(misspelt, table().map(|(name, _)| name))
 }
 

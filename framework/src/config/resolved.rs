@@ -1,12 +1,13 @@
 //! Gets what was set, gives all settings, with their defaults and checked.
 
 use super::{
-    Config, DeadLetterConfig, DedupeKind, GroupProtocol, OutOfRange, Start, brokers, properties, sources,
+    Config, DeadLetterConfig, DedupeKind, GroupProtocol, OutOfRange, Start, brokers, promises, properties,
+    sources,
 };
-use crate::error::Error;
+use crate::config::TraceMode;
 #[cfg(feature = "schemas")]
-use crate::schemas::SchemaRegistryConfig;
-use crate::trace::TraceMode;
+use crate::config::schema_registry::SchemaRegistryConfig;
+use crate::error::Error;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -80,7 +81,7 @@ impl Config {
         let brokers = self.brokers.filter(|brokers| !brokers.trim().is_empty()).ok_or_else(|| {
             Error::config("brokers", "is not set; give `KAFKA_BROKERS=host:port`, or `App::brokers(..)`")
         })?;
-        Resolved::check_promises(&self.kafka)?;
+        promises::check(&self.kafka)?;
         // An empty variable is how a platform says that there is none.
         let database_url = self.database_url.filter(|url| !url.trim().is_empty());
         let dedupe_window = self.dedupe_window.unwrap_or(Duration::from_secs(14 * 24 * 60 * 60));
@@ -185,36 +186,6 @@ impl Resolved {
         if self.commit_interval.is_zero() || self.max_run_time.is_zero() {
             let setting = if self.commit_interval.is_zero() { "commit_interval" } else { "max_run_time" };
             return Err(Error::config(setting, "is 0; it must be longer than that"));
-        }
-        let poll = self.property_ms("max.poll.interval.ms")?;
-        if self.drain_deadline * 2 >= poll {
-            return Err(Error::config(
-                "drain_deadline",
-                format!(
-                    "= {:?} is not well below `max.poll.interval.ms` = {poll:?}: a drain that long costs the \
-                     membership; make it less than half",
-                    self.drain_deadline
-                ),
-            ));
-        }
-        let session = self.session_timeout()?;
-        if self.drain_deadline > session {
-            return Err(Error::config(
-                "drain_deadline",
-                format!(
-                    "= {:?} is longer than `session.timeout.ms` = {session:?}; make it shorter",
-                    self.drain_deadline
-                ),
-            ));
-        }
-        if self.shutdown_deadline < self.drain_deadline {
-            return Err(Error::config(
-                "shutdown_deadline",
-                format!(
-                    "= {:?} is shorter than `drain_deadline` = {:?}",
-                    self.shutdown_deadline, self.drain_deadline
-                ),
-            ));
         }
         Ok(())
     }

@@ -14,7 +14,7 @@
 //!    claimed in it alone is over, and every later look sees what it has done.
 
 use super::StoreError;
-use crate::sync::lock;
+use crate::base::sync::lock;
 use sqlx::postgres::PgConnection;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};

@@ -5,8 +5,8 @@ use super::postgres::{Postgres, Window};
 use super::scope::{ScopeName, resolve};
 use super::unit::{LooksFor, UnitOfWork};
 use super::{Claim, State, StoreError, migrate, upkeep};
-use crate::identity::Identity;
-use crate::run::Source;
+use crate::record::identity::Identity;
+use crate::record::source::Source;
 use crate::{Error, TopicPartition, Tx};
 use std::time::Duration;
 

@@ -3,7 +3,7 @@
 use super::buckets::{Live, table};
 use super::scope::Scope;
 use super::{Claim, DEAD_LETTERED, DONE, StoreError};
-use crate::run::Source;
+use crate::record::source::Source;
 use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
 use std::collections::{HashMap, HashSet};

@@ -3,10 +3,10 @@
 use super::StoreError;
 use super::leftovers::Leftovers;
 use crate::BoxError;
-use crate::outage::postgres::at_the_end;
-use crate::sql::Left;
-use crate::sync::lock;
-use crate::tx::Tx;
+use crate::base::sync::lock;
+use crate::dedupe::outage::at_the_end;
+use crate::dedupe::sql::Left;
+use crate::dedupe::tx::Tx;
 use futures_util::future::BoxFuture;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sqlx::{Connection, Executor};

@@ -14,24 +14,27 @@ mod memory;
 #[cfg(feature = "postgres")]
 pub(crate) mod migrate;
 #[cfg(feature = "postgres")]
+pub(crate) mod outage;
+#[cfg(feature = "postgres")]
 pub(crate) mod postgres;
 #[cfg(feature = "postgres")]
 mod rights;
 #[cfg(feature = "postgres")]
 pub(crate) mod scope;
 #[cfg(feature = "postgres")]
+mod sql;
+pub(crate) mod tx;
+#[cfg(feature = "postgres")]
 pub(crate) mod unit;
-mod unmarked;
 #[cfg(feature = "postgres")]
 pub(crate) mod upkeep;
 
 pub(crate) use memory::Memory;
-pub(crate) use unmarked::Unmarked;
 
 use crate::Record;
-use crate::identity::{Identity, REDRIVEN_HEADER};
-use crate::run::Source;
-use crate::trouble::Cause;
+use crate::error::trouble::Cause;
+use crate::record::identity::{Identity, REDRIVEN_HEADER};
+use crate::record::source::Source;
 use std::sync::Arc;
 
 /// Where it is kept.
@@ -126,8 +129,8 @@ impl StoreError {
     }
 }
 
-impl From<crate::failure::Held> for StoreError {
-    fn from(held: crate::failure::Held) -> Self {
+impl From<crate::error::trouble::Held> for StoreError {
+    fn from(held: crate::error::trouble::Held) -> Self {
         match held.cause {
             Cause::Setup => Self::Setup(held.source),
             Cause::Outage | Cause::Passing => Self::Outage(held.source),

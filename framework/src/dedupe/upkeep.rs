@@ -4,7 +4,7 @@ use super::StoreError;
 use super::buckets::{LOCKS, SLOTS, table};
 use super::connections::execute;
 use super::postgres::Postgres;
-use crate::trouble::Rarely;
+use crate::error::trouble::Rarely;
 use sqlx::postgres::PgConnection;
 use std::time::Duration;
 

@@ -1,9 +1,17 @@
 //! One extractor a record of a whole run.
 
 use super::{Context, FromRecord};
-use crate::Run;
-use crate::handler::Rejected;
+use crate::{HandlerError, Run};
 use std::ops::Deref;
+
+/// A record of a run that cannot be decoded.
+#[derive(Debug)]
+pub struct Rejected {
+    /// Its place in the run.
+    pub index: usize,
+    /// Why.
+    pub error: HandlerError,
+}
 
 /// What a batch handler takes: one `E` a record of the run, in offset order.
 ///

@@ -2,7 +2,7 @@
 
 use super::{Context, FromRecord, Rejection};
 use crate::Record;
-use crate::cloud_event::Mode;
+use crate::record::cloud_event::Mode;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -159,8 +159,9 @@ fn required(name: &str, value: Option<String>) -> Result<String, Rejection> {
 mod tests {
     use super::*;
     use crate::extract::Batch;
-    use crate::record::{Message, OwnedMessage};
-    use crate::run::{RunClock, Source};
+    use crate::kafka::message::{Message, OwnedMessage};
+    use crate::record::run::RunClock;
+    use crate::record::source::Source;
     use crate::{HandlerError, Run, TopicPartition};
     use std::time::Duration;
 

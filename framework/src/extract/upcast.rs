@@ -1,7 +1,8 @@
 //! Old versions of an event, turned into today's.
 
-use super::{Context, Decode, Encoded, Part, Rejection};
+use super::{Context, Decode, Encoded, Rejection};
 use crate::error::BoxError;
+use crate::error::lookup::Part;
 use std::convert::Infallible;
 
 /// The event as it is today, whichever version the record is: old ones are decoded as what they
@@ -293,7 +294,7 @@ where
         }
         #[cfg(feature = "json")]
         VersionSource::Field(name) => {
-            let value = crate::json_field::text_or_number(json_in(encoded.required()?), name);
+            let value = crate::record::json_field::text_or_number(json_in(encoded.required()?), name);
             (format!("field `{name}`"), value)
         }
         #[cfg(feature = "schemas")]

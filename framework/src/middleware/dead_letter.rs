@@ -1,12 +1,12 @@
 //! Puts a copy of a record that was given up into the dead-letter topic.
 
 use super::Stack;
-use crate::dead_letter::{self, Letter};
 use crate::dedupe::{Claim, State};
-use crate::error::Decision;
-use crate::failure::{Reason, capped};
-use crate::route::{Bound, Parts};
-use crate::trouble::Cause;
+use crate::error::reason::{Decision, Reason};
+use crate::error::text::capped;
+use crate::error::trouble::Cause;
+use crate::failure::dead_letter::{self, Letter};
+use crate::middleware::bound::{Bound, Parts};
 use crate::{Handler, HandlerError, HandlerResult, Outcome, Outcomes, Record, Run};
 
 /// Puts a copy of a record that was given up into the dead-letter topic.
@@ -105,8 +105,8 @@ fn letter<'l>(record: Record<'l>, error: &'l HandlerError, bound: &'l Bound) -> 
         class: error.class(),
         message: capped(error),
         schema: error.schema(),
-        attempts: given_up.trial.attempts,
-        first_failure: given_up.trial.first_failure,
+        attempts: given_up.attempts,
+        first_failure: given_up.first_failure,
         identity: bound.identity_of(record),
     })
 }

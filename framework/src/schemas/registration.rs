@@ -1,9 +1,9 @@
 //! A schema that records are written by, as the registry has it.
 
 use super::client::{Client, WriteError};
-use super::config::SchemaRegistryConfig;
+use crate::config::schema_registry::SchemaRegistryConfig;
+use crate::error::lookup::Part;
 use crate::error::{Error, HandlerError, HandlerResult};
-use crate::extract::Part;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Mutex;

@@ -1,7 +1,7 @@
 //! TLS to the registry: whom to trust, and our own certificate.
 
-use super::config::SchemaRegistryConfig;
 use crate::Error;
+use crate::config::schema_registry::SchemaRegistryConfig;
 use crate::error::BoxError;
 use reqwest_middleware::reqwest::ClientBuilder;
 use rustls::pki_types::pem::PemObject;

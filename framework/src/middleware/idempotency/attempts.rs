@@ -4,7 +4,7 @@
 //! tried with each record apart, or in halves, until the culprit is found, so that
 //! all before it are done and only it is charged.
 
-use crate::backoff::jittered;
+use crate::base::backoff::jittered;
 use crate::dedupe::StoreError;
 use crate::{HandlerError, Outcome, Outcomes, Run};
 use std::future::Future;
@@ -157,9 +157,10 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::drain::Drain;
-    use crate::record::{Message, OwnedMessage};
-    use crate::run::{RunClock, Source};
+    use crate::base::drain::Drain;
+    use crate::kafka::message::{Message, OwnedMessage};
+    use crate::record::run::RunClock;
+    use crate::record::source::Source;
     use crate::{Record, TopicPartition};
     use std::sync::{Arc, Mutex};
 

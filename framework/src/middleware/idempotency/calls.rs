@@ -1,11 +1,14 @@
 //! Calls of the handler through the middleware that stand around each.
 
 use super::attempts::{Attempt, Attempts};
+use crate::dedupe::tx::Tx;
 use crate::dedupe::{Claim, StoreError};
-use crate::handler::{Handled, Handler, Rejected};
-use crate::middleware::{Call, Delivery, Next, Stack, without_panic};
-use crate::route::Parts;
-use crate::tx::Tx;
+use crate::error::panic::without_panic;
+use crate::extract::batch::Rejected;
+use crate::handler::delivery::{Call, Delivery};
+use crate::handler::{Handled, Handler};
+use crate::middleware::bound::Parts;
+use crate::middleware::{Next, Stack};
 use crate::{HandlerError, HandlerResult, Outcome, Record, Run};
 
 /// What is needed to call the handler.

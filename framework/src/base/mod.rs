@@ -1,0 +1,7 @@
+//! Small things that everyone may use, and that know nothing of the rest.
+
+pub(crate) mod backoff;
+pub(crate) mod drain;
+pub(crate) mod fault;
+pub(crate) mod sync;
+pub(crate) mod wake;

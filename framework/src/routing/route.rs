@@ -1,0 +1,286 @@
+//! A handler with all that is set for it.
+
+use super::bound_route::{BoundRoute, Handle};
+use crate::config::{Guarantee, Order};
+use crate::extract::Context;
+use crate::failure::policy::{ErrorPolicy, RetryPolicy};
+use crate::handler::{Handler, Settings, Tombstones};
+use crate::middleware::bound::{Bound, Parts};
+use crate::middleware::{
+    Around, DefaultStack, Each, Layer, Middleware, Push, RecordMiddleware, Stack, default_stack,
+};
+use crate::record::identity::IdentitySource;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A handler with its topics, group and middleware: what `#[handler]` sets, and
+/// what can be set without it.
+///
+/// ```
+/// # use onceward::prelude::*;
+/// # use std::time::Duration;
+/// #[handler(topic = "flights")]
+/// async fn on_flight(flight: Bytes) -> HandlerResult {
+///     Ok(())
+/// }
+///
+/// let route = on_flight {}.route().group("totals").timeout(Duration::from_secs(5));
+/// ```
+#[must_use]
+pub struct Route<H, S = DefaultStack> {
+    handler: H,
+    stack: S,
+    settings: Settings,
+}
+
+impl<H: Handler> Route<H> {
+    /// Takes a handler with what its attribute says.
+    pub fn new(handler: H) -> Self {
+        Self { settings: handler.settings(), handler, stack: default_stack() }
+    }
+}
+
+impl<H: Handler, S: Stack> Route<H, S> {
+    /// Reads this topic, or pattern of topics that starts with `^`, and no other.
+    pub fn topic(mut self, topic: impl Into<String>) -> Self {
+        self.settings.topics = vec![topic.into()];
+        self
+    }
+
+    /// Reads these topics and no others.
+    pub fn topics<T: Into<String>>(mut self, topics: impl IntoIterator<Item = T>) -> Self {
+        self.settings.topics = topics.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Sets the consumer group.
+    pub fn group(mut self, group: impl Into<String>) -> Self {
+        self.settings.group = Some(group.into());
+        self
+    }
+
+    /// Takes only records of this event type; see [`EventType`](crate::EventType).
+    pub fn event(mut self, event: impl Into<String>) -> Self {
+        self.settings.event = Some(event.into());
+        self
+    }
+
+    /// Bounds each call of the handler.
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.settings.timeout = Some(limit);
+        self
+    }
+
+    /// Says what tells one event from another.
+    pub fn identity(mut self, identity: IdentitySource) -> Self {
+        self.settings.identity = identity;
+        self
+    }
+
+    /// Gives a name that the handler had before, so that what it did then is not
+    /// done again.
+    pub fn formerly(mut self, name: impl Into<String>) -> Self {
+        self.settings.formerly.push(name.into());
+        self
+    }
+
+    /// Says what happens to records with a null value.
+    pub fn tombstones(mut self, tombstones: Tombstones) -> Self {
+        self.settings.tombstones = tombstones;
+        self
+    }
+
+    /// Says which records are handled in order. All handlers of a topic in a group have the
+    /// same.
+    pub fn order(mut self, order: Order) -> Self {
+        self.settings = self.settings.order(order);
+        self
+    }
+
+    /// Says how often a record is handled, whatever ends the process. All handlers of a topic in
+    /// a group have the same.
+    pub fn guarantee(mut self, guarantee: Guarantee) -> Self {
+        self.settings = self.settings.guarantee(guarantee);
+        self
+    }
+
+    /// Bounds how many of the topic's handlers run at once in the process, where the order
+    /// is by key or none; 64 by default.
+    pub fn concurrency(mut self, handlers: usize) -> Self {
+        self.settings = self.settings.concurrency(handlers);
+        self
+    }
+
+    /// Bounds the records of a run.
+    pub fn max_run_records(mut self, records: usize) -> Self {
+        self.settings.max_run_records = Some(records);
+        self
+    }
+
+    /// Says how often and for how long a failed record is tried again.
+    pub fn retry(mut self, policy: RetryPolicy) -> Self {
+        self.settings = self.settings.retry(policy);
+        self
+    }
+
+    /// Says how often a failed record is tried, the first attempt included.
+    pub fn max_attempts(mut self, attempts: u32) -> Self {
+        self.settings = self.settings.max_attempts(attempts);
+        self
+    }
+
+    /// Says what happens to records that fail with an error of this type, wherever
+    /// it stands in the chain of causes.
+    pub fn on_error<E: std::error::Error + 'static>(mut self, policy: ErrorPolicy) -> Self {
+        self.settings = self.settings.on_error::<E>(policy);
+        self
+    }
+
+    /// Sets the topic for records that were given up, in place of `<topic>.dlq`. With
+    /// `"none"` there is no such topic, and a record that was given up holds its
+    /// partition until it succeeds.
+    pub fn dead_letter(mut self, topic: impl Into<String>) -> Self {
+        self.settings = self.settings.dead_letter(topic);
+        self
+    }
+
+    /// Sets a topic of its own for records whose bytes do not decode.
+    pub fn rejected(mut self, topic: impl Into<String>) -> Self {
+        self.settings = self.settings.rejected(topic);
+        self
+    }
+
+    /// Says how often a process may end (abort, out of memory) while it tries one
+    /// record, before that is dead-lettered untried; 3 by default.
+    pub fn max_starts(mut self, starts: u32) -> Self {
+        self.settings = self.settings.max_starts(starts);
+        self
+    }
+
+    /// Puts a middleware around each call, next to the handler: inside the
+    /// transaction, and inside all that were put before it.
+    pub fn middleware<M: RecordMiddleware>(self, middleware: M) -> Route<H, S::Output>
+    where
+        S: Push<Each<M>>,
+    {
+        Route { handler: self.handler, settings: self.settings, stack: self.stack.push(Each(middleware)) }
+    }
+
+    /// Puts a middleware around the run, outside all that are there.
+    pub fn around<M: Middleware>(self, middleware: M) -> Route<H, (Around<M>, S)> {
+        Route { handler: self.handler, settings: self.settings, stack: (Around(middleware), self.stack) }
+    }
+
+    /// Replaces the whole list of middleware. A list that would undo a promise is
+    /// refused at startup.
+    pub fn stack<T: Stack>(self, stack: T) -> Route<H, T> {
+        Route { handler: self.handler, settings: self.settings, stack }
+    }
+}
+
+/// Makes routes of handlers. The prelude has it.
+pub trait HandlerExt: Handler + Sized {
+    /// Makes a route of it, to set what the attribute did not.
+    fn route(self) -> Route<Self> {
+        Route::new(self)
+    }
+
+    /// Makes a route of it with a middleware around each call; see
+    /// [`Route::middleware`].
+    fn middleware<M: RecordMiddleware>(
+        self,
+        middleware: M,
+    ) -> Route<Self, <DefaultStack as Push<Each<M>>>::Output> {
+        self.route().middleware(middleware)
+    }
+}
+
+impl<H: Handler> HandlerExt for H {}
+
+/// What [`App::handler`](crate::App::handler) takes: a handler, or a [`Route`] made of
+/// one.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is neither a handler nor a route",
+    label = "not a handler",
+    note = "put `#[handler(topic = \"..\")]` on the async fn `f` and pass `f {{}}`: the value of the type that the attribute leaves beside it"
+)]
+pub trait IntoRoute {
+    /// The handler.
+    type Handler: Handler;
+    /// The list of middleware around it.
+    type Stack: Stack;
+
+    /// Makes the route.
+    fn into_route(self) -> Route<Self::Handler, Self::Stack>;
+}
+
+impl<H: Handler> IntoRoute for H {
+    type Handler = H;
+    type Stack = DefaultStack;
+
+    fn into_route(self) -> Route<H> {
+        Route::new(self)
+    }
+}
+
+impl<H: Handler, S: Stack> IntoRoute for Route<H, S> {
+    type Handler = H;
+    type Stack = S;
+
+    fn into_route(self) -> Self {
+        self
+    }
+}
+
+impl<H, S> fmt::Debug for Route<H, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Route").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// The routes of a group.
+pub(crate) type Routes = Vec<Box<dyn AnyRoute>>;
+
+/// A route of any handler, before the application starts.
+pub(crate) trait AnyRoute: Send + Sync {
+    fn settings(&self) -> &Settings;
+    fn settings_mut(&mut self) -> &mut Settings;
+    fn layers(&self) -> Vec<Layer>;
+    fn takes_transaction(&self) -> bool;
+    fn is_fallible(&self) -> bool;
+    fn check(&self, context: &Context) -> Result<(), String>;
+    fn bind(self: Box<Self>, bound: Bound) -> Arc<dyn Handle>;
+}
+
+impl<H: Handler, S: Stack> AnyRoute for Route<H, S> {
+    fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    fn settings_mut(&mut self) -> &mut Settings {
+        &mut self.settings
+    }
+
+    fn layers(&self) -> Vec<Layer> {
+        let mut layers = Vec::new();
+        self.stack.layers(&mut layers);
+        layers
+    }
+
+    fn takes_transaction(&self) -> bool {
+        H::TRANSACTION
+    }
+
+    fn is_fallible(&self) -> bool {
+        H::FALLIBLE
+    }
+
+    fn check(&self, context: &Context) -> Result<(), String> {
+        self.handler.check(context)
+    }
+
+    fn bind(self: Box<Self>, bound: Bound) -> Arc<dyn Handle> {
+        Arc::new(BoundRoute { stack: self.stack, parts: Parts { handler: self.handler, bound } })
+    }
+}

@@ -1,0 +1,10 @@
+//! How the application is, and what it does: health, metrics, traces.
+
+pub(crate) mod condition;
+pub(crate) mod group;
+pub(crate) mod health;
+pub(crate) mod left_out;
+pub(crate) mod metrics;
+#[cfg(feature = "otlp")]
+pub mod otlp;
+pub(crate) mod trace;
