@@ -1,7 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults check stack-up stack-down mutants fuzz bench bench-smoke fmt
+.PHONY: help demo test faults check stack-up stack-down mutants fuzz bench bench-smoke structure fmt
 
 # Those that change our own code; the others only pass on to librdkafka.
 FEATURES = json macros postgres postgres-tls avro protobuf json-schema schemas-tls otel otlp testing faults
@@ -81,6 +81,9 @@ bench: ## measure against others; CASES="engine dedupe" for a part, ROUNDS=15 to
 bench-smoke: ## see that all of it runs, with few records; part of make test
 	@stack/install
 	STACK_REQUIRED=1 stack/ctl run cargo test --workspace --bench speed
+
+structure: ## print which folder of framework/src uses which
+	@cargo test --quiet --workspace --test structure circle -- --nocapture
 
 fmt: ## format the code
 	cargo fmt --all

@@ -8,7 +8,7 @@ use crate::postgres::{PARTITIONS, app, database};
 use crate::topics::full;
 use harness::{Case, Report};
 use onceward::prelude::*;
-use support::unique;
+use support::{Database, unique};
 
 pub fn run(bench: &Bench, report: &mut Report) {
     let records = bench.records(200_000);
@@ -30,4 +30,46 @@ pub fn run(bench: &Bench, report: &mut Report) {
             .at_least("onceward", 0.8, "the same, from Kafka")
             .records_per_second("onceward", 50_000.0),
     );
+}
+
+/// The same behind a window of so many days, each with 2,000 records that were handled: the claim's look
+/// goes into the current table and three before it, however long the window is.
+pub fn window(bench: &Bench, report: &mut Report) {
+    let records = bench.records(200_000);
+    let topic = &*full(bench, PARTITIONS, records, 100);
+    let days_kept = |days: u32| {
+        move || {
+            let database = database(bench, 0);
+            bench.runtime.block_on(keep(&database, days));
+            timed(bench, records, |count| {
+                let route = noop {}.route().topic(topic).group(unique("bench"));
+                app(bench, &database).handler(route.around(count))
+            })
+        }
+    };
+    report.compare(
+        Case::new("looked up and noted, by the length of the window")
+            .contender("2 days", days_kept(2))
+            .contender("30 days", days_kept(30))
+            .contender("730 days", days_kept(730))
+            .at_least("730 days", 0.9, "2 days"),
+    );
+}
+
+/// Fills the tables as so many days would.
+async fn keep(database: &Database, days: u32) {
+    onceward::migrate(&database.url).await.expect("the tables are made");
+    let rows = days * 2_000 / 4;
+    for bucket in 0..4 {
+        let fill = format!(
+            "insert into onceward_dedupe_{bucket} (event_key, scope, topic, partition, record_offset) \
+             select gen_random_uuid(), 1, 1, 0, n from generate_series(1, {rows}) n; \
+             analyze onceward_dedupe_{bucket}"
+        );
+        database.execute(&fill).await;
+    }
+    let buckets = "update onceward_bucket set closed_at = now(), sealed = true; \
+                   insert into onceward_bucket (bucket, closed_at, sealed) values (1, now(), true), (2, now(), true); \
+                   insert into onceward_bucket (bucket) values (3)";
+    database.execute(buckets).await;
 }

@@ -38,7 +38,7 @@ use std::path::Path;
 type Case = (&'static str, fn(&Bench, &mut Report));
 
 /// In the order in which they run. Each takes about a minute with five rounds.
-const CASES: [Case; 24] = [
+const CASES: [Case; 25] = [
     ("engine-8", engine::eight),
     ("engine-1", engine::one),
     ("engine-lz4-8", engine::lz4_eight),
@@ -53,6 +53,7 @@ const CASES: [Case; 24] = [
     ("order", order::run),
     ("middleware", middleware::run),
     ("dedupe", dedupe::run),
+    ("window", dedupe::window),
     ("transactions", transactions::as_it_is),
     ("transactions-delayed", transactions::delayed),
     ("failures", failures::run),

@@ -285,6 +285,17 @@ async fn a_dedupe_window_shorter_than_what_a_topic_keeps_is_refused_unless_accep
     };
     let names = ["`dedupe_window`", &service.topic, "3days", "`dedupe_window_shorter_than_retention = true`"];
     service.is_refused(app(None), &names).await;
+    // Only whole segments are deleted, so the oldest record of one stays for longer.
+    let set = async |segment: &str| {
+        let settings = [("retention.ms", "86400000"), ("segment.ms", segment)];
+        service.stack.alter_topic(&service.topic, &settings).await;
+    };
+    set("86400001").await;
+    service.is_refused(app(None), &["`dedupe_window`", "`segment.ms` = 1day 1ms"]).await;
+    set("86400000").await;
+    let running = Running::start(app(None));
+    service.stack.caught_up(&service.group, &service.topic, 1).await;
+    running.stop().await.unwrap();
     let running = Running::start(app(Some(true)));
     service.stack.caught_up(&service.group, &service.topic, 1).await;
     running.stop().await.unwrap();

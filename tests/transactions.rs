@@ -4,8 +4,6 @@
 
 #[path = "transactions/copies.rs"]
 mod copies;
-#[path = "transactions/days.rs"]
-mod days;
 #[path = "transactions/leftovers.rs"]
 mod leftovers;
 #[path = "transactions/misdeeds.rs"]
@@ -22,6 +20,8 @@ mod roles;
 mod runs;
 #[path = "transactions/tables.rs"]
 mod tables;
+#[path = "transactions/window.rs"]
+mod window;
 
 use onceward::prelude::*;
 use onceward::{Config, Route};

@@ -1,10 +1,11 @@
 //! Called by generated code. Not a public interface: it changes with the macro.
 
+pub use crate::config::{Guarantee, Order};
+pub use crate::extract::batch::Rejected;
 pub use crate::extract::{Batch, Context, FromRecord};
-pub use crate::handler::{Handled, Handler, IntoHandled, Rejected, Settings, Tombstones};
-pub use crate::middleware::Delivery;
+pub use crate::handler::delivery::Delivery;
+pub use crate::handler::{Handled, Handler, IntoHandled, Settings, Tombstones};
 pub use crate::record::identity::IdentitySource;
-pub use crate::routing::order::{Guarantee, Order};
 #[cfg(all(fuzzing, feature = "schemas"))]
 pub use crate::schemas::fuzzing;
 use crate::{HandlerError, Outcome};
@@ -37,7 +38,7 @@ pub trait Argument<'a>: Sized {
     /// Where a record does not have it.
     fn extract_each(run: Run<'a>, context: &'a Context) -> Result<Batch<Self>, Rejected>;
 
-    /// Says at startup what is missing for it.
+    /// Returns an error at startup if something is missing for it.
     ///
     /// # Errors
     /// One sentence with the fix.

@@ -61,17 +61,25 @@ pub mod prelude;
 pub mod __private;
 
 pub use app::builder::App;
+#[cfg(feature = "schemas")]
+pub use config::schema_registry::{SchemaCheck, SchemaRegistryConfig};
 pub use config::{
-    Config, DeadLetterConfig, DeadLetterPartition, DedupeKind, GroupProtocol, HandlerConfig, HeaderFamily,
-    OutOfRange, Start,
+    Config, DeadLetterConfig, DeadLetterPartition, DedupeKind, GroupProtocol, Guarantee, HandlerConfig,
+    HeaderFamily, Order, OutOfRange, Start, TraceMode,
 };
+#[cfg(all(feature = "faults", feature = "postgres"))]
+#[doc(hidden)]
+pub use dedupe::by_hand;
 #[cfg(feature = "postgres")]
 pub use dedupe::migrate::migrate;
 pub use dedupe::tx::Tx;
+pub use error::reason::Reason;
 pub use error::{BoxError, Error, ErrorKind, HandlerError, HandlerResult, ResultExt};
-pub use failure::policy::{ErrorPolicy, Reason, RetryPolicy};
-pub use handler::{Handled, Handler, IntoHandled, Rejected, Settings, Tombstones};
-pub use middleware::{Delivery, Middleware, Next, NextRun, RecordMiddleware};
+pub use extract::batch::Rejected;
+pub use failure::policy::{ErrorPolicy, RetryPolicy};
+pub use handler::delivery::Delivery;
+pub use handler::{Handled, Handler, IntoHandled, Settings, Tombstones};
+pub use middleware::{Middleware, Next, NextRun, RecordMiddleware};
 #[cfg(all(feature = "macros", feature = "avro"))]
 #[doc = include_str!("docs/reads_avro.md")]
 pub use onceward_macros::ReadsAvro;
@@ -84,8 +92,7 @@ pub use record::outcome::{Outcome, Outcomes};
 pub use record::run::Run;
 pub use record::{Header, Headers, Record, TopicPartition};
 pub use routing::event_type::{EventFunction, EventType};
-pub use routing::order::{Guarantee, Order};
-pub use routing::route::{IntoRoute, Route};
+pub use routing::route::{HandlerExt, IntoRoute, Route};
 pub use routing::router::Unmatched;
 #[cfg(any(feature = "avro", feature = "json-schema", feature = "protobuf"))]
 pub use schemas::SubjectName;
@@ -95,13 +102,10 @@ pub use schemas::encoders::AvroEncoder;
 pub use schemas::encoders::JsonSchemaEncoder;
 #[cfg(feature = "protobuf")]
 pub use schemas::encoders::ProtobufEncoder;
-#[cfg(feature = "schemas")]
-pub use schemas::{SchemaCheck, SchemaRegistryConfig};
 pub use telemetry::condition::{Condition, ConditionKind, Severity};
 pub use telemetry::health::{Health, Unfinished};
 #[cfg(feature = "otlp")]
 pub use telemetry::otlp;
-pub use telemetry::trace::TraceMode;
 pub use tokio_util::sync::CancellationToken;
 
 /// The snippets of the guides, compiled as tests.

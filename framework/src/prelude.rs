@@ -12,6 +12,7 @@ pub use crate::extract::{CloudEvent, Json};
 #[cfg(feature = "macros")]
 pub use crate::handler;
 pub use crate::{
-    App, Delivery, ErrorPolicy, EventType, Handler, HandlerError, HandlerResult, IdentitySource, Middleware,
-    Next, NextRun, Outcome, Outcomes, ProducerRecord, RecordMiddleware, ResultExt, Run, Tx, Unmatched,
+    App, Delivery, ErrorPolicy, EventType, Handler, HandlerError, HandlerExt, HandlerResult, IdentitySource,
+    Middleware, Next, NextRun, Outcome, Outcomes, ProducerRecord, RecordMiddleware, ResultExt, Run, Tx,
+    Unmatched,
 };

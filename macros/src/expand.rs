@@ -1,6 +1,6 @@
 //! The function and its arguments as code.
 
-use crate::args::{Args, Guarantee, Identity, Order, Tombstones};
+use crate::args::Args;
 use crate::errors::Errors;
 use crate::model::{Argument, HandlerFn, Kind};
 use proc_macro2::{Ident, Span, TokenStream};
@@ -42,7 +42,7 @@ fn marker(function: &HandlerFn) -> TokenStream {
 fn implementation(args: &Args, function: &HandlerFn) -> TokenStream {
     let HandlerFn { cfgs, name, .. } = function;
     let (batch, transaction) = (function.is_batch(), function.takes_transaction());
-    let settings = settings(args, name);
+    let settings = args.settings(name);
     let taken = function.arguments.iter().filter_map(Argument::field);
     let extract = function.arguments.iter().filter_map(Argument::extract);
     let check = function.arguments.iter().filter_map(Argument::check);
@@ -87,89 +87,6 @@ fn implementation(args: &Args, function: &HandlerFn) -> TokenStream {
                 }
             }
         };
-    }
-}
-
-fn settings(args: &Args, function: &Ident) -> TokenStream {
-    let name = args.name(function);
-    let Args { topics, group, event, formerly, max_run_records, .. } = args;
-    let [group, event] = [group, event].map(|argument| argument.iter());
-    let timeout = args.timeout.iter().map(|limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
-    let identity = args.identity.iter();
-    let tombstones = args.tombstones.iter();
-    let max_run_records = max_run_records.iter();
-    let (order, concurrency) = (args.order.iter(), args.concurrency.iter());
-    let guarantee = args.guarantee.iter();
-    let Args { max_attempts, max_starts, dead_letter, rejected, .. } = args;
-    let [max_attempts, max_starts] = [max_attempts, max_starts].map(|argument| argument.iter());
-    let [dead_letter, rejected] = [dead_letter, rejected].map(|argument| argument.iter());
-    let durations =
-        [("max_elapsed", args.max_elapsed), ("backoff", args.backoff), ("max_backoff", args.max_backoff)];
-    let durations = durations.into_iter().filter_map(|(name, duration)| Some((name, duration?)));
-    let durations = durations.map(|(name, duration)| {
-        let name = Ident::new(name, Span::call_site());
-        let milliseconds = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        quote!(.#name(::core::time::Duration::from_millis(#milliseconds)))
-    });
-    quote! {
-        ::onceward::__private::Settings::new(#name)
-            #(.topic(#topics))*
-            #(.group(#group))*
-            #(.event(#event))*
-            #(.timeout(::core::time::Duration::from_millis(#timeout)))*
-            #(.identity(#identity))*
-            #(.formerly(#formerly))*
-            #(.tombstones(#tombstones))*
-            #(.order(#order))*
-            #(.concurrency(#concurrency))*
-            #(.guarantee(#guarantee))*
-            #(.max_run_records(#max_run_records))*
-            #(.max_attempts(#max_attempts))*
-            #(#durations)*
-            #(.dead_letter(#dead_letter))*
-            #(.rejected(#rejected))*
-            #(.max_starts(#max_starts))*
-    }
-}
-
-impl ToTokens for Identity {
-    fn to_tokens(&self, tokens: &mut TokenStream) {
-        let source = match self {
-            Self::CloudEvents => quote!(CloudEvents),
-            Self::Header(name) => quote!(header(#name)),
-            Self::Function(path) => quote!(function(#path)),
-            Self::Position => quote!(Position),
-        };
-        tokens.extend(quote!(::onceward::__private::IdentitySource::#source));
-    }
-}
-
-impl ToTokens for Guarantee {
-    fn to_tokens(&self, tokens: &mut TokenStream) {
-        let guarantee = match self {
-            Self::AtLeastOnce => quote!(AtLeastOnce),
-            Self::AtMostOnceLosingWorkInFlight => quote!(AtMostOnceLosingWorkInFlight),
-        };
-        tokens.extend(quote!(::onceward::__private::Guarantee::#guarantee));
-    }
-}
-
-impl ToTokens for Order {
-    fn to_tokens(&self, tokens: &mut TokenStream) {
-        tokens.extend(match self {
-            Self::Partition => quote!(::onceward::__private::Order::Partition),
-            Self::Key => quote!(::onceward::__private::Order::Key),
-            Self::None => quote!(::onceward::__private::Order::None),
-        });
-    }
-}
-
-impl ToTokens for Tombstones {
-    fn to_tokens(&self, tokens: &mut TokenStream) {
-        tokens.extend(match self {
-            Self::Handle => quote!(::onceward::__private::Tombstones::Handle),
-            Self::Skip => quote!(::onceward::__private::Tombstones::Skip),
-        });
     }
 }
 

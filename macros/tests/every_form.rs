@@ -66,7 +66,7 @@ mod elsewhere {
         arrivals.iter().map(|_| Ok(())).collect()
     }
 
-    #[handler(topic = "arrivals", identity = cloudevents)]
+    #[handler(topic = "arrivals", identity = in_each_topic(cloudevents))]
     pub(super) async fn context() {}
 
     #[handler(topic = "arrivals")]

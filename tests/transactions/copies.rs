@@ -282,11 +282,11 @@ async fn a_version_7_uuid_is_known_after_days() {
 /// Anyone may write headers.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_identity_that_nobody_of_us_wrote_does_no_harm() {
-    const VALID: &str = "0123456789abcdef0123456789abcdef@0#0123456789abcdef0123456789abcdef";
+    const VALID: &str = "0123456789abcdef0123456789abcdef#0123456789abcdef0123456789abcdef";
     let strange = [
         VALID,
         VALID,
-        "0123456789abcdef0123456789abcdef+7@~0#0123456789abcdef0123456789abcdef",
+        "0123456789abcdef0123456789abcdef+7@0#0123456789abcdef0123456789abcdef",
         "",
         "@",
         "x",

@@ -42,9 +42,9 @@ const FAULTS: [Fault; 4] = [
         end: "alter role service login",
     },
     Fault {
-        begin: "revoke insert on onceward_dedupe from service",
-        says: "permission denied for table onceward_dedupe",
-        end: "grant insert on onceward_dedupe to service",
+        begin: "revoke insert on onceward_dedupe_0 from service",
+        says: "permission denied for table onceward_dedupe_0",
+        end: "grant insert on onceward_dedupe_0 to service",
     },
     Fault {
         begin: "alter database services allow_connections false",

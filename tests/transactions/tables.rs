@@ -2,9 +2,12 @@
 
 use super::*;
 use onceward::Error;
+use onceward::by_hand::Owner;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use std::borrow::Cow;
 use support::stack_or_leave_out;
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 async fn handles_all(world: &World, app: App, numbers: Range<i64>) {
     world.send_numbers(numbers).await;
@@ -86,7 +89,7 @@ async fn an_application_may_have_migrations_of_its_own_with_the_same_numbers() {
 async fn an_application_says_how_to_make_the_tables_that_it_misses() {
     let world = World::new(stack_or_leave_out!(), 1).await;
     let said = refused(world.on_tables_as_they_are()).await;
-    let sentence = "setting `migrate`: Onceward's tables are not there and the program needs version 1; run the \
+    let sentence = "setting `migrate`: Onceward's tables are not there and the program needs version 2; run the \
                     service's command `migrate`, or set `App::migrate(true)`";
     assert_eq!(said, sentence);
 }
@@ -105,7 +108,7 @@ async fn a_program_runs_on_newer_tables_until_they_say_that_it_is_too_old() {
     world.effects_once_in_order(0..20).await;
     world.database.execute("update onceward_version set oldest_program = 7").await;
     let sentence = "setting `database_url`: Onceward's tables have version 7, which programs older than version 7 \
-                    cannot use; this one knows version 1: deploy a newer build";
+                    cannot use; this one knows version 2: deploy a newer build";
     assert_eq!(refused(world.on_tables_as_they_are()).await, sentence);
     assert_eq!(refused(world.on_tables_as_they_are().migrate(true)).await, sentence);
 }
@@ -139,6 +142,31 @@ async fn a_renamed_handler_is_refused_until_it_gives_its_old_name_and_then_knows
     world.send([event(10, "a"), event(4, "c"), event(10, "b")]).await;
     handles_all(&world, world.app().handler(world.route(remembering {})), 5..7).await;
     world.effects_once_in_order(0..7).await;
+}
+
+/// Filed by day, an identity may have two rows, and different states in them.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_done_on_tables_of_version_1_is_known_after_migrate() {
+    let world = World::new(stack_or_leave_out!(), 1).await;
+    onceward::migrate(&world.database.url).await.unwrap();
+    world.database.execute(include_str!("../../migrations/0002_buckets.down.sql")).await;
+    world
+        .database
+        .execute(
+            "delete from onceward_migrations where version = 2; \
+             select onceward_make_day(0); select onceward_make_day(1); \
+             insert into onceward_scope (group_id, handler, topics) values ('g', 'h', '{t}'); \
+             insert into onceward_dedupe (event_key, scope, bucket, state, topic, partition, record_offset) \
+             select ('00000000-0000-0000-0000-00000000000' || k)::uuid, 1, date '1970-01-01' + day, state, 1, 0, k \
+             from (values (1, 0, 0), (2, 0, 1), (3, 0, 1), (3, 1, 0)) as was (k, day, state)",
+        )
+        .await;
+    let owner = Owner::new(&world.database.url, 0, DAY, DAY).await.unwrap();
+    let back: Vec<_> = (1..5).map(|key| (key, true)).collect();
+    assert_eq!(owner.seen(&back).await.unwrap(), [true, false, true, false]);
+    assert_eq!(world.claims().await, 3);
+    let left = "select count(*) from pg_proc where proname = 'onceward_make_day'";
+    assert_eq!(world.database.number(left).await, 0);
 }
 
 /// Two handlers that share what was done would each skip what the other did.

@@ -1,18 +1,18 @@
 //! Gets routes, gives the routers that lead records to them.
 
 use crate::Error;
-use crate::app::builder::Routes;
 use crate::consumer::assignment::Routers;
-use crate::consumer::subscription::Letters;
 use crate::dedupe::Dedupe;
 use crate::extract::Context;
 use crate::failure::dead_letter::{DeadLetters, RouteLetters};
 use crate::handler::Settings;
-use crate::kafka::topics::matches;
+use crate::kafka::pattern::{Letters, matches};
 use crate::middleware::Layer;
+use crate::middleware::bound::Bound;
 use crate::publish::Publishing;
+use crate::routing::bound_route::Handle;
 use crate::routing::order::{CONCURRENCY, Turns};
-use crate::routing::route::{AnyRoute, Bound, Handle};
+use crate::routing::route::{AnyRoute, Routes};
 use crate::routing::router::{EventRoute, Policies, Router};
 use crate::telemetry::left_out::LeftOut;
 use crate::telemetry::metrics::Counts;
@@ -68,7 +68,7 @@ pub(crate) async fn bind(
             letters: (!settings.has_no_dead_letters()).then_some(letters),
             publishing,
             counts: Counts::new(group, &settings.name),
-            left_out: Arc::new(LeftOut::of(name)),
+            left_out: Arc::new(LeftOut::of(name, common.dedupe.window())),
             spans: common.spans.of_handler(&settings.name),
         };
         BoundRoute { route: route.bind(bound), settings }

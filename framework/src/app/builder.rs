@@ -1,42 +1,19 @@
 //! The application: its builder and its start.
 
-use crate::app::binding::{Common, RouterParts, bind, routers};
 #[cfg(feature = "schemas")]
-use crate::app::checks::check_schemas;
-use crate::app::checks::{check_policies, check_routes, check_topics};
-use crate::app::command::{self, Command, Found};
-use crate::config::{
-    Config, DeadLetterConfig, DedupeKind, HandlerConfig, Origins, Resolved, Start, handlers,
-};
-use crate::consumer::assignment::Setup;
+use crate::config::schema_registry::SchemaRegistryConfig;
+use crate::config::{Config, DeadLetterConfig, DedupeKind, Start, TraceMode};
 use crate::consumer::hooks::{Hooks, Steps};
-use crate::consumer::poll::Poller;
-use crate::consumer::shutdown::{self, Shutdown};
-use crate::consumer::subscription::{Letters, Subscription};
-use crate::dedupe::{Dedupe, Memory};
 use crate::extract::Context;
-use crate::failure::dead_letter::DeadLetters;
-use crate::handler::Settings;
-use crate::kafka::topics;
-use crate::publish::Publishing;
 use crate::routing::event_type::EventType;
 use crate::routing::route::{AnyRoute, IntoRoute};
 use crate::routing::router::{Policies, Unmatched};
-#[cfg(feature = "schemas")]
-use crate::schemas::{SchemaRegistryConfig, Schemas};
 use crate::telemetry::health::Health;
-use crate::telemetry::trace::{Spans, TraceMode};
-use crate::worker::partition::Limits;
-use crate::worker::starts::Suspects;
 use crate::{BoxError, Error, TopicPartition};
-use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
 
 /// An application: handlers, settings, and what they share.
 ///
@@ -59,20 +36,20 @@ use tokio_util::task::AbortOnDropHandle;
 /// in order, and all partitions concurrently.
 #[must_use]
 pub struct App {
-    code: Config,
+    pub(super) code: Config,
     /// From a file and the environment. They override the code.
-    given: Config,
-    routes: Vec<Box<dyn AnyRoute>>,
-    context: Context,
-    policies: Policies,
-    retired: Vec<String>,
-    hooks: Hooks,
-    start: Steps,
-    stop: Steps,
-    token: CancellationToken,
-    health: Health,
+    pub(super) given: Config,
+    pub(super) routes: Vec<Box<dyn AnyRoute>>,
+    pub(super) context: Context,
+    pub(super) policies: Policies,
+    pub(super) retired: Vec<String>,
+    pub(super) hooks: Hooks,
+    pub(super) start: Steps,
+    pub(super) stop: Steps,
+    pub(super) token: CancellationToken,
+    pub(super) health: Health,
     /// A check that cannot be made is then an error.
-    only_checks: bool,
+    pub(super) only_checks: bool,
 }
 
 impl App {
@@ -282,172 +259,6 @@ impl App {
         self.token = token;
         self
     }
-
-    /// Runs the command given on the command line: `run` (the default), `migrate` (creates
-    /// Onceward's tables and ends), `check` (does all checks of a start and ends), or `help`.
-    ///
-    /// `migrate` and `check` print a line that says what they found.
-    ///
-    /// # Errors
-    /// As [`run`](Self::run), and for a command that does not exist.
-    pub async fn command(mut self) -> Result<(), Error> {
-        // A name of its own: the iterator is not `Send` and would live through the match.
-        let command = std::env::args_os().nth(1).map(|command| command.to_string_lossy().into_owned());
-        match Command::parse(command.as_deref()).inspect_err(|_| command::print_usage_to_stderr())? {
-            Command::Run => self.run().await,
-            Command::Migrate => {
-                self.code.migrate = Some(true);
-                let config = self.given.over(self.code);
-                let (origins, config) = (config.origins.clone(), config.resolve()?);
-                migrate(&config).await.map_err(|error| origins.place(error))?;
-                command::print(command::migrated(config.dedupe));
-                Ok(())
-            }
-            Command::Check => {
-                self.only_checks = true;
-                command::print(self.prepare().await?.found().await?);
-                Ok(())
-            }
-            Command::Help => {
-                command::print(command::USAGE);
-                Ok(())
-            }
-        }
-    }
-
-    /// Consumes until SIGTERM, SIGINT, the token of [`shutdown_on`](Self::shutdown_on), or an
-    /// error. Then finishes the work in flight, commits, and leaves the groups.
-    ///
-    /// A second signal ends the process at once, with exit code 128 + its number.
-    ///
-    /// # Errors
-    /// Before anything is consumed: settings that are missing, unknown or impossible, topics
-    /// and tables that do not exist or may not be used. Later: a consumer that was fenced or
-    /// lost its permissions, a record whose policy is to stop, work that did not finish within
-    /// `shutdown_deadline`.
-    pub async fn run(mut self) -> Result<(), Error> {
-        let (token, start, stop) =
-            (self.token.clone(), std::mem::take(&mut self.start), std::mem::take(&mut self.stop));
-        let health = self.health.clone();
-        let run = async {
-            let prepared = self.prepare().await?;
-            let _upkeep = prepared.upkeep();
-            start.run("a hook on start").await?;
-            let consumed = prepared.consume(token).await;
-            let stopped = stop.run("a hook on stop").await;
-            consumed.and(stopped)
-        };
-        let ended = run.await;
-        health.ends(ended.as_ref().err());
-        ended
-    }
-
-    /// Does all checks, and makes of the settings what consumes.
-    async fn prepare(mut self) -> Result<Prepared, Error> {
-        let given = std::mem::take(&mut self.given);
-        let config = given.over(std::mem::take(&mut self.code));
-        let origins = config.origins.clone();
-        self.prepare_with(config).await.map_err(|error| origins.place(error))
-    }
-
-    async fn prepare_with(mut self, config: Config) -> Result<Prepared, Error> {
-        let needs_database = self.routes.iter().any(|route| route.takes_transaction());
-        let config = config.without_foreign_database(needs_database);
-        let (overrides, origins) = (config.handlers.clone(), config.origins.clone());
-        let config = config.resolve()?;
-        self.override_settings(&overrides, &origins)?;
-        config.check_properties()?;
-        #[cfg(feature = "schemas")]
-        self.context.set_schemas(Schemas::new(&config.schema_registry)?);
-        check_routes(&self.routes, &self.context, &config)?;
-        check_policies(&self.policies, &self.routes, &self.context)?;
-        #[cfg(feature = "schemas")]
-        match check_schemas(&self.routes, &self.context, &self.policies, &config).await {
-            // A record will wait for it, if it has to.
-            Err(error @ Error::Registry { .. }) if !self.only_checks => {
-                tracing::warn!(?error, "handlers are not checked against the schema registry");
-            }
-            checked => checked?,
-        }
-        let dedupe = connect(&config).await?;
-        let spans = Spans::new(config.trace);
-        let groups = group(self.routes);
-        for routes in groups.values() {
-            check_topics(&config, routes, &self.policies).await?;
-        }
-        self.health.expect(groups.len(), config.stuck_after);
-        let unread = Letters::of(groups.values());
-        let (sender, stop) = mpsc::unbounded_channel();
-        let publishing = Arc::new(Publishing::new(&config, &spans)?);
-        self.context.set_publishing(publishing.clone());
-        let common = Common {
-            dedupe: dedupe.clone(),
-            context: Arc::new(self.context),
-            letters: DeadLetters::new(&config, &spans)?,
-            publishing,
-            spans,
-        };
-        let (hooks, policies) = (Arc::new(self.hooks), Arc::new(self.policies));
-        let suspects: Arc<Suspects> = Arc::default();
-        let shutdown = Shutdown::new(config.shutdown_deadline);
-        let mut setups = Vec::new();
-        for (name, routes) in groups {
-            let group: Arc<str> = name.into();
-            let subscription = Subscription::new(&config, &routes, unread.clone())?;
-            let handlers = routes.iter().map(|route| route.settings().name.clone()).collect();
-            let bound = bind(routes, &group, &common, &self.retired).await?;
-            let routers = routers(RouterParts {
-                group: group.clone(),
-                bound,
-                policies: policies.clone(),
-                context: common.context.clone(),
-                letters: common.letters.to(None, None),
-                unread: unread.clone(),
-                stop: sender.clone(),
-            });
-            let setup = Setup {
-                group,
-                routers,
-                limits: Limits {
-                    records: config.max_run_records,
-                    bytes: config.max_run_bytes,
-                    time: config.max_run_time,
-                    in_flight: config.max_in_flight,
-                    in_flight_bytes: config.max_in_flight_bytes,
-                },
-                drain_deadline: config.drain_deadline,
-                start: config.start,
-                out_of_range: config.out_of_range,
-                hooks: hooks.clone(),
-                health: self.health.clone(),
-                handlers,
-                suspects: suspects.clone(),
-                runtime: tokio::runtime::Handle::current(),
-                stop: sender.clone(),
-            };
-            setups.push((subscription, setup));
-        }
-        Ok(Prepared { config, dedupe, setups, health: self.health, shutdown, stop })
-    }
-}
-
-impl App {
-    /// Puts what a file or the environment says of handlers in place of what code says.
-    fn override_settings(
-        &mut self,
-        overrides: &BTreeMap<String, HandlerConfig>,
-        origins: &Origins,
-    ) -> Result<(), Error> {
-        let names: Vec<String> = self.routes.iter().map(|route| route.settings().name.clone()).collect();
-        let meant = handlers::meant(overrides.keys(), &names, origins)?;
-        for route in &mut self.routes {
-            let name = route.settings().name.clone();
-            for (given, _) in meant.iter().filter(|(_, handler)| **handler == name) {
-                override_settings(route.settings_mut(), overrides[given].clone());
-            }
-        }
-        Ok(())
-    }
 }
 
 impl Default for App {
@@ -459,190 +270,5 @@ impl Default for App {
 impl fmt::Debug for App {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "App({} handlers)", self.routes.len())
-    }
-}
-
-/// Everything checked, nothing consumed.
-struct Prepared {
-    config: Resolved,
-    dedupe: Dedupe,
-    setups: Vec<(Subscription, Setup)>,
-    health: Health,
-    shutdown: Shutdown,
-    stop: mpsc::UnboundedReceiver<Error>,
-}
-
-impl Prepared {
-    /// The result of the checks, for the command `check`.
-    async fn found(&self) -> Result<Found, Error> {
-        let (mut topics, mut patterns) = (BTreeMap::new(), Vec::new());
-        for (subscription, _) in &self.setups {
-            for topic in subscription.names() {
-                let layout = topics::layout(&self.config, topic).await;
-                let layout = layout.map_err(|e| self.config.failed(format!("look up topic `{topic}`"), e))?;
-                topics.insert(topic.clone(), layout.partitions);
-            }
-            patterns.extend(subscription.patterns().map(str::to_owned));
-        }
-        Ok(Found {
-            handlers: self.setups.iter().map(|(_, setup)| setup.handlers.len()).sum(),
-            groups: self.setups.len(),
-            topics,
-            patterns,
-            dedupe: self.config.dedupe,
-        })
-    }
-
-    /// What runs beside the consuming, until it is dropped.
-    fn upkeep(&self) -> Option<AbortOnDropHandle<()>> {
-        #[cfg(feature = "postgres")]
-        if let Dedupe::Postgres(postgres) = &self.dedupe {
-            let (postgres, window) = (postgres.clone(), self.config.dedupe_window);
-            let upkeep = async move { crate::dedupe::expiry::keep_dropping(&postgres, window).await };
-            return Some(AbortOnDropHandle::new(tokio::spawn(upkeep)));
-        }
-        let _ = &self.dedupe;
-        None
-    }
-
-    async fn consume(mut self, token: CancellationToken) -> Result<(), Error> {
-        // Also when the caller drops this future: no thread consumes on without it.
-        let _end = EndOnDrop(self.shutdown.clone());
-        let (ended, mut ends) = mpsc::unbounded_channel();
-        let groups = self.setups.len();
-        for (subscription, setup) in self.setups.drain(..) {
-            let (config, shutdown, ended) = (self.config.clone(), self.shutdown.clone(), ended.clone());
-            std::thread::Builder::new()
-                .name(format!("onceward-{}", setup.group))
-                .spawn(move || {
-                    // A send fails only if the application was dropped meanwhile.
-                    let _ = ended.send(
-                        Poller::subscribe(&config, subscription, setup, shutdown).and_then(Poller::run),
-                    );
-                })
-                .map_err(|error| Error::Internal {
-                    what: "starting a poll thread".into(),
-                    source: error.into(),
-                })?;
-        }
-        drop(ended);
-        let mut left = groups;
-        let mut result = tokio::select! {
-            requested = shutdown::requested(&token) => requested,
-            Some(error) = self.stop.recv() => Err(error),
-            end = ends.recv() => {
-                left -= 1;
-                end.unwrap_or_else(|| Err(panicked()))
-            }
-        };
-        self.health.ends(result.as_ref().err());
-        self.shutdown.begin();
-        while left > 0 {
-            let end = ends.recv().await.unwrap_or_else(|| Err(panicked()));
-            result = result.and(end);
-            left -= 1;
-        }
-        result
-    }
-}
-
-struct EndOnDrop(Shutdown);
-
-impl Drop for EndOnDrop {
-    fn drop(&mut self) {
-        self.0.begin();
-    }
-}
-
-fn panicked() -> Error {
-    Error::Internal { what: "a poll thread".into(), source: "it panicked".into() }
-}
-
-/// Overrides a handler's settings by a file or the environment.
-fn override_settings(settings: &mut Settings, given: HandlerConfig) {
-    if let Some(topic) = given.topic {
-        settings.topics = vec![topic];
-    }
-    settings.group = given.group.or(settings.group.take());
-    settings.timeout = given.timeout.or(settings.timeout);
-    settings.order = given.order.unwrap_or(settings.order);
-    settings.guarantee = given.guarantee.unwrap_or(settings.guarantee);
-    settings.concurrency = given.concurrency.or(settings.concurrency);
-    settings.max_run_records = given.max_run_records.or(settings.max_run_records);
-    let retry = &mut settings.failure.retry;
-    retry.max_attempts = given.max_attempts.unwrap_or(retry.max_attempts);
-    retry.max_elapsed = given.max_elapsed.unwrap_or(retry.max_elapsed);
-    retry.backoff = given.backoff.unwrap_or(retry.backoff);
-    retry.max_backoff = given.max_backoff.unwrap_or(retry.max_backoff);
-    settings.dead_letter = given.dead_letter.or(settings.dead_letter.take());
-    settings.rejected = given.rejected.or(settings.rejected.take());
-    settings.max_starts = given.max_starts.or(settings.max_starts);
-}
-
-/// Brings the tables up to date, and drops old days, which only the tables' owner can.
-async fn migrate(config: &Resolved) -> Result<(), Error> {
-    let dedupe = connect(config).await?;
-    #[cfg(feature = "postgres")]
-    if let Dedupe::Postgres(postgres) = &dedupe {
-        let failed = |source: crate::dedupe::StoreError| Error::Store {
-            action: "drop old days of what was done".to_owned(),
-            source: source.into(),
-        };
-        crate::dedupe::expiry::drop_old(postgres, config.dedupe_window).await.map_err(failed)?;
-    }
-    drop(dedupe);
-    Ok(())
-}
-
-/// Opens the dedupe store.
-async fn connect(config: &Resolved) -> Result<Dedupe, Error> {
-    match config.dedupe {
-        DedupeKind::Off => Ok(Dedupe::Off),
-        DedupeKind::Memory => Ok(Dedupe::Memory(Arc::new(Memory::new(1_000_000)))),
-        #[cfg(feature = "postgres")]
-        DedupeKind::Postgres => {
-            use crate::dedupe::{migrate, postgres::Postgres};
-            let url = config.database_url.as_deref().ok_or_else(|| {
-                Error::config(
-                    "database_url",
-                    "is not set, and `dedupe = \"postgres\"` needs it; give `DATABASE_URL`",
-                )
-            })?;
-            let postgres = Postgres::connect(url, config.max_connections, config.session_timeout()?).await?;
-            if config.migrate {
-                migrate::apply(&postgres).await?;
-            }
-            migrate::check(&postgres).await?;
-            Ok(Dedupe::Postgres(Arc::new(postgres)))
-        }
-        #[cfg(not(feature = "postgres"))]
-        DedupeKind::Postgres => Err(Error::config(
-            "dedupe",
-            "is `postgres`, but the crate was built without its feature `postgres`",
-        )),
-    }
-}
-
-pub(crate) type Routes = Vec<Box<dyn AnyRoute>>;
-
-/// The routes of each consumer group.
-fn group(routes: Routes) -> BTreeMap<String, Routes> {
-    let mut groups: BTreeMap<String, Routes> = BTreeMap::new();
-    for route in routes {
-        let group = route.settings().group.clone().unwrap_or_default();
-        groups.entry(group).or_default().push(route);
-    }
-    groups
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_application_can_run_in_a_spawned_task() {
-        fn is_send<T: Send>(_: fn(App) -> T) {}
-        is_send(App::run);
-        is_send(App::command);
     }
 }

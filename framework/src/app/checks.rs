@@ -1,23 +1,25 @@
 //! Gets the settings of an application, refuses wrong ones before anything is consumed.
 
-use crate::Error;
-use crate::app::builder::Routes;
-use crate::config::{DedupeKind, Resolved};
-use crate::consumer::subscription::{self, is_pattern};
+#[cfg(feature = "schemas")]
+use crate::config::schema_registry::SchemaCheck;
+use crate::config::{DedupeKind, Guarantee, Order, Resolved};
+#[cfg(feature = "schemas")]
+use crate::error::lookup::Part;
 use crate::extract::Context;
 #[cfg(feature = "schemas")]
-use crate::extract::{NO_REGISTRY, Part};
+use crate::extract::NO_REGISTRY;
 use crate::failure::dead_letter;
 use crate::handler::Settings;
-use crate::kafka::topics::{self, matches};
-use crate::middleware;
+use crate::kafka::client_config::ClientSettings as _;
+use crate::kafka::pattern::{self, is_pattern, matches};
+use crate::kafka::topics;
 #[cfg(feature = "schemas")]
 use crate::routing::event_type::EventType;
-use crate::routing::order::{Guarantee, Order};
-use crate::routing::route::AnyRoute;
+use crate::routing::route::{AnyRoute, Routes};
 use crate::routing::router::{Policies, Unmatched};
 #[cfg(feature = "schemas")]
-use crate::schemas::{SchemaCheck, compatibility::Reader};
+use crate::schemas::compatibility::Reader;
+use crate::{Error, middleware};
 
 /// Checks each handler by itself, and each pair.
 pub(crate) fn check_routes(
@@ -38,7 +40,7 @@ pub(crate) fn check_routes(
             ));
         }
         for pattern in settings.topics.iter().filter(|topic| is_pattern(topic)) {
-            if let Err(error) = subscription::regex(pattern) {
+            if let Err(error) = pattern::regex(pattern) {
                 return Err(Error::handler(
                     name,
                     format!("`topic = \"{pattern}\"` is no regular expression: {}", in_one_line(&error)),

@@ -2,6 +2,9 @@
 //! them.
 
 pub(crate) mod builder;
-pub(crate) mod checks;
-pub(crate) mod command;
-pub(crate) mod binding;
+mod start;
+mod command;
+mod checks;
+mod store;
+mod binding;
+mod prepared;

@@ -8,7 +8,11 @@ pub(crate) const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The time after this delay, or one that never comes.
 pub(crate) fn after(delay: Duration) -> Instant {
-    let now = Instant::now();
+    later(Instant::now(), delay)
+}
+
+/// The same, from this time on.
+pub(crate) fn later(now: Instant, delay: Duration) -> Instant {
     now.checked_add(delay).unwrap_or_else(|| now + 10_000 * LONGEST)
 }
 

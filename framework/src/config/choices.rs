@@ -79,3 +79,55 @@ pub enum GroupProtocol {
     /// The broker assigns (KIP-848).
     Consumer,
 }
+
+/// Which records of a partition are handled in order, one after the other.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Order {
+    /// All of them.
+    #[default]
+    Partition,
+    /// The records of a key. Keys are handled concurrently, at most `concurrency` in the
+    /// process. A record that is slow or fails holds back only its key. Records without a key
+    /// count as one key.
+    Key,
+    /// None. Records are handled concurrently, at most `concurrency` in the process. Only
+    /// copies of one event, by its declared identity, are handled one after the other.
+    None,
+}
+
+/// How often a record is handled, whatever ends the process.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Guarantee {
+    /// At least once: its offset is committed after it was handled. With a transaction its
+    /// effects count once; with deduplication alone, a record that was recorded as processed is
+    /// not handled again.
+    #[default]
+    AtLeastOnce,
+    /// At most once: its offset is committed before its handler is called. Work in flight is
+    /// lost if the process ends or loses its partition. For work that must not happen twice and
+    /// cannot be made idempotent. Needs `order = "partition"`.
+    AtMostOnceLosingWorkInFlight,
+}
+
+/// How the span of a handler's call relates to the producer's span, if the record names one
+/// (`traceparent`).
+///
+/// Spans need the feature `otel`; see [`middleware::Trace`](crate::middleware::Trace).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum TraceMode {
+    /// It begins a new trace, with a link to the producer's span. The default, because a
+    /// producer's trace ends when it has produced, however late its records are handled.
+    #[default]
+    Link,
+    /// It is a child of the producer's span, in its trace. A call with several records has
+    /// links instead, because a span has only one parent.
+    Parent,
+    /// There is none.
+    Off,
+}

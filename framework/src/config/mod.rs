@@ -10,6 +10,7 @@ mod given;
 pub(crate) mod handlers;
 mod kubernetes;
 mod origin;
+mod promises;
 pub(crate) mod properties;
 mod reader;
 mod resolved;
@@ -20,17 +21,15 @@ mod suggest;
 #[cfg(test)]
 mod tests;
 
-pub use choices::{DedupeKind, GroupProtocol, OutOfRange, Start};
+pub use choices::{DedupeKind, GroupProtocol, Guarantee, Order, OutOfRange, Start, TraceMode};
 pub use dead_letter::{DeadLetterConfig, DeadLetterPartition, HeaderFamily};
 pub(crate) use origin::{Origin, Origins};
 pub(crate) use resolved::Resolved;
 pub(crate) use sources::duration;
 pub(crate) use suggest::did_you_mean;
 
-use crate::routing::order::{Guarantee, Order};
 #[cfg(feature = "schemas")]
-use crate::schemas::SchemaRegistryConfig;
-use crate::telemetry::trace::TraceMode;
+use crate::config::schema_registry::SchemaRegistryConfig;
 use serde::Deserialize;
 use sources::properties;
 use std::collections::BTreeMap;
@@ -90,6 +89,11 @@ pub struct Config {
     /// topic keeps its records longer.
     #[serde(default, deserialize_with = "duration")]
     pub dedupe_window: Option<Duration>,
+    /// Finds copies of one event only if they are handled within this time of each other; the whole
+    /// `dedupe_window` by default. A copy that comes later counts again. In return a claim looks into fewer
+    /// tables: what was closed for longer is not read.
+    #[serde(default, deserialize_with = "duration")]
+    pub dedupe_copies_found_within: Option<Duration>,
     /// Accepts topics that keep their records longer than `dedupe_window`: a replay of records
     /// older than the window handles them again.
     pub dedupe_window_shorter_than_retention: Option<bool>,
@@ -216,6 +220,7 @@ impl Config {
             handlers: handlers::over(self.handlers, weaker.handlers),
             dedupe: self.dedupe.or(weaker.dedupe),
             dedupe_window: self.dedupe_window.or(weaker.dedupe_window),
+            dedupe_copies_found_within: self.dedupe_copies_found_within.or(weaker.dedupe_copies_found_within),
             dedupe_window_shorter_than_retention: self
                 .dedupe_window_shorter_than_retention
                 .or(weaker.dedupe_window_shorter_than_retention),

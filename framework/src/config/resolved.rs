@@ -1,12 +1,13 @@
 //! Gets the settings as given, gives all settings with their defaults, checked.
 
 use super::{
-    Config, DeadLetterConfig, DedupeKind, GroupProtocol, OutOfRange, Start, brokers, properties, sources,
+    Config, DeadLetterConfig, DedupeKind, GroupProtocol, OutOfRange, Start, brokers, promises, properties,
+    sources,
 };
-use crate::error::Error;
+use crate::config::TraceMode;
 #[cfg(feature = "schemas")]
-use crate::schemas::SchemaRegistryConfig;
-use crate::telemetry::trace::TraceMode;
+use crate::config::schema_registry::SchemaRegistryConfig;
+use crate::error::Error;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ pub(crate) struct Resolved {
     pub(crate) kafka: BTreeMap<String, String>,
     pub(crate) dedupe: DedupeKind,
     pub(crate) dedupe_window: Duration,
+    pub(crate) dedupe_copies_found_within: Duration,
     pub(crate) dedupe_window_shorter_than_retention: bool,
     pub(crate) migrate: bool,
     pub(crate) max_connections: usize,
@@ -79,9 +81,10 @@ impl Config {
         let brokers = self.brokers.filter(|brokers| !brokers.trim().is_empty()).ok_or_else(|| {
             Error::config("brokers", "is not set; give `KAFKA_BROKERS=host:port`, or `App::brokers(..)`")
         })?;
-        Resolved::check_promises(&self.kafka)?;
+        promises::check(&self.kafka)?;
         // An empty variable is how a platform says that there is none.
         let database_url = self.database_url.filter(|url| !url.trim().is_empty());
+        let dedupe_window = self.dedupe_window.unwrap_or(Duration::from_secs(14 * 24 * 60 * 60));
         let resolved = Resolved {
             brokers: brokers::checked(&brokers)?,
             dedupe: self.dedupe.unwrap_or(match database_url {
@@ -90,7 +93,8 @@ impl Config {
             }),
             database_url,
             kafka: canonical_names(self.kafka)?,
-            dedupe_window: self.dedupe_window.unwrap_or(Duration::from_secs(14 * 24 * 60 * 60)),
+            dedupe_window,
+            dedupe_copies_found_within: self.dedupe_copies_found_within.unwrap_or(dedupe_window),
             dedupe_window_shorter_than_retention: self.dedupe_window_shorter_than_retention.unwrap_or(false),
             migrate: self.migrate.unwrap_or(false),
             max_connections: self.max_connections.unwrap_or(16),
@@ -166,39 +170,19 @@ impl Resolved {
         if self.dedupe_window < SHORTEST_WINDOW {
             return Err(Error::config("dedupe_window", "is shorter than a day; set it to `1day` or more"));
         }
+        if self.dedupe_copies_found_within > self.dedupe_window {
+            return Err(Error::config(
+                "dedupe_copies_found_within",
+                format!(
+                    "is {}, longer than `dedupe_window` = {}; make it shorter, or the window longer",
+                    humantime::format_duration(self.dedupe_copies_found_within),
+                    humantime::format_duration(self.dedupe_window),
+                ),
+            ));
+        }
         if self.commit_interval.is_zero() || self.max_run_time.is_zero() {
             let setting = if self.commit_interval.is_zero() { "commit_interval" } else { "max_run_time" };
             return Err(Error::config(setting, "is 0; set it to a duration such as `250ms`"));
-        }
-        let poll = self.property_ms("max.poll.interval.ms")?;
-        if self.drain_deadline * 2 >= poll {
-            return Err(Error::config(
-                "drain_deadline",
-                format!(
-                    "is {:?}, not well below `max.poll.interval.ms` = {poll:?}: a drain that long costs the \
-                     membership; make it less than half",
-                    self.drain_deadline
-                ),
-            ));
-        }
-        let session = self.session_timeout()?;
-        if self.drain_deadline > session {
-            return Err(Error::config(
-                "drain_deadline",
-                format!(
-                    "is {:?}, longer than `session.timeout.ms` = {session:?}; make it shorter",
-                    self.drain_deadline
-                ),
-            ));
-        }
-        if self.shutdown_deadline < self.drain_deadline {
-            return Err(Error::config(
-                "shutdown_deadline",
-                format!(
-                    "is {:?}, shorter than `drain_deadline` = {:?}; make it longer",
-                    self.shutdown_deadline, self.drain_deadline
-                ),
-            ));
         }
         Ok(())
     }

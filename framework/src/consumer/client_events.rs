@@ -4,9 +4,9 @@
 use crate::base::sync::lock;
 use crate::config::Resolved;
 use crate::error::trouble::Rarely;
+use crate::kafka::client::{RDKafkaErrorCode as Code, RDKafkaLogLevel};
+use crate::kafka::client_config::ClientSettings as _;
 use crate::telemetry::condition::{ConditionKind, Told};
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::error::RDKafkaErrorCode as Code;
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};

@@ -3,82 +3,11 @@
 use crate::base::backoff::after;
 use crate::base::fault;
 use crate::consumer::assignment::Consumer;
-use crate::consumer::memo::{Ahead, MOST_BYTES, Memo, Place};
-use crate::kafka::queue;
+use crate::consumer::memo::{MOST_BYTES, Memo, Place};
+use crate::kafka::client::{KafkaError, Offset, RDKafkaErrorCode, TopicPartitionList};
+use crate::kafka::offsets;
 use crate::record::TopicPartition;
-use crate::worker::offsets::OffsetTracker;
-use crate::worker::starts::{Note, Notes};
-use rdkafka::TopicPartitionList;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::topic_partition_list::Offset;
 use std::time::{Duration, Instant};
-
-/// The state of one partition's committed offset.
-#[derive(Debug, Default)]
-pub(crate) struct Committed {
-    /// What the broker said it has.
-    acknowledged: Option<i64>,
-    ahead: Ahead,
-}
-
-impl Committed {
-    /// Starts with what the group has committed before.
-    pub(crate) fn starting_with(acknowledged: Option<i64>, ahead: Ahead) -> Self {
-        Self { acknowledged, ahead }
-    }
-
-    /// The offset to commit with its note, if the broker does not have them.
-    pub(crate) fn due(&self, offsets: &OffsetTracker, notes: &Notes) -> Option<(i64, Memo)> {
-        let (committable, ahead) = (offsets.committable(), offsets.ahead());
-        if let Some((offset, note)) = notes.wanted()
-            && committable.is_none_or(|committable| committable <= offset)
-        {
-            return Some((offset, Memo { note, ahead }));
-        }
-        if let Some(offset) = self.lacks_offset(committable) {
-            return Some((offset, Memo { note: Note::default(), ahead }));
-        }
-        if !self.lacks(&ahead) {
-            return None;
-        }
-        let offset = self.stands_at(offsets)?;
-        let note = notes.found().filter(|(at, _)| *at == offset).map(|(_, note)| note);
-        Some((offset, Memo { note: note.unwrap_or_default(), ahead }))
-    }
-
-    /// The same at a clean end, after which no note of a start stays.
-    pub(crate) fn due_last(&self, offsets: &OffsetTracker, notes: &Notes) -> Option<(i64, Memo)> {
-        let ahead = offsets.ahead();
-        let due = self.lacks_offset(offsets.committable()).or_else(|| notes.to_clear());
-        let due = due.or_else(|| self.lacks(&ahead).then(|| self.stands_at(offsets)).flatten());
-        due.map(|offset| (offset, Memo { note: Note::default(), ahead }))
-    }
-
-    /// The offset beside which it is written what is ahead.
-    fn stands_at(&self, offsets: &OffsetTracker) -> Option<i64> {
-        offsets.committable().or(self.acknowledged).or(offsets.oldest())
-    }
-
-    /// An offset that is safe to commit, if it is not there yet.
-    fn lacks_offset(&self, committable: Option<i64>) -> Option<i64> {
-        committable.filter(|offset| self.acknowledged != Some(*offset))
-    }
-
-    /// Whether what is finished ahead is not there yet.
-    fn lacks(&self, ahead: &Ahead) -> bool {
-        !ahead.is_empty() && self.ahead != *ahead
-    }
-
-    /// What the broker said it has.
-    pub(crate) fn acknowledged(&self) -> Option<i64> {
-        self.acknowledged
-    }
-
-    /// May be less than before: a topic that was made anew starts at 0 again.
-    pub(crate) fn acknowledge(&mut self, offset: i64, ahead: Ahead) {
-        (self.acknowledged, self.ahead) = (Some(offset), ahead);
-    }
-}
 
 /// Commits on an interval, one request at a time, and reads the results.
 ///
@@ -172,7 +101,7 @@ impl Committer {
             return;
         }
         fault::point("before_offset_commit");
-        match queue::commit(consumer, &due) {
+        match offsets::commit(consumer, &due) {
             Ok(()) => self.under_way = true,
             Err(error) => self.failed(&error),
         }
@@ -270,6 +199,10 @@ fn is(error: &KafkaError, code: RDKafkaErrorCode) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::consumer::committed::Committed;
+    use crate::record::notes::{Note, Notes};
+    use crate::worker::ahead::Ahead;
+    use crate::worker::offsets::OffsetTracker;
 
     const NOTED: Note = Note { starts: 1, trials: 0, by: 1 };
 
@@ -400,13 +333,13 @@ mod tests {
             (2, Offset::Offset(9), String::new()),
         ];
         assert_eq!(written, expected);
-        assert_eq!(queue::metadata(&list), expected.map(|(_, _, text)| text));
+        assert_eq!(offsets::metadata(&list), expected.map(|(_, _, text)| text));
     }
 
     /// A broker that takes so many bytes beside an offset.
     fn takes(most: usize) -> impl Fn(&TopicPartitionList, Duration) -> Result<(), KafkaError> {
         move |list, _| {
-            let fits = queue::metadata(list).iter().all(|text| text.len() <= most);
+            let fits = offsets::metadata(list).iter().all(|text| text.len() <= most);
             if fits {
                 Ok(())
             } else {
@@ -428,7 +361,7 @@ mod tests {
             let mut room = Room::default();
             commit_last(&mut room, due, limit, takes(most)).unwrap();
             assert!(room.0 > most / 2 || room.0 == 0, "{most}: {room:?} is less than it has to be");
-            let ahead = queue::metadata(&due(room)).concat().contains("ahead");
+            let ahead = offsets::metadata(&due(room)).concat().contains("ahead");
             assert!(ahead || most < 200, "{most}: {room:?}");
         }
         let refused = |_: &TopicPartitionList, _| {

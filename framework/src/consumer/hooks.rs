@@ -1,6 +1,6 @@
 //! The application's functions for assigned, revoked and out-of-range partitions.
 
-use crate::middleware::without_panic;
+use crate::error::panic::without_panic;
 use crate::{BoxError, Error, TopicPartition};
 use std::fmt;
 use std::future::Future;

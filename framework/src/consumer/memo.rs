@@ -1,9 +1,10 @@
 //! The metadata beside a committed offset: where it belongs, notes of starts, and the ranges
 //! finished ahead of it.
 
-use crate::worker::starts::Note;
+use crate::kafka::admin::Topic;
+use crate::record::notes::Note;
+use crate::worker::ahead::Ahead;
 use std::fmt::Write as _;
-use std::ops::Range;
 use std::sync::Arc;
 
 /// The metadata beside a committed offset.
@@ -11,21 +12,6 @@ use std::sync::Arc;
 pub(crate) struct Memo {
     pub(crate) note: Note,
     pub(crate) ahead: Ahead,
-}
-
-/// Finished offsets beyond the watermark, as ranges in order, so that a crash behind one
-/// slow record repeats little.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Ahead(pub(crate) Vec<Range<i64>>);
-
-/// A topic as the broker tells it from others of its name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Topic {
-    Id(Arc<str>),
-    /// The broker gives topics no ids.
-    WithoutId,
-    /// The broker was asked, and did not answer.
-    Unknown,
 }
 
 /// The partition of a group for which a memo holds, and for no other.
@@ -216,53 +202,6 @@ impl Found {
     /// Judges what was read beside `offset`, in this place.
     pub(crate) fn beside(offset: i64, written: Option<Written>, place: &Place) -> Self {
         written.map_or(Self::Foreign, |written| written.found(offset, place))
-    }
-}
-
-impl Ahead {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// How many offsets these are.
-    pub(crate) fn len(&self) -> i64 {
-        self.0.iter().map(|range| range.end - range.start).sum()
-    }
-
-    /// Adds a finished offset that is greater than all before; `joins` where nothing was
-    /// delivered unfinished between it and the one before.
-    pub(crate) fn add(&mut self, offset: i64, joins: bool) {
-        match self.0.last_mut() {
-            Some(last) if joins => last.end = offset + 1,
-            _ => self.0.push(offset..offset + 1),
-        }
-    }
-
-    /// Pairs of gap and length, in hexadecimal, from `offset` on: `1.3c,2.8`. A text that is
-    /// cut off says less, and nothing wrong.
-    fn write(&self, offset: i64, text: &mut String, most_bytes: usize) {
-        let (mut from, mut separator) = (offset, " ahead=");
-        for range in &self.0 {
-            let place = text.len();
-            let (gap, length) = (range.start - from, range.end - range.start);
-            append(text, format_args!("{separator}{gap:x}.{length:x}"));
-            if text.len() > most_bytes {
-                return text.truncate(place);
-            }
-            (from, separator) = (range.end, ",");
-        }
-    }
-
-    fn parse(text: &str, offset: i64) -> Option<Self> {
-        let mut from = offset;
-        let range = |pair: &str| {
-            let (gap, length) = pair.split_once('.')?;
-            let start = from.checked_add(i64::from_str_radix(gap, 16).ok().filter(|gap| *gap >= 0)?)?;
-            let length = i64::from_str_radix(length, 16).ok().filter(|length| *length > 0)?;
-            from = start.checked_add(length)?;
-            Some(start..from)
-        };
-        text.split(',').map(range).collect::<Option<Vec<_>>>().map(Self)
     }
 }
 

@@ -7,6 +7,7 @@ pub(crate) mod assignment;
 pub(crate) mod owned;
 pub(crate) mod positions;
 pub(crate) mod commit;
+pub(crate) mod committed;
 pub(crate) mod memo;
 pub(crate) mod tail;
 pub(crate) mod topic_watch;

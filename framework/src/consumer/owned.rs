@@ -1,19 +1,17 @@
 //! A side road: a partition that this process owns, as its poll thread sees it.
 
-use crate::consumer::commit::{Committed, Room, add};
-use crate::consumer::memo::{MOST_BYTES, Memo, Place, Topic, Written};
+use crate::consumer::commit::{Room, add};
+use crate::consumer::committed::Committed;
+use crate::consumer::memo::{MOST_BYTES, Memo, Place, Written};
 use crate::consumer::tail::Tail;
 use crate::error::trouble::Cause;
-use crate::kafka::admin::Described;
-use crate::kafka::queue;
+use crate::kafka::admin::{Described, Topic};
+use crate::kafka::client::{BaseConsumer, ClientContext, ConsumerContext, TopicPartitionList};
+use crate::kafka::offsets;
 use crate::record::TopicPartition;
-use crate::record::run::Source;
 use crate::telemetry::condition::{ConditionKind, Told};
-use crate::telemetry::health::Oldest;
-use crate::worker::partition::Partition;
-use rdkafka::TopicPartitionList;
-use rdkafka::client::ClientContext;
-use rdkafka::consumer::{BaseConsumer, ConsumerContext};
+use crate::telemetry::group::Oldest;
+use crate::worker::shared::Partition;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
@@ -96,7 +94,8 @@ impl OwnedPartition {
 
     /// Its conditions.
     pub(crate) fn told(&self) -> Vec<Told> {
-        let Source { partition, group, troubles, .. } = &self.partition.source;
+        let source = &self.partition.source;
+        let (partition, group, troubles) = (&source.partition, &source.group, &source.troubles);
         let mut told: Vec<_> = self.partition.fetching.told(partition).into_iter().collect();
         if let Some((cause, sentence, lasts)) = troubles.current()
             && let Some(kind) = ConditionKind::of_work(cause)
@@ -143,7 +142,7 @@ impl OwnedPartition {
         C: ClientContext + ConsumerContext,
     {
         let source = &self.partition.source.partition;
-        let (oldest, end) = queue::known_watermarks(consumer, source.topic(), source.partition())?;
+        let (oldest, end) = offsets::known_watermarks(consumer, source.topic(), source.partition())?;
         let offsets = self.partition.offsets();
         let from = offsets.committable().or(self.committed.acknowledged()).unwrap_or(oldest);
         // Behind records that cannot be read there is no hole.

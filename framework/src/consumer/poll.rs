@@ -9,12 +9,11 @@ use crate::consumer::commit::Committer;
 use crate::consumer::shutdown::Shutdown;
 use crate::consumer::subscription::Subscription;
 use crate::consumer::tail::Tails;
+use crate::kafka::client::{Consumer as _, FromClientConfigAndContext, KafkaError, RDKafkaErrorCode};
+use crate::kafka::client_config::ClientSettings as _;
 use crate::kafka::topics;
 use crate::telemetry::condition::{ConditionKind, Told};
-use crate::telemetry::health::seconds;
-use rdkafka::config::FromClientConfigAndContext;
-use rdkafka::consumer::Consumer as _;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use crate::telemetry::group::seconds;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -143,7 +142,7 @@ impl Poller {
                 return Ok(());
             }
         };
-        Err(Error::Kafka { action: action.to_owned(), brokers: self.brokers.clone(), source: error })
+        Err(Error::kafka(action, &self.brokers, error))
     }
 
     fn passing_error(&mut self, error: &KafkaError, code: Option<RDKafkaErrorCode>) {

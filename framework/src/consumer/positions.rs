@@ -1,14 +1,13 @@
 //! A side road: gets assigned partitions, gives the offsets at which they begin.
 
 use crate::config::{OutOfRange, Start};
-use crate::consumer::memo::{Found, Memo, Place, Topic, Written};
-use crate::kafka::admin::{Described, Teller};
-use crate::kafka::queue;
+use crate::consumer::memo::{Found, Memo, Place, Written};
+use crate::kafka::admin::{Described, Teller, Topic};
+use crate::kafka::client::{
+    BaseConsumer, Consumer as _, ConsumerContext, KafkaResult, Offset, TopicPartitionList,
+};
+use crate::kafka::offsets;
 use crate::record::TopicPartition;
-use rdkafka::TopicPartitionList;
-use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
-use rdkafka::error::KafkaResult;
-use rdkafka::topic_partition_list::Offset;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// How long the lookups of a new assignment may take; on a broker that answers
@@ -340,7 +339,7 @@ pub(crate) fn committed<C: ConsumerContext>(
     list: &TopicPartitionList,
 ) -> KafkaResult<Vec<Committed>> {
     let committed = complete(consumer.committed_offsets(list.clone(), LOOKUP_LIMIT)?)?;
-    let texts = queue::metadata(&committed);
+    let texts = offsets::metadata(&committed);
     let elements = committed.elements();
     let found = elements.iter().zip(texts).map(|(element, text)| {
         let offset = match element.offset() {

@@ -5,49 +5,29 @@
 //! can be left out, and it is known when one matches nothing.
 
 use crate::Error;
-use crate::app::builder::Routes;
 use crate::base::sync::lock;
 use crate::config::Resolved;
 use crate::consumer::assignment::Consumer;
 use crate::handler::NO_DEAD_LETTERS;
+use crate::kafka::client::{Consumer as _, KafkaError};
+use crate::kafka::client_config::ClientSettings as _;
+use crate::kafka::pattern::{Letters, is_pattern, regex};
 use crate::kafka::topics::{self, REQUEST};
+use crate::routing::route::Routes;
 use crate::telemetry::condition::{ConditionKind, Told};
-use rdkafka::consumer::Consumer as _;
-use rdkafka::error::KafkaError;
-use regex::bytes::{Regex, RegexBuilder};
+use regex::bytes::Regex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// Whether a handler's topic is a pattern.
-pub(crate) fn is_pattern(topic: &str) -> bool {
-    topic.starts_with('^')
-}
-
-/// A pattern as a regular expression. Names of topics are ASCII.
-pub(crate) fn regex(pattern: &str) -> Result<Regex, regex::Error> {
-    RegexBuilder::new(pattern).unicode(false).build()
-}
-
 /// Kafka's own topics, which no pattern reads.
 const INTERNAL: [&str; 3] = ["__consumer_offsets", "__transaction_state", "__share_group_state"];
 
-/// The topics that no pattern reads: dead letters would go in a circle.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Letters(Arc<BTreeSet<String>>);
-
-impl Letters {
-    /// The dead-letter topics that handlers name.
-    pub(crate) fn of<'r>(routes: impl Iterator<Item = &'r Routes>) -> Self {
-        let settings = routes.flatten().map(|route| route.settings());
-        let named = settings.flat_map(|settings| settings.dead_letter.iter().chain(&settings.rejected));
-        Self(Arc::new(named.filter(|topic| *topic != NO_DEAD_LETTERS).cloned().collect()))
-    }
-
-    /// Whether a topic is one of these, or looks like another service's.
-    pub(crate) fn has(&self, topic: &str) -> bool {
-        topic.ends_with(".dlq") || self.0.contains(topic)
-    }
+/// The dead-letter topics that handlers name.
+pub(crate) fn letters_of<'r>(routes: impl Iterator<Item = &'r Routes>) -> Letters {
+    let settings = routes.flatten().map(|route| route.settings());
+    let named = settings.flat_map(|settings| settings.dead_letter.iter().chain(&settings.rejected));
+    Letters(Arc::new(named.filter(|topic| *topic != NO_DEAD_LETTERS).cloned().collect()))
 }
 
 /// A pattern of a group's handlers.
@@ -102,11 +82,21 @@ impl Subscription {
             let regex = regex(&text).map_err(|error| Error::handler(&*handlers[0], error.to_string()))?;
             Ok(Pattern { text, regex, handlers })
         };
-        Ok(Self {
+        let patterns = patterns.into_iter().map(pattern).collect::<Result<_, Error>>()?;
+        Ok(Self::to(names, patterns, letters, config.metadata_refresh()?))
+    }
+
+    fn to(
+        names: BTreeSet<String>,
+        patterns: Vec<Pattern>,
+        letters: Letters,
+        interval: Option<Duration>,
+    ) -> Self {
+        Self {
             names,
-            patterns: patterns.into_iter().map(pattern).collect::<Result<_, Error>>()?,
+            patterns,
             letters,
-            interval: config.metadata_refresh()?,
+            interval,
             look_at: None,
             looking: false,
             found: Arc::default(),
@@ -114,7 +104,7 @@ impl Subscription {
             absent: BTreeMap::new(),
             left_out: BTreeSet::new(),
             missing: BTreeMap::new(),
-        })
+        }
     }
 
     /// The topics that handlers name.
@@ -281,19 +271,8 @@ mod tests {
             regex: regex(text).unwrap(),
             handlers: vec!["reader".to_owned()],
         };
-        Subscription {
-            names: set(names),
-            patterns: patterns.iter().map(pattern).collect(),
-            letters: Letters(Arc::new(set(letters))),
-            interval: None,
-            look_at: None,
-            looking: false,
-            found: Arc::default(),
-            subscribed: BTreeSet::new(),
-            absent: BTreeMap::new(),
-            left_out: BTreeSet::new(),
-            missing: BTreeMap::new(),
-        }
+        let patterns = patterns.iter().map(pattern).collect();
+        Subscription::to(set(names), patterns, Letters(Arc::new(set(letters))), None)
     }
 
     fn resolved(subscription: &mut Subscription, there: &[&str]) -> Vec<String> {

@@ -8,13 +8,10 @@
 //! a record, or out of range (librdkafka #4844). So another consumer looks, which is
 //! in no group, and only where something lags while nothing comes.
 
-use crate::kafka::queue::{self, Next};
-use crate::worker::partition::Partition;
-use rdkafka::ClientConfig;
-use rdkafka::TopicPartitionList;
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaResult;
-use rdkafka::topic_partition_list::Offset;
+use crate::kafka::client::{BaseConsumer, ClientConfig, Consumer, KafkaResult, Offset, TopicPartitionList};
+use crate::kafka::offsets;
+use crate::kafka::offsets::Next;
+use crate::worker::shared::Partition;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -106,7 +103,7 @@ fn empty_until(config: &ClientConfig, topic: &str, partition: i32, from: i64) ->
     consumer.assign(&list)?;
     let until = Instant::now() + LIMIT;
     while Instant::now() < until {
-        match queue::read_next(&consumer, Duration::from_millis(100)) {
+        match offsets::read_next(&consumer, Duration::from_millis(100)) {
             Next::End(end) => return Ok(Some(end)),
             // The group's consumer gets it too.
             Next::Record => return Ok(None),

@@ -8,7 +8,7 @@ use crate::base::sync::lock;
 use crate::base::wake::Wake;
 use crate::consumer::positions::Topics;
 use crate::kafka::admin::Teller;
-use rdkafka::consumer::{BaseConsumer, ConsumerContext};
+use crate::kafka::client::{BaseConsumer, ConsumerContext};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};

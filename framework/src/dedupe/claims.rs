@@ -1,40 +1,49 @@
 //! Statements by which a partition's owner claims and looks up identities.
 
+use super::buckets::{Live, table};
 use super::scope::Scope;
-use super::{Claim, StoreError};
-use crate::record::run::Source;
+use super::{Claim, DEAD_LETTERED, DONE, StoreError};
+use crate::record::source::Source;
 use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
 use std::collections::{HashMap, HashSet};
 use uuid::Uuid;
 
-/// Fence, scope, mark and claims. The rows come sorted: two runs that claim the same
-/// identities in another order would deadlock.
+/// Fence, scope, mark and claims, in the current bucket. The rows come sorted: two runs that claim the same
+/// identities in another order would deadlock. Nothing is claimed where another bucket is the current one.
 ///
 /// From here on, until the transaction ends, statements are the handler's, under the role's own
 /// `statement_timeout`.
-pub(super) const CLAIM: &str = "\
-with fence as materialized (
-    select token from onceward_owner where group_id = $1 and topic = $2 and partition = $3 for share
-), scope as materialized (
-    select id from onceward_scope where id = $5 and group_id = $1 and handler = $11
-), mark as materialized (
-    select set_config('onceward.run', $4, true) as run,
-           set_config('statement_timeout', current_setting('onceward.statement_timeout'), true) as timeout
-), claimed as (
-    insert into onceward_dedupe (event_key, scope, bucket, topic, partition, record_offset)
-    select u.event_key, $5, date '1970-01-01' + u.day, $6, $3, u.record_offset
-    from unnest($7::uuid[], $8::int[], $9::bigint[]) as u (event_key, day, record_offset), fence, scope
-    where fence.token = $10
-    order by u.event_key, u.day
-    on conflict do nothing
-    returning event_key, bucket
-)
-select (select token from fence),
-       exists (select from scope),
-       array(select event_key from claimed),
-       array(select bucket - date '1970-01-01' from claimed),
-       (select run || timeout from mark)";
+fn claim_statement(live: &Live) -> String {
+    let not_before = |bucket: &i32| {
+        let table = table(*bucket);
+        format!(" and not exists (select from {table} d where d.event_key = u.event_key and d.scope = $5)")
+    };
+    let not_before: String = live.sealed.iter().map(not_before).collect();
+    format!(
+        "with fence as materialized ( \
+             select token from onceward_owner where group_id = $1 and topic = $2 and partition = $3 for share \
+         ), scope as materialized ( \
+             select id from onceward_scope where id = $5 and group_id = $1 and handler = $11 \
+         ), bucket as materialized ( \
+             select max(bucket) as current from onceward_bucket \
+         ), mark as materialized ( \
+             select set_config('onceward.run', $4, true) as run, \
+                    set_config('statement_timeout', current_setting('onceward.statement_timeout'), true) as timeout \
+         ), claimed as ( \
+             insert into {} (event_key, scope, topic, partition, record_offset) \
+             select u.event_key, $5, $6, $3, u.record_offset \
+             from unnest($7::uuid[], $8::bigint[]) as u (event_key, record_offset), fence, scope, bucket \
+             where fence.token = $9 and bucket.current = $10{not_before} \
+             order by u.event_key \
+             on conflict do nothing \
+             returning event_key \
+         ) \
+         select (select token from fence), exists (select from scope), (select current from bucket), \
+                array(select event_key from claimed), (select run || timeout from mark)",
+        table(live.current)
+    )
+}
 
 /// What a claim has found.
 pub(super) struct Claimed {
@@ -44,22 +53,29 @@ pub(super) struct Claimed {
     token: Option<i64>,
     /// Whether the number is still the handler's.
     is_of_scope: bool,
-    rows: HashSet<(Uuid, i32)>,
+    /// Whether the bucket is still the current one.
+    is_current: bool,
+    keys: HashSet<Uuid>,
 }
 
 impl Claimed {
-    pub(super) fn of(row: &PgRow, ours: i64) -> Result<Self, sqlx::Error> {
-        let days: Vec<i32> = row.try_get(3)?;
-        let rows = row.try_get::<Vec<Uuid>, _>(2)?.into_iter().zip(days).collect();
-        Ok(Self { ours, token: row.try_get(0)?, is_of_scope: row.try_get(1)?, rows })
+    fn of(row: &PgRow, ours: i64, live: &Live) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            ours,
+            token: row.try_get(0)?,
+            is_of_scope: row.try_get(1)?,
+            is_current: row.try_get::<Option<i32>, _>(2)? == Some(live.current),
+            keys: row.try_get::<Vec<Uuid>, _>(3)?.into_iter().collect(),
+        })
     }
 
-    /// The rows, if this owner may have them.
+    /// The identities that nobody has claimed before, if this owner may have them; none at all where another
+    /// bucket is the current one.
     pub(super) async fn of_this_owner(
         self,
         source: &Source,
         scope: &Scope,
-    ) -> Result<HashSet<(Uuid, i32)>, StoreError> {
+    ) -> Result<Option<HashSet<Uuid>>, StoreError> {
         if self.token.is_some_and(|token| token > self.ours) {
             return Err(StoreError::Fenced);
         }
@@ -71,38 +87,228 @@ impl Claimed {
                     .into(),
             ));
         }
-        if self.is_of_scope { Ok(self.rows) } else { Err(scope.is_gone()) }
+        if !self.is_of_scope {
+            return Err(scope.is_gone());
+        }
+        Ok(self.is_current.then_some(self.keys))
     }
 }
 
-/// The identities among these that have a row, with its state; none where the number is not the
-/// handler's any more.
+/// A run's claims, and what they are filed under.
+pub(super) struct Filed<'a> {
+    pub(super) source: &'a Source,
+    pub(super) scope: &'a Scope,
+    /// The topic's number.
+    pub(super) topic: i32,
+    pub(super) claims: &'a [Claim],
+}
+
+impl Filed<'_> {
+    /// Claims in an open transaction that holds the lock of the current bucket.
+    pub(super) async fn claim(
+        &self,
+        connection: &mut PgConnection,
+        live: &Live,
+        fence: i64,
+        mark: Uuid,
+    ) -> Result<Claimed, StoreError> {
+        let mut rows = Rows::sorted(self.claims);
+        self.take_over(connection, live).await?;
+        let mut before = HashSet::new();
+        if let Some(bucket) = live.unsealed {
+            before = self.claim_before(connection, bucket, &rows).await?;
+            rows.keep_only(&before);
+        }
+        let row = sqlx::query(&claim_statement(live))
+            .bind(&*self.source.group)
+            .bind(self.source.partition.topic())
+            .bind(self.source.partition.partition())
+            .bind(mark.to_string())
+            .bind(self.scope.id)
+            .bind(self.topic)
+            .bind(&rows.keys)
+            .bind(&rows.offsets)
+            .bind(fence)
+            .bind(live.current)
+            .bind(&*self.scope.handler)
+            .fetch_one(&mut *connection)
+            .await?;
+        let claimed = Claimed::of(&row, fence, live)?;
+        if let Some(bucket) = live.unsealed {
+            // What is known from another bucket may be a dead letter: no row of ours may stay and say "done".
+            let known: Vec<Uuid> = before.difference(&claimed.keys).copied().collect();
+            delete(connection, bucket, self.scope.id, &known, "").await?;
+        }
+        Ok(claimed)
+    }
+
+    /// Gives way to what was sent back from the dead-letter topic: the notes that it was
+    /// dead-lettered go, from all buckets, in the transaction that claims it again.
+    async fn take_over(&self, connection: &mut PgConnection, live: &Live) -> Result<(), StoreError> {
+        let redriven: Vec<Claim> = self.claims.iter().filter(|claim| claim.redriven).copied().collect();
+        let keys = Rows::sorted(&redriven).keys;
+        for bucket in live.all() {
+            delete(connection, bucket, self.scope.id, &keys, " and d.state = 1").await?;
+        }
+        Ok(())
+    }
+
+    /// Claims in the bucket before the current one, where a transaction that claimed there alone may be open.
+    /// Gives the identities that nobody has there. The claim that follows finds out whether any of it may stay.
+    async fn claim_before(
+        &self,
+        connection: &mut PgConnection,
+        bucket: i32,
+        rows: &Rows,
+    ) -> Result<HashSet<Uuid>, StoreError> {
+        let statement = format!(
+            "insert into {} (event_key, scope, topic, partition, record_offset) \
+             select u.event_key, $1, $2, $3, u.record_offset \
+             from unnest($4::uuid[], $5::bigint[]) as u (event_key, record_offset) \
+             order by u.event_key on conflict do nothing returning event_key",
+            table(bucket)
+        );
+        let claimed: Vec<Uuid> = sqlx::query_scalar(&statement)
+            .bind(self.scope.id)
+            .bind(self.topic)
+            .bind(self.source.partition.partition())
+            .bind(&rows.keys)
+            .bind(&rows.offsets)
+            .fetch_all(connection)
+            .await?;
+        Ok(claimed.into_iter().collect())
+    }
+
+    /// Notes a state in the current bucket. Done wins over dead-lettered, here within a bucket and in [`seen`]
+    /// between buckets.
+    pub(super) async fn mark(
+        &self,
+        connection: &mut PgConnection,
+        live: &Live,
+        state: i16,
+    ) -> Result<Marked, StoreError> {
+        let rows = Rows::sorted(self.claims);
+        let statement = format!(
+            "with scope as materialized ( \
+                 select id from onceward_scope where id = $1 and group_id = $8 and handler = $9 \
+             ), bucket as materialized ( \
+                 select max(bucket) as current from onceward_bucket \
+             ), noted as ( \
+                 insert into {} as d (event_key, scope, topic, partition, record_offset, state) \
+                 select u.event_key, $1, $2, $3, u.record_offset, $6 \
+                 from unnest($4::uuid[], $5::bigint[]) as u (event_key, record_offset), scope, bucket \
+                 where bucket.current = $7 \
+                 order by u.event_key \
+                 on conflict (event_key, scope) do update set state = excluded.state \
+                 where d.state = 1 and excluded.state = 0 \
+             ) \
+             select exists (select from scope), (select current from bucket)",
+            table(live.current)
+        );
+        let (is_of_scope, current): (bool, Option<i32>) = sqlx::query_as(&statement)
+            .bind(self.scope.id)
+            .bind(self.topic)
+            .bind(self.source.partition.partition())
+            .bind(&rows.keys)
+            .bind(&rows.offsets)
+            .bind(state)
+            .bind(live.current)
+            .bind(&*self.scope.group)
+            .bind(&*self.scope.handler)
+            .fetch_one(connection)
+            .await?;
+        Ok(match is_of_scope {
+            false => Marked::NotOfScope,
+            true if current != Some(live.current) => Marked::NotCurrent,
+            true => Marked::Done,
+        })
+    }
+}
+
+/// What became of a mark.
+pub(super) enum Marked {
+    Done,
+    /// Nothing is noted: the number is not the handler's any more.
+    NotOfScope,
+    /// Nothing is noted: another bucket is the current one.
+    NotCurrent,
+}
+
+/// What is known of identities.
+pub(super) enum Seen {
+    /// The states of those that have a row.
+    States(HashMap<Uuid, i16>),
+    /// The number is not the handler's any more.
+    NotOfScope,
+    /// Another bucket is the current one, and was not looked into.
+    NotCurrent,
+}
+
+/// Looks identities up in all buckets.
 pub(super) async fn seen(
     connection: &mut PgConnection,
+    live: &Live,
     scope: &Scope,
     claims: &[Claim],
-) -> Result<Option<HashMap<Uuid, i16>>, StoreError> {
-    let rows = Rows::sorted(claims);
-    let row = sqlx::query(
-        "with done as materialized ( \
-             select d.event_key, d.state from unnest($1::uuid[], $2::int[]) as u (event_key, day) \
-             join onceward_dedupe d on d.event_key = u.event_key and d.scope = $3 \
-             and d.bucket = date '1970-01-01' + u.day \
-         ) \
+) -> Result<Seen, StoreError> {
+    let of_bucket = |bucket| {
+        format!(
+            "select d.event_key, d.state from unnest($1::uuid[]) as u (event_key) \
+             join {} d on d.event_key = u.event_key and d.scope = $2",
+            table(bucket)
+        )
+    };
+    let tables: Vec<String> = live.all().map(of_bucket).collect();
+    let statement = format!(
+        "with done as materialized ({}) \
          select array(select event_key from done), array(select state from done), \
-                exists (select from onceward_scope where id = $3 and group_id = $4 and handler = $5)",
-    )
-    .bind(&rows.keys)
-    .bind(&rows.days)
-    .bind(scope.id)
-    .bind(&*scope.group)
-    .bind(&*scope.handler)
-    .fetch_one(connection)
-    .await?;
-    if !row.try_get(2)? {
-        return Ok(None);
+                exists (select from onceward_scope where id = $2 and group_id = $3 and handler = $4), \
+                (select max(bucket) from onceward_bucket)",
+        tables.join(" union all ")
+    );
+    let (keys, states, is_of_scope, current): (Vec<Uuid>, Vec<i16>, bool, Option<i32>) =
+        sqlx::query_as(&statement)
+            .bind(&Rows::sorted(claims).keys)
+            .bind(scope.id)
+            .bind(&*scope.group)
+            .bind(&*scope.handler)
+            .fetch_one(connection)
+            .await?;
+    if !is_of_scope {
+        return Ok(Seen::NotOfScope);
     }
-    Ok(Some(row.try_get::<Vec<Uuid>, _>(0)?.into_iter().zip(row.try_get::<Vec<i16>, _>(1)?).collect()))
+    if current != Some(live.current) {
+        return Ok(Seen::NotCurrent);
+    }
+    let mut found = HashMap::with_capacity(keys.len());
+    for (key, state) in keys.into_iter().zip(states) {
+        let known = found.entry(key).or_insert(state);
+        // Whatever else is noted, in whichever bucket: done wins.
+        if state != DEAD_LETTERED {
+            *known = DONE;
+        }
+    }
+    Ok(Seen::States(found))
+}
+
+/// Deletes the rows of identities from a bucket, those that `only` picks.
+pub(super) async fn delete(
+    connection: &mut PgConnection,
+    bucket: i32,
+    scope: i32,
+    keys: &[Uuid],
+    only: &str,
+) -> Result<(), StoreError> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let statement = format!(
+        "delete from {} d using unnest($1::uuid[]) as u (event_key) \
+         where d.event_key = u.event_key and d.scope = $2{only}",
+        table(bucket)
+    );
+    sqlx::query(&statement).bind(keys).bind(scope).execute(connection).await?;
+    Ok(())
 }
 
 /// The partition's token, raised when this owner first asks, once an assignment. That waits for the
@@ -125,50 +331,31 @@ pub(super) async fn fence(connection: &mut PgConnection, source: &Source) -> Res
     Ok(token)
 }
 
-/// Gives way to what was sent back from the dead-letter topic: the note that it was
-/// dead-lettered goes, in the transaction that claims it again.
-pub(super) async fn take_over(
-    connection: &mut PgConnection,
-    scope: i32,
-    claims: &[Claim],
-) -> Result<(), StoreError> {
-    let redriven: Vec<Claim> = claims.iter().filter(|claim| claim.redriven).copied().collect();
-    if redriven.is_empty() {
-        return Ok(());
-    }
-    let rows = Rows::sorted(&redriven);
-    sqlx::query(
-        "delete from onceward_dedupe d using unnest($1::uuid[], $2::int[]) as u (event_key, day) \
-         where d.event_key = u.event_key and d.scope = $3 and d.bucket = date '1970-01-01' + u.day and d.state = 1",
-    )
-    .bind(&rows.keys)
-    .bind(&rows.days)
-    .bind(scope)
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-/// Claims as columns, one row a day of an identity.
+/// Claims as columns, sorted, one row an identity.
 pub(super) struct Rows {
     pub(super) keys: Vec<Uuid>,
-    pub(super) days: Vec<i32>,
-    pub(super) offsets: Vec<i64>,
+    offsets: Vec<i64>,
 }
 
 impl Rows {
     pub(super) fn sorted(claims: &[Claim]) -> Self {
-        let mut rows: Vec<(u128, i32, i64)> = Vec::with_capacity(claims.len());
-        for claim in claims {
-            rows.extend(claim.identity.days().map(|day| (claim.identity.key, day, claim.offset)));
-        }
+        let mut rows: Vec<(u128, i64)> =
+            claims.iter().map(|claim| (claim.identity.key, claim.offset)).collect();
         rows.sort_unstable();
-        rows.dedup_by_key(|row| (row.0, row.1));
-        Self {
-            keys: rows.iter().map(|row| Uuid::from_u128(row.0)).collect(),
-            days: rows.iter().map(|row| row.1).collect(),
-            offsets: rows.iter().map(|row| row.2).collect(),
-        }
+        rows.dedup_by_key(|row| row.0);
+        rows.into_iter().map(|(key, offset)| (Uuid::from_u128(key), offset)).collect()
+    }
+
+    fn keep_only(&mut self, keys: &HashSet<Uuid>) {
+        let rows = std::mem::take(&mut self.keys).into_iter().zip(std::mem::take(&mut self.offsets));
+        *self = rows.filter(|(key, _)| keys.contains(key)).collect();
+    }
+}
+
+impl FromIterator<(Uuid, i64)> for Rows {
+    fn from_iter<T: IntoIterator<Item = (Uuid, i64)>>(rows: T) -> Self {
+        let (keys, offsets) = rows.into_iter().unzip();
+        Self { keys, offsets }
     }
 }
 

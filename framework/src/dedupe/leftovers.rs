@@ -2,7 +2,7 @@
 //! COMMIT of several calls, and removed behind each end of a transaction.
 
 use super::StoreError;
-use super::postgres::rows;
+use super::connections::rows;
 use sqlx::Row;
 use sqlx::postgres::PgConnection;
 

@@ -63,9 +63,9 @@ impl Memory {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kafka::message::{Message, OwnedMessage};
     use crate::record::identity::{Content, IDENTITY_HEADER, IdentitySource, REDRIVEN_HEADER};
-    use crate::record::run::Source;
-    use crate::record::{Message, OwnedMessage};
+    use crate::record::source::Source;
     use crate::{Record, TopicPartition};
 
     fn claim(offset: i64) -> Claim {

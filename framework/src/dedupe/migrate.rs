@@ -1,7 +1,8 @@
 //! Makes the tables, and checks at startup that they fit the program.
 
-use super::postgres::{LOCK_TIMEOUT, Postgres, execute, failed};
-use super::{StoreError, rights};
+use super::connections::{LOCK_TIMEOUT, execute};
+use super::postgres::{Postgres, Window, failed};
+use super::rights;
 use crate::{BoxError, Error};
 use sqlx::migrate::{Migration, Migrator};
 use sqlx::postgres::PgConnection;
@@ -25,7 +26,8 @@ fn newest() -> i64 {
 /// # Errors
 /// Where the database cannot be reached or the role may not create tables.
 pub async fn migrate(database_url: &str) -> Result<(), Error> {
-    let postgres = Postgres::connect(database_url, 1, Duration::from_secs(60)).await?;
+    let window = Window { remembered: Duration::MAX, copies_within: Duration::MAX };
+    let postgres = Postgres::connect(database_url, 1, Duration::from_secs(60), window).await?;
     apply(&postgres).await
 }
 
@@ -158,45 +160,4 @@ async fn version(connection: &mut PgConnection) -> Result<(i64, i64), sqlx::Erro
     )
     .fetch_one(connection)
     .await
-}
-
-/// The partition of a day (since 1970-01-01).
-#[derive(Debug)]
-pub(super) struct Partition {
-    pub(super) name: String,
-    pub(super) state: State,
-}
-
-#[derive(Debug)]
-pub(super) enum State {
-    Attached,
-    /// A drop was interrupted: it takes no rows.
-    HalfDetached,
-    /// Not there, or a table of its own.
-    Apart,
-}
-
-impl Partition {
-    pub(super) async fn of_day(connection: &mut PgConnection, day: i32) -> Result<Self, StoreError> {
-        let (name, half_detached): (String, Option<bool>) = sqlx::query_as(
-            "select name, (select inhdetachpending from pg_inherits \
-             where inhparent = 'onceward_dedupe'::regclass and inhrelid = to_regclass(name)) \
-             from (select quote_ident(current_schema()) || '.onceward_dedupe_' || to_char(date '1970-01-01' + $1, 'YYYYMMDD')) as day (name)",
-        )
-        .bind(day)
-        .fetch_one(connection)
-        .await?;
-        let state = match half_detached {
-            Some(false) => State::Attached,
-            Some(true) => State::HalfDetached,
-            None => State::Apart,
-        };
-        Ok(Self { name, state })
-    }
-}
-
-/// Makes the partition of a day (since 1970-01-01) and notes that it is written to.
-pub(crate) async fn make_day(connection: &mut PgConnection, day: i32) -> Result<(), StoreError> {
-    sqlx::query("select onceward_make_day($1)").bind(day).execute(connection).await?;
-    Ok(())
 }

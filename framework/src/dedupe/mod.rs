@@ -1,9 +1,13 @@
 //! What has been done: asked before a record is handled, noted with its effects.
 
 #[cfg(feature = "postgres")]
+mod buckets;
+#[cfg(all(feature = "faults", feature = "postgres"))]
+pub mod by_hand;
+#[cfg(feature = "postgres")]
 mod claims;
 #[cfg(feature = "postgres")]
-pub(crate) mod expiry;
+mod connections;
 #[cfg(feature = "postgres")]
 mod leftovers;
 mod memory;
@@ -20,13 +24,17 @@ pub(crate) mod scope;
 #[cfg(feature = "postgres")]
 mod sql;
 pub(crate) mod tx;
+#[cfg(feature = "postgres")]
+pub(crate) mod unit;
+#[cfg(feature = "postgres")]
+pub(crate) mod upkeep;
 
 pub(crate) use memory::Memory;
 
 use crate::Record;
 use crate::error::trouble::Cause;
 use crate::record::identity::{Identity, REDRIVEN_HEADER};
-use crate::record::run::Source;
+use crate::record::source::Source;
 use std::sync::Arc;
 
 /// Where it is kept.
@@ -67,6 +75,12 @@ pub(crate) enum State {
     /// what is sent back from there is not.
     DeadLettered,
 }
+
+/// The values of the column `state`.
+#[cfg(feature = "postgres")]
+const DONE: i16 = 0;
+#[cfg(feature = "postgres")]
+const DEAD_LETTERED: i16 = 1;
 
 /// Why the store could not answer.
 #[derive(Debug, thiserror::Error)]
@@ -115,8 +129,8 @@ impl StoreError {
     }
 }
 
-impl From<crate::failure::policy::Held> for StoreError {
-    fn from(held: crate::failure::policy::Held) -> Self {
+impl From<crate::error::trouble::Held> for StoreError {
+    fn from(held: crate::error::trouble::Held) -> Self {
         match held.cause {
             Cause::Setup => Self::Setup(held.source),
             Cause::Outage | Cause::Passing => Self::Outage(held.source),
@@ -125,6 +139,15 @@ impl From<crate::failure::policy::Held> for StoreError {
 }
 
 impl Dedupe {
+    /// For how long it is known what was done, where that has an end.
+    pub(crate) fn window(&self) -> Option<std::time::Duration> {
+        match self {
+            #[cfg(feature = "postgres")]
+            Self::Postgres(postgres) => Some(postgres.window()),
+            _ => None,
+        }
+    }
+
     /// Which identities are done, one answer each.
     pub(crate) async fn seen(&self, scope: i32, claims: &[Claim]) -> Result<Vec<bool>, StoreError> {
         match self {

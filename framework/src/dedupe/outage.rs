@@ -1,11 +1,62 @@
-//! What an error of PostgreSQL means for the records of a run, by whose statement raised it.
+//! Whose fault an error of PostgreSQL is, by whose statement raised it; see `kafka/outage.rs` for the rule.
 
 use crate::dedupe::StoreError;
 use crate::error::trouble::Cause;
-use crate::kafka::outage::of_postgres;
 use crate::{BoxError, HandlerError};
 use sqlx::Error;
 use std::error::Error as StdError;
+
+/// A code and what it means.
+type Row = (&'static str, &'static str);
+
+/// SQLSTATEs of Onceward's own statements, or their first two letters for a class, at which a server is
+/// away.
+const POSTGRES_AWAY: [Row; 14] = [
+    ("08", "connection exceptions"),
+    ("25006", "read-only: connected to a standby during a failover"),
+    ("25P03", "idle_in_transaction_session_timeout"),
+    ("25P04", "transaction_timeout"),
+    ("40003", "the connection broke before the answer to a COMMIT"),
+    ("53", "out of disk, memory or connections"),
+    ("57014", "cancelled by somebody"),
+    ("57P01", "shutdown"),
+    ("57P02", "crash shutdown"),
+    ("57P03", "starting up"),
+    ("57P05", "idle_session_timeout"),
+    ("58", "I/O errors of the server"),
+    ("F0", "configuration or lock file errors of the server"),
+    ("XX", "internal errors of the server"),
+];
+
+/// SQLSTATEs of Onceward's own statements at which somebody has to mend something. All that stand in
+/// neither table are of this kind too.
+const POSTGRES_SETUP: [Row; 7] = [
+    (
+        "28",
+        "PostgreSQL refuses the login: correct the user and the password in `database_url`, or give the role LOGIN",
+    ),
+    ("3D", "the database of `database_url` does not exist"),
+    ("3F", "a schema of the role's `search_path` does not exist"),
+    ("42501", "the role lacks a right: grant it what Onceward's tables need"),
+    ("42", "Onceward's tables are not there or not as this version needs them: run `migrate`"),
+    ("55000", "the database accepts no connections, or is not ready for the statement"),
+    ("57P04", "the database was dropped"),
+];
+
+/// What an error of PostgreSQL means that came of Onceward's own work, and what to do.
+fn of_postgres(sqlstate: &str) -> (Cause, &'static str) {
+    let find = |rows: &[Row]| {
+        let whole = rows.iter().find(|(code, _)| *code == sqlstate);
+        whole.or_else(|| rows.iter().find(|(code, _)| sqlstate.starts_with(code))).map(|(_, what)| *what)
+    };
+    match find(&POSTGRES_AWAY) {
+        Some(what) => (Cause::Outage, what),
+        None => (
+            Cause::Setup,
+            find(&POSTGRES_SETUP).unwrap_or("PostgreSQL refuses a statement of Onceward's own"),
+        ),
+    }
+}
 
 /// An error of a statement of Onceward's own: before the handler, after it, or without one. It is no
 /// record's fault, whatever it is.
@@ -136,6 +187,16 @@ mod tests {
     use std::fmt;
 
     /// An error of the server.
+    #[test]
+    fn the_guide_has_the_same_tables() {
+        let guide = include_str!("../../../docs/operations.md");
+        for (code, meaning) in POSTGRES_AWAY.into_iter().chain(POSTGRES_SETUP) {
+            let class = if code.len() == 2 { "xxx" } else { "" };
+            let row = format!("| `{code}{class}` | {meaning} |");
+            assert!(guide.contains(&row), "docs/operations.md lacks: {row}");
+        }
+    }
+
     #[derive(Debug)]
     struct Coded(&'static str);
 
@@ -266,7 +327,7 @@ mod tests {
     #[test]
     fn what_is_to_be_mended_is_said_before_the_server_s_words() {
         let said = |code| match StoreError::from(coded(code)) {
-            StoreError::Setup(source) => crate::error::in_one_line(&*source).to_string(),
+            StoreError::Setup(source) => crate::error::text::in_one_line(&*source).to_string(),
             other => panic!("{other}"),
         };
         assert!(said("28P01").starts_with("PostgreSQL refuses the login: correct the user and the password"));

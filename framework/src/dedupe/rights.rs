@@ -2,7 +2,7 @@
 //! in which nobody can, and a pooler that gives each transaction another connection.
 
 use super::StoreError;
-use super::postgres::{execute, rows};
+use super::connections::{execute, rows};
 use crate::Error;
 use sqlx::Row;
 use sqlx::postgres::PgConnection;
@@ -12,12 +12,15 @@ use sqlx::postgres::PgConnection;
 /// A schema without USAGE is no current schema, so it is found by the search path's text.
 const MISSING: &str = r#"
 with needed (name, rights) as (values
-    ('onceward_dedupe', array['select', 'insert', 'update', 'delete']),
+    ('onceward_bucket', array['select', 'insert', 'update', 'delete']),
     ('onceward_scope', array['select', 'insert', 'update']),
     ('onceward_topic', array['select', 'insert', 'update']),
     ('onceward_owner', array['select', 'insert', 'update']),
     ('onceward_version', array['select']),
     ('onceward_migrations', array['select'])
+    union all
+    select 'onceward_dedupe_' || slot, array['select', 'insert', 'update', 'delete', 'truncate']
+    from generate_series(0, 7) as slot
 ), path as (
     select n.oid, n.nspname
     from unnest(string_to_array(current_setting('search_path'), ',')) as path (name)
@@ -36,17 +39,7 @@ join current s on true
 join pg_class c on c.relnamespace = s.oid and c.relname = n.name
 cross join lateral unnest(n.rights) as u (needed_right)
 where not has_table_privilege(c.oid, u.needed_right)
-group by s.nspname, c.relname
-union all
-select format('grant execute on function %I.onceward_make_day to %I', s.nspname, current_user)
-from pg_proc p
-join current s on s.oid = p.pronamespace
-where p.proname = 'onceward_make_day' and not has_function_privilege(p.oid, 'execute')
-union all
-select format('grant create on schema %I to %I', s.nspname, pg_get_userbyid(p.proowner))
-from pg_proc p
-join current s on s.oid = p.pronamespace
-where p.proname = 'onceward_make_day' and not has_schema_privilege(p.proowner, s.oid, 'create')"#;
+group by s.nspname, c.relname"#;
 
 /// Refuses a role that lacks a right on Onceward's tables.
 pub(super) async fn check(connection: &mut PgConnection) -> Result<(), Error> {

@@ -71,7 +71,25 @@ pub(crate) async fn resolve(
             }
         }
     }
+    note_window(postgres, &ids).await?;
     Ok(ids)
+}
+
+/// Notes how long these handlers want to know what was done. Buckets are kept for as long as anybody wants.
+async fn note_window(postgres: &Postgres, scopes: &[i32]) -> Result<(), Error> {
+    const ACTION: &str = "note the dedupe window of the group's handlers";
+    let mut connection = postgres.connection(ACTION).await?;
+    sqlx::query(
+        "update onceward_scope set keep = make_interval(secs => $2) \
+         where id = any($1) and keep <> make_interval(secs => $2)",
+    )
+    .bind(scopes)
+    .bind(postgres.window().as_secs_f64())
+    .execute(connection.get())
+    .await
+    .map_err(failed(ACTION))?;
+    postgres.put_back(connection);
+    Ok(())
 }
 
 /// A new handler that reads what a handler read that is gone looks like the same

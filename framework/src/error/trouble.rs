@@ -1,6 +1,8 @@
 //! The reasons why work does not go on: each is logged once and then counted, and shown by
 //! [`App::health`](crate::App::health) as long as it lasts.
 
+use super::BoxError;
+use super::text::chain;
 use crate::base::sync::lock;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +18,22 @@ pub(crate) enum Cause {
     Outage,
     /// This process or its settings: a login, a permission, a topic that is missing. Not ready.
     Setup,
+}
+
+/// An error of Onceward's own work, also where it comes through a handler's hands: no record's
+/// fault, so no attempt is charged.
+#[derive(Debug, thiserror::Error)]
+#[error("{source}")]
+pub(crate) struct Held {
+    pub(crate) cause: Cause,
+    pub(crate) source: BoxError,
+}
+
+impl Held {
+    /// The error's text, with its sources.
+    pub(crate) fn text(&self) -> String {
+        chain(&*self.source).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    }
 }
 
 /// How often a trouble that lasts is logged again.

@@ -1,7 +1,8 @@
 //! The payload, or the key, as Avro.
 
 use super::decode::format_of;
-use super::{Context, Decode, Encoded, Part, Rejection};
+use super::{Context, Decode, Encoded, Rejection};
+use crate::error::lookup::Part;
 use crate::schemas::{self, Parsed, Schema, samples};
 use serde::Deserialize;
 

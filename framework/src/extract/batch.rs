@@ -1,9 +1,17 @@
 //! One extractor per record of a run.
 
 use super::{Context, FromRecord};
-use crate::Run;
-use crate::handler::Rejected;
+use crate::{HandlerError, Run};
 use std::ops::Deref;
+
+/// A record of a run that could not be decoded.
+#[derive(Debug)]
+pub struct Rejected {
+    /// Its index in the run.
+    pub index: usize,
+    /// Why.
+    pub error: HandlerError,
+}
 
 /// The records of a run, for a batch handler: one `E` per record, in offset order.
 ///

@@ -159,8 +159,9 @@ fn required(name: &str, value: Option<String>) -> Result<String, Rejection> {
 mod tests {
     use super::*;
     use crate::extract::Batch;
-    use crate::record::run::{RunClock, Source};
-    use crate::record::{Message, OwnedMessage};
+    use crate::kafka::message::{Message, OwnedMessage};
+    use crate::record::run::RunClock;
+    use crate::record::source::Source;
     use crate::{HandlerError, Run, TopicPartition};
     use std::time::Duration;
 

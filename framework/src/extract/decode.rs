@@ -2,25 +2,7 @@
 
 use super::{Context, FromKey, FromRecord, Rejection};
 use crate::Record;
-
-/// The part of a record that is decoded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Part {
-    /// Its key.
-    Key,
-    /// Its payload.
-    Value,
-}
-
-impl Part {
-    #[cfg(any(feature = "json", feature = "schemas"))]
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Key => "key",
-            Self::Value => "value",
-        }
-    }
-}
+use crate::error::lookup::Part;
 
 /// A payload or key to decode, with its record.
 #[derive(Debug, Clone, Copy)]

@@ -2,7 +2,8 @@
 
 use super::decode::format_of;
 use super::json::not_json;
-use super::{Context, Decode, Encoded, Part, Rejection};
+use super::{Context, Decode, Encoded, Rejection};
+use crate::error::lookup::Part;
 use crate::schemas::{Parsed, Schema, json};
 use serde::Deserialize;
 

@@ -16,7 +16,7 @@ pub trait FromKey<'a>: Sized + Send {
     /// If the key cannot be read as this type.
     fn from_key(record: Record<'a>, context: &'a Context) -> Result<Self, Rejection>;
 
-    /// Says at startup what is missing for it.
+    /// Returns an error at startup if something is missing for it.
     ///
     /// # Errors
     /// One sentence with the fix.

@@ -26,7 +26,7 @@
 
 #[cfg(feature = "avro")]
 mod avro;
-mod batch;
+pub(crate) mod batch;
 #[cfg(feature = "json")]
 mod cloud_event;
 mod decode;
@@ -37,11 +37,13 @@ pub(crate) mod json_schema;
 mod key;
 mod payload;
 mod position;
+mod publisher;
 #[cfg(feature = "protobuf")]
 pub(crate) mod protobuf;
 mod state;
 mod upcast;
 
+pub use crate::error::lookup::Part;
 pub use crate::publish::Publisher;
 pub use crate::record::{Headers, Record};
 #[cfg(feature = "avro")]
@@ -50,7 +52,7 @@ pub use batch::Batch;
 pub use bytes::Bytes;
 #[cfg(feature = "json")]
 pub use cloud_event::CloudEvent;
-pub use decode::{Decode, Encoded, Part};
+pub use decode::{Decode, Encoded};
 #[cfg(feature = "json")]
 pub use json::Json;
 #[cfg(feature = "json-schema")]
@@ -64,9 +66,9 @@ pub(crate) use state::NO_REGISTRY;
 pub use state::{Context, State};
 pub use upcast::{Chain, Format, IntoVersion, Upcast, Version, VersionSource, Versioned};
 
-use crate::error::{BoxError, ErrorKind, HandlerError};
 #[cfg(feature = "schemas")]
-use crate::schemas::{Lookup, SchemaId, Wanted};
+use crate::error::lookup::{Lookup, SchemaId, Wanted};
+use crate::error::{BoxError, ErrorKind, HandlerError};
 #[cfg(feature = "schemas")]
 use std::sync::Arc;
 

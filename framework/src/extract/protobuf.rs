@@ -1,7 +1,8 @@
 //! The payload, or the key, as a Protobuf message.
 
 use super::decode::format_of;
-use super::{Context, Decode, Encoded, Part, Rejection};
+use super::{Context, Decode, Encoded, Rejection};
+use crate::error::lookup::Part;
 use crate::schemas::protobuf::Messages;
 use crate::schemas::{Framed, Parsed, Schema};
 use prost::{Message, Name};

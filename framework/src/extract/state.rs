@@ -1,14 +1,16 @@
 //! Values that the application shares with its handlers.
 
 #[cfg(feature = "schemas")]
-use super::{Encoded, Part};
+use super::Encoded;
 use super::{FromRecord, Rejection};
 use crate::Record;
+#[cfg(feature = "schemas")]
+use crate::error::lookup::{Lookup, Part, SchemaId};
 use crate::publish::Publishing;
 #[cfg(feature = "schemas")]
 use crate::schemas::compatibility::{self, Reads};
 #[cfg(feature = "schemas")]
-use crate::schemas::{Absent, Framed, Lookup, Schema, SchemaId, Schemas, split};
+use crate::schemas::{Absent, Framed, Schema, Schemas, split};
 use std::any::{Any, TypeId, type_name};
 use std::collections::HashMap;
 use std::fmt;

@@ -1,7 +1,8 @@
 //! Old versions of an event, converted to today's type.
 
-use super::{Context, Decode, Encoded, Part, Rejection};
+use super::{Context, Decode, Encoded, Rejection};
 use crate::error::BoxError;
+use crate::error::lookup::Part;
 use std::convert::Infallible;
 
 /// The event in today's type, whatever version the record has. Old versions are decoded as

@@ -2,10 +2,11 @@
 
 use crate::Error;
 use crate::base::backoff;
-use crate::error::trouble::Cause;
-use crate::error::{BoxError, ErrorKind, HandlerError, chain};
+use crate::error::panic::without_panic;
+use crate::error::reason::Reason;
+use crate::error::text::chain;
+use crate::error::{ErrorKind, HandlerError};
 use crate::failure::trials::Trial;
-use crate::middleware::without_panic;
 use std::any::type_name;
 use std::fmt;
 use std::time::Duration;
@@ -184,81 +185,6 @@ impl FailurePolicy {
     }
 }
 
-/// Why a record failed for good.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Reason {
-    /// Its bytes do not decode, or lack a value that the handler takes.
-    Rejected,
-    /// The handler returned a permanent error.
-    Permanent,
-    /// It was tried `max_attempts` times.
-    MaxAttempts,
-    /// `max_elapsed` has passed since its first failure.
-    MaxElapsed,
-    /// A policy for its error type.
-    Policy,
-    /// No handler takes its event type.
-    Unmatched,
-    /// The process ended `max_starts` times while it was tried.
-    MaxStarts,
-    /// A record published because of it would have passed `max_hops`.
-    MaxHops,
-}
-
-impl Reason {
-    /// The reason's name in headers, logs and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Rejected => "rejected",
-            Self::Permanent => "permanent",
-            Self::MaxAttempts => "max_attempts",
-            Self::MaxElapsed => "max_elapsed",
-            Self::Policy => "policy",
-            Self::Unmatched => "unmatched",
-            Self::MaxStarts => "max_starts",
-            Self::MaxHops => "max_hops",
-        }
-    }
-}
-
-/// A record that was given up, and why.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct GivenUp {
-    pub(crate) reason: Reason,
-    pub(crate) trial: Trial,
-}
-
-/// The text of an error and of what caused it, capped: what a handler puts into
-/// its errors must not fill logs and headers, and may panic as it is written.
-pub(crate) fn capped(error: impl fmt::Display) -> String {
-    const MOST: usize = 1024;
-    let text = without_panic("the error's text", || error.to_string());
-    let mut text = text.unwrap_or_else(|panic| panic.to_string());
-    if text.len() > MOST {
-        let end = (0..=MOST).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
-        text.truncate(end);
-        text.push('…');
-    }
-    text
-}
-
-/// An error of Onceward's own work, also where it comes through a handler's hands: no record's
-/// fault, so no attempt is charged.
-#[derive(Debug, thiserror::Error)]
-#[error("{source}")]
-pub(crate) struct Held {
-    pub(crate) cause: Cause,
-    pub(crate) source: BoxError,
-}
-
-impl Held {
-    /// The error's text, with its sources.
-    pub(crate) fn text(&self) -> String {
-        chain(&*self.source).map(ToString::to_string).collect::<Vec<_>>().join(": ")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -353,19 +279,5 @@ mod tests {
         let rule = || ErrorRule::new::<Inner>(ErrorPolicy::Skip);
         assert!(refused(&policy(vec![rule()]), false).contains("returns no error"));
         assert!(refused(&policy(vec![rule(), rule()]), true).contains("two policies"));
-    }
-
-    #[test]
-    fn a_long_error_is_cut_between_letters() {
-        let text = capped("é".repeat(2000));
-        assert!(text.len() < 1030 && text.ends_with("é…"), "{}", text.len());
-        assert_eq!(capped("short"), "short");
-        struct Panics;
-        impl fmt::Display for Panics {
-            fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
-                panic!("no text")
-            }
-        }
-        assert_eq!(capped(Panics), "the error's text panicked: no text");
     }
 }

@@ -3,6 +3,7 @@
 use crate::Record;
 use crate::base::backoff::LONGEST;
 use crate::base::sync::lock;
+use crate::error::reason::{GivenUp, Reason};
 use crate::record::TopicPartition;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,6 +29,11 @@ impl Trial {
     /// So many failed attempts, now.
     pub(crate) fn of(attempts: u32) -> Self {
         Self::beginning(attempts, Instant::now())
+    }
+
+    /// A record that is given up after these.
+    pub(crate) fn given_up(self, reason: Reason) -> GivenUp {
+        GivenUp { reason, attempts: self.attempts, first_failure: self.first_failure }
     }
 
     fn beginning(attempts: u32, now: Instant) -> Self {
@@ -153,8 +159,8 @@ fn place(record: Record<'_>) -> Place {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::run::Source;
-    use crate::record::{Message, OwnedMessage};
+    use crate::kafka::message::{Message, OwnedMessage};
+    use crate::record::source::Source;
 
     const HOUR: Duration = Duration::from_secs(60 * 60);
 

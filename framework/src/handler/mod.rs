@@ -1,12 +1,14 @@
 //! The user's async fn, as the engine sees it.
 
+pub(crate) mod delivery;
+
+use crate::config::{Guarantee, Order};
 use crate::extract::Context;
+use crate::extract::batch::Rejected;
 use crate::failure::policy::{ErrorPolicy, ErrorRule, FailurePolicy, RetryPolicy};
-use crate::middleware::Delivery;
+use crate::handler::delivery::Delivery;
 use crate::record::identity::IdentitySource;
-use crate::routing::order::{Guarantee, Order};
-use crate::routing::route::Route;
-use crate::{HandlerError, HandlerResult, Outcome, ProducerRecord, RecordMiddleware, Run};
+use crate::{HandlerError, HandlerResult, Outcome, ProducerRecord, Run};
 use std::future::Future;
 use std::time::Duration;
 
@@ -60,38 +62,6 @@ pub trait Handler: Send + Sync + 'static {
         let _ = context;
         Ok(())
     }
-
-    /// Makes a route of it, to set what the attribute did not.
-    fn route(self) -> Route<Self>
-    where
-        Self: Sized,
-    {
-        Route::new(self)
-    }
-
-    /// Makes a route of it with a middleware around each call; see
-    /// [`Route::middleware`].
-    fn middleware<M: RecordMiddleware>(
-        self,
-        middleware: M,
-    ) -> Route<
-        Self,
-        <crate::middleware::DefaultStack as crate::middleware::Push<crate::middleware::Each<M>>>::Output,
-    >
-    where
-        Self: Sized,
-    {
-        self.route().middleware(middleware)
-    }
-}
-
-/// A record of a run that could not be decoded.
-#[derive(Debug)]
-pub struct Rejected {
-    /// Its index in the run.
-    pub index: usize,
-    /// The reason.
-    pub error: HandlerError,
 }
 
 /// The result of a call: one outcome for all its records, or one for each.

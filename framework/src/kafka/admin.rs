@@ -3,13 +3,13 @@
 //! broker does not make one.
 #![allow(unsafe_code)]
 
-use crate::consumer::memo::Topic;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka_sys as sys;
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, NulError, c_char};
 use std::ptr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
@@ -46,6 +46,16 @@ pub(crate) struct NewTopic<'t> {
     pub(crate) name: &'t str,
     pub(crate) partitions: i32,
     pub(crate) settings: Vec<(&'static str, String)>,
+}
+
+/// A topic as the broker tells it from others of its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Topic {
+    Id(Arc<str>),
+    /// The broker gives topics no ids.
+    WithoutId,
+    /// The broker was asked, and did not answer.
+    Unknown,
 }
 
 /// A topic, as the broker has it now.

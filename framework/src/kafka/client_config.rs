@@ -9,28 +9,7 @@ use rdkafka::config::{FromClientConfig, NativeClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaConfRes;
-use std::collections::BTreeMap;
 use std::time::Duration;
-
-/// librdkafka properties that we set, because a promise rests on them.
-pub(crate) const OURS: [(&str, &str); 13] = [
-    ("bootstrap.servers", "set `brokers`"),
-    ("group.id", "set `group` of the handler"),
-    ("group.protocol", "set `group_protocol`"),
-    ("group.instance.id", "set `instance_id`"),
-    ("enable.auto.commit", "offsets are committed when the work is durable, and by nothing else"),
-    ("enable.auto.offset.store", "offsets are committed when the work is durable, and by nothing else"),
-    (
-        "auto.offset.reset",
-        "set `start` (no committed offset) and `out_of_range` (the broker no longer has it)",
-    ),
-    ("enable.partition.eof", "with it, a rebalance could skip a record (librdkafka #4844)"),
-    ("allow.auto.create.topics", "a consumer never makes the topics it reads"),
-    ("acks", "a published record counts when all in-sync replicas have it"),
-    ("delivery.report.only.error", "a published record counts when its acknowledgement is reported"),
-    ("transactional.id", "records are published without Kafka's transactions, and would all fail"),
-    ("enable.idempotence", "a published record must not be written twice by a retry of the client"),
-];
 
 const ENABLE_SSL: &str = "enable the feature `ssl` (or `ssl-vendored`)";
 
@@ -55,29 +34,70 @@ const METADATA_REFRESH: &str = "topic.metadata.refresh.interval.ms";
 /// The same as in the profile.
 const REFRESHED_EVERY: Duration = Duration::from_secs(60);
 
-impl Resolved {
-    /// Refuses a property by which a promise would no longer hold.
-    pub(crate) fn check_promises(kafka: &BTreeMap<String, String>) -> Result<(), Error> {
-        for (name, value) in kafka {
-            let setting = || format!("kafka.{name}");
-            let property = canonical(name);
-            if let Some((_, instead)) = OURS.iter().find(|(ours, _)| *ours == property) {
-                let is =
-                    if property == name { "it".to_owned() } else { format!("it is `{property}`, which") };
-                return Err(Error::config(setting(), format!("{is} would undo a promise; {instead}")));
-            }
-            if property == "enable.ssl.certificate.verification" && is_false(value) {
-                return Err(Error::config(
-                    setting(),
-                    "is false, which lets anyone pose as the broker; give the CA with `kafka.ssl.ca.location`",
-                ));
-            }
+/// What librdkafka's clients get of the settings. A trait, so that the settings know nothing of librdkafka.
+pub(crate) trait ClientSettings {
+    /// Refuses deadlines that would cost the membership, by librdkafka's own settings, or that do not fit
+    /// each other.
+    fn check_times(&self) -> Result<(), Error>;
+
+    /// Refuses a property that librdkafka does not know or take, or cannot have in this build.
+    fn check_properties(&self) -> Result<(), Error>;
+
+    /// Makes a client, without brokers, and drops it. What cannot stand beside each other librdkafka
+    /// says only then, and the first producer is needed by the first dead letter.
+    fn check_client<T: FromClientConfig>(&self, client: ClientConfig) -> Result<(), Error>;
+
+    fn session_timeout(&self) -> Result<Duration, Error>;
+
+    /// An error of the client, without what settings are set to. librdkafka quotes it.
+    fn failed(&self, action: impl Into<String>, source: KafkaError) -> Error;
+
+    /// How often new topics and partitions are looked for; `None` for never.
+    fn metadata_refresh(&self) -> Result<Option<Duration>, Error>;
+
+    /// A client of these brokers, for metadata and producing.
+    fn client(&self) -> ClientConfig;
+
+    /// The consumer of a group.
+    fn consumer(&self, group: &str) -> ClientConfig;
+}
+
+impl ClientSettings for Resolved {
+    fn check_times(&self) -> Result<(), Error> {
+        let poll = property_ms(self, "max.poll.interval.ms")?;
+        if self.drain_deadline * 2 >= poll {
+            return Err(Error::config(
+                "drain_deadline",
+                format!(
+                    "is {:?}, not well below `max.poll.interval.ms` = {poll:?}: a drain that long costs the \
+                     membership; make it less than half",
+                    self.drain_deadline
+                ),
+            ));
+        }
+        let session = self.session_timeout()?;
+        if self.drain_deadline > session {
+            return Err(Error::config(
+                "drain_deadline",
+                format!(
+                    "is {:?}, longer than `session.timeout.ms` = {session:?}; make it shorter",
+                    self.drain_deadline
+                ),
+            ));
+        }
+        if self.shutdown_deadline < self.drain_deadline {
+            return Err(Error::config(
+                "shutdown_deadline",
+                format!(
+                    "is {:?}, shorter than `drain_deadline` = {:?}; make it longer",
+                    self.shutdown_deadline, self.drain_deadline
+                ),
+            ));
         }
         Ok(())
     }
 
-    /// Refuses a property that librdkafka does not know or take, or cannot have in this build.
-    pub(crate) fn check_properties(&self) -> Result<(), Error> {
+    fn check_properties(&self) -> Result<(), Error> {
         if let Err(error) = self.consumer("check").create_native_config() {
             // The first one by name, and not by chance.
             for (property, value) in &self.kafka {
@@ -85,113 +105,45 @@ impl Resolved {
             }
             return Err(refused(error));
         }
-        self.check_login()?;
+        check_login(self)?;
         self.check_client::<BaseConsumer>(self.consumer("check"))
     }
 
-    /// Makes a client, without brokers, and drops it. What cannot stand beside each other librdkafka
-    /// says only then, and the first producer is needed by the first dead letter.
-    pub(crate) fn check_client<T: FromClientConfig>(&self, mut client: ClientConfig) -> Result<(), Error> {
+    fn check_client<T: FromClientConfig>(&self, mut client: ClientConfig) -> Result<(), Error> {
         client.remove("bootstrap.servers");
         match client.create::<T>() {
             Ok(_) => Ok(()),
             Err(KafkaError::ClientCreation(text)) => {
-                Err(Error::config("kafka", format!("librdkafka says: {}", self.without_values(text))))
+                Err(Error::config("kafka", format!("librdkafka says: {}", without_values(self, text))))
             }
             Err(error) => Err(refused(error)),
         }
     }
 
-    /// Refuses a way to log in that this build does not have. librdkafka would name what it was
-    /// built without, and not the feature that brings it.
-    fn check_login(&self) -> Result<(), Error> {
-        let protocol = self.kafka.get("security.protocol").map(|protocol| protocol.to_ascii_lowercase());
-        if !protocol.is_some_and(|protocol| protocol.trim().starts_with("sasl_")) {
-            return Ok(());
-        }
-        let given = self.kafka.get("sasl.mechanism").map(|mechanism| mechanism.trim().to_ascii_uppercase());
-        let wanted = match given.as_deref() {
-            Some("PLAIN") => return Ok(()),
-            Some(scram) if scram.starts_with("SCRAM-SHA-") => "sasl_scram",
-            Some("OAUTHBEARER") => "sasl_oauthbearer",
-            Some("GSSAPI") | None => "sasl_gssapi",
-            // Librdkafka refuses any other by itself.
-            Some(_) => return Ok(()),
-        };
-        let built_in = native("client.id", "check")?.get("builtin.features").unwrap_or_default();
-        if built_in.split(',').any(|feature| feature.trim() == wanted) {
-            return Ok(());
-        }
-        let problem = match (wanted, given) {
-            ("sasl_gssapi", None) => {
-                "is not set, and its default, GSSAPI, needs Kerberos, which this program was \
-                 built without; set it to `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`"
-                    .to_owned()
-            }
-            ("sasl_gssapi", _) => {
-                "asks for Kerberos, which this program was built without; enable the feature \
-                 `gssapi` of the crate `rdkafka`"
-                    .to_owned()
-            }
-            _ => format!("needs OpenSSL, which this program was built without; {ENABLE_SSL}"),
-        };
-        Err(Error::config("kafka.sasl.mechanism", problem))
+    fn session_timeout(&self) -> Result<Duration, Error> {
+        property_ms(self, "session.timeout.ms")
     }
 
-    pub(crate) fn session_timeout(&self) -> Result<Duration, Error> {
-        self.property_ms("session.timeout.ms")
-    }
-
-    /// A property in milliseconds, as librdkafka reads it.
-    pub(crate) fn property_ms(&self, name: &'static str) -> Result<Duration, Error> {
-        let config = match self.kafka.get(name) {
-            Some(text) => native(name, text)?,
-            None => native("client.id", "default")?,
-        };
-        let read = config.get(name).map_err(refused)?;
-        let not_a_number = || Error::config(format!("kafka.{name}"), "is not a number of milliseconds");
-        read.parse().map(Duration::from_millis).map_err(|_| not_a_number())
-    }
-
-    /// An error of the client, without what settings are set to. librdkafka quotes it.
-    pub(crate) fn failed(&self, action: impl Into<String>, source: KafkaError) -> Error {
+    fn failed(&self, action: impl Into<String>, source: KafkaError) -> Error {
         let source = match source {
-            KafkaError::ClientCreation(text) => KafkaError::ClientCreation(self.without_values(text)),
+            KafkaError::ClientCreation(text) => KafkaError::ClientCreation(without_values(self, text)),
             KafkaError::ClientConfig(code, _, name, _) => {
                 KafkaError::ClientConfig(code, "is not taken".into(), name, "..".into())
             }
             other => other,
         };
-        Error::Kafka { action: action.into(), brokers: self.brokers.clone(), source }
+        Error::kafka(action, &self.brokers, source)
     }
 
-    fn without_values(&self, mut text: String) -> String {
-        // Such as `10` or `true`: no secret, and likely to be there by chance.
-        let is_plain = |value: &str| {
-            value.len() < 3 || value.parse::<f64>().is_ok() || matches!(value, "true" | "false")
-        };
-        let is_secret = |name: &str| {
-            ["password", "secret", "passphrase", "pem", "config"].iter().any(|word| name.contains(word))
-        };
-        for (name, value) in self.kafka.iter().filter(|(_, value)| !value.trim().is_empty()) {
-            if text.contains(value.trim()) && (is_secret(name) || !is_plain(value)) {
-                text = text.replace(value.trim(), &format!("(the value of `kafka.{name}`)"));
-            }
-        }
-        text
-    }
-
-    /// How often new topics and partitions are looked for; `None` for never.
-    pub(crate) fn metadata_refresh(&self) -> Result<Option<Duration>, Error> {
+    fn metadata_refresh(&self) -> Result<Option<Duration>, Error> {
         match self.kafka.get(METADATA_REFRESH).map(|value| value.trim()) {
             Some("-1") => Ok(None),
-            Some(_) => self.property_ms(METADATA_REFRESH).map(Some),
+            Some(_) => property_ms(self, METADATA_REFRESH).map(Some),
             None => Ok(Some(REFRESHED_EVERY)),
         }
     }
 
-    /// A client of these brokers, for metadata and producing.
-    pub(crate) fn client(&self) -> ClientConfig {
+    fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.brokers).set_log_level(RDKafkaLogLevel::Warning);
         const CONSUMER_ONLY: [&str; 14] = [
@@ -218,8 +170,7 @@ impl Resolved {
         config
     }
 
-    /// The consumer of a group.
-    pub(crate) fn consumer(&self, group: &str) -> ClientConfig {
+    fn consumer(&self, group: &str) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set_log_level(RDKafkaLogLevel::Warning);
         for (name, value) in PROFILE {
@@ -253,14 +204,69 @@ impl Resolved {
     }
 }
 
+/// Refuses a way to log in that this build does not have. librdkafka would name what it was
+/// built without, and not the feature that brings it.
+fn check_login(config: &Resolved) -> Result<(), Error> {
+    let protocol = config.kafka.get("security.protocol").map(|protocol| protocol.to_ascii_lowercase());
+    if !protocol.is_some_and(|protocol| protocol.trim().starts_with("sasl_")) {
+        return Ok(());
+    }
+    let given = config.kafka.get("sasl.mechanism").map(|mechanism| mechanism.trim().to_ascii_uppercase());
+    let wanted = match given.as_deref() {
+        Some("PLAIN") => return Ok(()),
+        Some(scram) if scram.starts_with("SCRAM-SHA-") => "sasl_scram",
+        Some("OAUTHBEARER") => "sasl_oauthbearer",
+        Some("GSSAPI") | None => "sasl_gssapi",
+        // Librdkafka refuses any other by itself.
+        Some(_) => return Ok(()),
+    };
+    let built_in = native("client.id", "check")?.get("builtin.features").unwrap_or_default();
+    if built_in.split(',').any(|feature| feature.trim() == wanted) {
+        return Ok(());
+    }
+    let problem = match (wanted, given) {
+        ("sasl_gssapi", None) => {
+            "is not set, and its default, GSSAPI, needs Kerberos, which this program was \
+             built without; set it to `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`"
+                .to_owned()
+        }
+        ("sasl_gssapi", _) => "asks for Kerberos, which this program was built without; enable the feature \
+             `gssapi` of the crate `rdkafka`"
+            .to_owned(),
+        _ => format!("needs OpenSSL, which this program was built without; {ENABLE_SSL}"),
+    };
+    Err(Error::config("kafka.sasl.mechanism", problem))
+}
+
+fn without_values(config: &Resolved, mut text: String) -> String {
+    // Such as `10` or `true`: no secret, and likely to be there by chance.
+    let is_plain =
+        |value: &str| value.len() < 3 || value.parse::<f64>().is_ok() || matches!(value, "true" | "false");
+    let is_secret = |name: &str| {
+        ["password", "secret", "passphrase", "pem", "config"].iter().any(|word| name.contains(word))
+    };
+    for (name, value) in config.kafka.iter().filter(|(_, value)| !value.trim().is_empty()) {
+        if text.contains(value.trim()) && (is_secret(name) || !is_plain(value)) {
+            text = text.replace(value.trim(), &format!("(the value of `kafka.{name}`)"));
+        }
+    }
+    text
+}
+
+/// A property in milliseconds, as librdkafka reads it.
+fn property_ms(config: &Resolved, name: &'static str) -> Result<Duration, Error> {
+    let native = match config.kafka.get(name) {
+        Some(text) => native(name, text)?,
+        None => native("client.id", "default")?,
+    };
+    let read = native.get(name).map_err(refused)?;
+    let not_a_number = || Error::config(format!("kafka.{name}"), "is not a number of milliseconds");
+    read.parse().map(Duration::from_millis).map_err(|_| not_a_number())
+}
+
 /// One property, as librdkafka reads it.
 fn native(name: &str, value: &str) -> Result<NativeClientConfig, Error> {
     ClientConfig::new().set(name, value).create_native_config().map_err(refused)
-}
-
-/// Whether librdkafka reads a boolean as false.
-pub(crate) fn is_false(value: &str) -> bool {
-    value.eq_ignore_ascii_case("false") || value.eq_ignore_ascii_case("f") || value == "0"
 }
 
 /// The error for a wrong property, in our own words: librdkafka's quote its value.

@@ -3,9 +3,10 @@
 //! What was read stays read: a look that takes long goes on where it was, and one that is done
 //! reads on from there when it is asked again.
 
+use super::client_config::ClientSettings as _;
+use super::message::header_of;
 use crate::config::Resolved;
 use crate::error::trouble::Rarely;
-use crate::kafka::queue;
 use crate::kafka::topics::REQUEST;
 use rdkafka::TopicPartitionList;
 use rdkafka::client::ClientContext;
@@ -274,7 +275,7 @@ fn is_final(error: &KafkaError) -> bool {
 /// from being read.
 fn guarded(letter: &BorrowedMessage<'_>, take: &mut impl FnMut(&[(&[u8], Option<&[u8]>)])) {
     let Some(headers) = letter.headers() else { return };
-    let all: Vec<_> = (0..).map_while(|index| queue::header_of(headers, index)).collect();
+    let all: Vec<_> = (0..).map_while(|index| header_of(headers, index)).collect();
     if catch_unwind(AssertUnwindSafe(|| take(&all))).is_err() {
         tracing::warn!(
             partition = letter.partition(),

@@ -1,4 +1,5 @@
-//! Decides whose fault an error is, and whether waiting can help: the only place that does.
+//! Says whose fault an error of librdkafka is, and whether waiting can help. `dedupe/outage.rs` does it for
+//! PostgreSQL, by the same rule:
 //!
 //! - **An error of Onceward's own work is no record's fault**, whatever its code: connecting, the fence,
 //!   a claim, a look-up, a mark, a dead letter, a publish to a topic that is missing or forbidden. The
@@ -7,52 +8,16 @@
 //! - **An error that the handler's own statements raise is the record's**, whatever its code, but for the
 //!   few that say that the transaction met another one.
 //!
-//! docs/operations.md has the same tables.
+//! No other place does so. docs/operations.md has the same tables.
 
 use crate::error::trouble::Cause;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 /// A code and what it means.
-type Row<C> = (C, &'static str);
-
-/// SQLSTATEs of Onceward's own statements, or their first two letters for a class, at which a server is
-/// away.
-#[cfg(any(feature = "postgres", test))]
-const POSTGRES_AWAY: [Row<&str>; 14] = [
-    ("08", "connection exceptions"),
-    ("25006", "read-only: connected to a standby during a failover"),
-    ("25P03", "idle_in_transaction_session_timeout"),
-    ("25P04", "transaction_timeout"),
-    ("40003", "the connection broke before the answer to a COMMIT"),
-    ("53", "out of disk, memory or connections"),
-    ("57014", "cancelled by somebody"),
-    ("57P01", "shutdown"),
-    ("57P02", "crash shutdown"),
-    ("57P03", "starting up"),
-    ("57P05", "idle_session_timeout"),
-    ("58", "I/O errors of the server"),
-    ("F0", "configuration or lock file errors of the server"),
-    ("XX", "internal errors of the server"),
-];
-
-/// SQLSTATEs of Onceward's own statements at which somebody has to mend something. All that stand in
-/// neither table are of this kind too.
-#[cfg(any(feature = "postgres", test))]
-const POSTGRES_SETUP: [Row<&str>; 7] = [
-    (
-        "28",
-        "PostgreSQL refuses the login: correct the user and the password in `database_url`, or give the role LOGIN",
-    ),
-    ("3D", "the database of `database_url` does not exist"),
-    ("3F", "a schema of the role's `search_path` does not exist"),
-    ("42501", "the role lacks a right: grant it what Onceward's tables need"),
-    ("42", "Onceward's tables are not there or not as this version needs them: run `migrate`"),
-    ("55000", "the database accepts no connections, or is not ready for the statement"),
-    ("57P04", "the database was dropped"),
-];
+type Row = (RDKafkaErrorCode, &'static str);
 
 /// librdkafka's errors of a publish at which a broker is away.
-const KAFKA_AWAY: [Row<RDKafkaErrorCode>; 31] = [
+const KAFKA_AWAY: [Row; 31] = [
     (RDKafkaErrorCode::BrokerTransportFailure, "connection lost"),
     (RDKafkaErrorCode::AllBrokersDown, "no broker can be reached"),
     (RDKafkaErrorCode::Resolve, "a broker's name does not resolve"),
@@ -88,7 +53,7 @@ const KAFKA_AWAY: [Row<RDKafkaErrorCode>; 31] = [
 
 /// librdkafka's errors of a publish at which somebody has to mend something. All that stand in no table
 /// are of this kind too.
-const KAFKA_SETUP: [Row<RDKafkaErrorCode>; 12] = [
+const KAFKA_SETUP: [Row; 12] = [
     (RDKafkaErrorCode::UnknownTopic, "the topic does not exist: create it, or correct its name"),
     (RDKafkaErrorCode::UnknownTopicOrPartition, "the topic does not exist: create it, or correct its name"),
     (RDKafkaErrorCode::UnknownPartition, "the topic has no such partition: give it more, or name another"),
@@ -107,7 +72,7 @@ const KAFKA_SETUP: [Row<RDKafkaErrorCode>; 12] = [
 ];
 
 /// librdkafka's errors of a publish that only what is published can have caused.
-const KAFKA_RECORDS: [Row<RDKafkaErrorCode>; 7] = [
+const KAFKA_RECORDS: [Row; 7] = [
     (RDKafkaErrorCode::MessageSizeTooLarge, "larger than the topic takes"),
     (RDKafkaErrorCode::InvalidMessageSize, "larger than the topic takes"),
     (RDKafkaErrorCode::MessageBatchTooLarge, "larger than a segment of the topic"),
@@ -119,22 +84,6 @@ const KAFKA_RECORDS: [Row<RDKafkaErrorCode>; 7] = [
     (RDKafkaErrorCode::InvalidTopic, "no topic can have this name"),
     (RDKafkaErrorCode::PolicyViolation, "refused by a policy of the broker"),
 ];
-
-/// What an error of PostgreSQL means that came of Onceward's own work, and what to do.
-#[cfg(feature = "postgres")]
-pub(crate) fn of_postgres(sqlstate: &str) -> (Cause, &'static str) {
-    let find = |rows: &[Row<&'static str>]| {
-        let whole = rows.iter().find(|(code, _)| *code == sqlstate);
-        whole.or_else(|| rows.iter().find(|(code, _)| sqlstate.starts_with(code))).map(|(_, what)| *what)
-    };
-    match find(&POSTGRES_AWAY) {
-        Some(what) => (Cause::Outage, what),
-        None => (
-            Cause::Setup,
-            find(&POSTGRES_SETUP).unwrap_or("PostgreSQL refuses a statement of Onceward's own"),
-        ),
-    }
-}
 
 /// Whether a broker is away, by librdkafka's error of a request.
 pub(crate) fn is_broker_away(code: RDKafkaErrorCode) -> bool {
@@ -161,8 +110,7 @@ pub(crate) fn of_publish(error: &KafkaError) -> Unpublished {
             _ => Unpublished::Held(Cause::Setup, UNNAMED),
         };
     };
-    let find =
-        |rows: &[Row<RDKafkaErrorCode>]| rows.iter().find(|(row, _)| *row == code).map(|(_, what)| *what);
+    let find = |rows: &[Row]| rows.iter().find(|(row, _)| *row == code).map(|(_, what)| *what);
     if find(&KAFKA_RECORDS).is_some() {
         Unpublished::Record
     } else if let Some(what) = find(&KAFKA_AWAY) {
@@ -183,10 +131,6 @@ mod tests {
     fn the_guide_has_the_same_tables() {
         let guide = include_str!("../../../docs/operations.md");
         let has = |row: String| assert!(guide.contains(&row), "docs/operations.md lacks: {row}");
-        for (code, meaning) in POSTGRES_AWAY.into_iter().chain(POSTGRES_SETUP) {
-            let class = if code.len() == 2 { "xxx" } else { "" };
-            has(format!("| `{code}{class}` | {meaning} |"));
-        }
         for (code, meaning) in KAFKA_AWAY.into_iter().chain(KAFKA_SETUP).chain(KAFKA_RECORDS) {
             has(format!("| `{code:?}` | {meaning} |"));
         }

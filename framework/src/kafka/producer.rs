@@ -1,7 +1,7 @@
 //! Sends records: the dead letters of the application, and what its handlers
 //! publish.
 
-use crate::Record;
+use super::client_config::ClientSettings as _;
 use crate::base::fault;
 use crate::base::sync::lock;
 use crate::config::Resolved;
@@ -9,7 +9,6 @@ use crate::error::trouble::Cause;
 use crate::error::{BoxError, Error};
 use crate::kafka::outage::{self, Unpublished};
 use crate::kafka::topics::{self, REQUEST};
-use crate::telemetry::trace::{SendSpan, Spans};
 use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Message, OwnedHeaders};
@@ -27,7 +26,6 @@ const ROOM_WITHIN: Duration = Duration::from_secs(5);
 /// ends it.
 pub(crate) struct Producer {
     config: Resolved,
-    spans: Spans,
     /// How long a record waits for its acknowledgement.
     within: Duration,
     sends: Sends,
@@ -115,18 +113,13 @@ impl ProduceError {
 
 impl Producer {
     /// Checks the settings; nothing is connected yet.
-    pub(crate) fn new(config: Resolved, spans: Spans, sends: Sends, within: Duration) -> Result<Self, Error> {
+    pub(crate) fn new(config: Resolved, sends: Sends, within: Duration) -> Result<Self, Error> {
         config.check_client::<BaseProducer>(client(&config, sends, within))?;
-        Ok(Self { config, spans, within, sends, client: Mutex::default(), alone: Mutex::default() })
+        Ok(Self { config, within, sends, client: Mutex::default(), alone: Mutex::default() })
     }
 
     pub(crate) fn config(&self) -> &Resolved {
         &self.config
-    }
-
-    /// Starts the span of a send because of a record.
-    pub(crate) fn span(&self, topic: &str, cause: Record<'_>) -> SendSpan {
-        self.spans.send_span(topic, cause)
     }
 
     /// Sends a record; gives its partition and offset when all in-sync replicas

@@ -1,8 +1,9 @@
 //! Checks the topics before anything is consumed.
 
+use super::client_config::ClientSettings as _;
+use super::pattern::{is_pattern, matches};
 use crate::base::backoff::after;
 use crate::config::Resolved;
-use crate::consumer::subscription::{self, Letters, is_pattern};
 use crate::error::Error;
 use crate::kafka::unreachable::{Quiet, Unreachable, why};
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ConfigSource, ResourceSpecifier};
@@ -117,12 +118,6 @@ pub(crate) async fn blocking<T: Send + 'static>(
         .map_err(|error| Error::Internal { what: "looking at the topics".into(), source: error.into() })
 }
 
-/// Whether a name is a pattern of topics that this one is among. No pattern reads dead letters.
-pub(crate) fn matches(pattern: &str, topic: &str) -> bool {
-    let matches = || subscription::regex(pattern).is_ok_and(|pattern| pattern.is_match(topic.as_bytes()));
-    is_pattern(pattern) && !Letters::default().has(topic) && matches()
-}
-
 /// The names of all topics that are there.
 pub(crate) fn names(metadata: &Metadata) -> Vec<String> {
     let is_there = |topic: &&MetadataTopic| {
@@ -158,11 +153,10 @@ fn look_with(client: &BaseConsumer<Quiet>, topic: &str, brokers: &str) -> Result
             "it does not exist; create it, or correct the handler's `topic`, or let the service wait for it \
              with `wait_for_topics`",
         ))),
-        Some(error) => Err(Missing::ForNow(Error::Kafka {
-            action: format!("look up topic `{topic}`"),
-            brokers: brokers.to_owned(),
-            source: KafkaError::MetadataFetch(error.into()),
-        })),
+        Some(error) => {
+            let error = KafkaError::MetadataFetch(error.into());
+            Err(Missing::ForNow(Error::kafka(format!("look up topic `{topic}`"), brokers, error)))
+        }
     }
 }
 
@@ -173,7 +167,7 @@ fn metadata(
     brokers: &str,
     action: &str,
 ) -> Result<Metadata, Missing> {
-    let failed = |action: String, source| Error::Kafka { action, brokers: brokers.to_owned(), source };
+    let failed = |action: String, source: KafkaError| Error::kafka(action, brokers, source);
     client.fetch_metadata(topic, FIRST).or_else(|source| match why(client, brokers) {
         Some(Unreachable::Login(refusal)) => Err(Missing::ForGood(failed(LOGIN.to_owned(), refusal))),
         Some(Unreachable::Because(cause)) => {
@@ -213,6 +207,11 @@ impl Settings {
     pub(crate) fn retention(&self) -> Option<Duration> {
         let milliseconds = self.value("retention.ms").parse::<u64>().ok()?;
         (!self.is_compacted()).then(|| Duration::from_millis(milliseconds))
+    }
+
+    /// For how long a segment takes records: only a whole one is deleted, by its youngest record.
+    fn segment(&self) -> Duration {
+        self.value("segment.ms").parse().map_or(Duration::ZERO, Duration::from_millis)
     }
 
     pub(crate) fn max_message_bytes(&self) -> Option<u64> {
@@ -265,9 +264,15 @@ pub(crate) async fn check_retention(config: &Resolved, topics: &[String]) -> Res
     for topic in topics.iter().filter(|topic| !is_pattern(topic)) {
         let Some(settings) = settings(config, topic).await? else { continue };
         let kept = settings.retention();
-        if kept.is_none_or(|kept| kept > config.dedupe_window) {
-            let kept = kept
-                .map_or("for ever".to_owned(), |kept| format!("for {}", humantime::format_duration(kept)));
+        if kept.is_none_or(|kept| kept + settings.segment() > config.dedupe_window) {
+            let duration = humantime::format_duration;
+            let kept = kept.map_or("for ever".to_owned(), |kept| {
+                format!(
+                    "for `retention.ms` = {} and, since only whole segments are deleted, `segment.ms` = {} more",
+                    duration(kept),
+                    duration(settings.segment()),
+                )
+            });
             return Err(Error::config(
                 "dedupe_window",
                 format!(

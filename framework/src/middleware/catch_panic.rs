@@ -1,10 +1,9 @@
 //! Turns a handler's panic into a failure of its record.
 
 use super::{Delivery, Next, RecordMiddleware};
-use crate::error::{ErrorKind, HandlerError};
+use crate::error::panic::panicked;
 use crate::{HandlerResult, Outcome};
 use pin_project_lite::pin_project;
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -48,52 +47,7 @@ impl<F: Future<Output = HandlerResult<Outcome>>> Future for Caught<F> {
             // What most records end with is not copied.
             Ok(Poll::Ready(Ok(Outcome::Completed))) => Poll::Ready(Ok(Outcome::Completed)),
             Ok(poll) => poll,
-            Err(panic) => Poll::Ready(Err(error("the handler", &*panic))),
+            Err(panic) => Poll::Ready(Err(panicked("the handler", &*panic))),
         }
     }
-}
-
-pin_project! {
-    /// A future whose panic is an error.
-    pub(crate) struct Unpanicked<F> {
-        what: &'static str,
-        #[pin]
-        future: F,
-    }
-}
-
-/// The same for any future, told of as `what`.
-pub(crate) fn unpanicked<F: Future>(what: &'static str, future: F) -> Unpanicked<F> {
-    Unpanicked { what, future }
-}
-
-impl<F: Future> Future for Unpanicked<F> {
-    type Output = HandlerResult<F::Output>;
-
-    #[inline]
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        // Unwind safe: after a panic it is not polled again.
-        match catch_unwind(AssertUnwindSafe(|| this.future.poll(context))) {
-            Ok(poll) => poll.map(Ok),
-            Err(panic) => Poll::Ready(Err(error(this.what, &*panic))),
-        }
-    }
-}
-
-/// The same for code that decodes a record or finds out its identity.
-#[inline]
-pub(crate) fn without_panic<T>(what: &str, work: impl FnOnce() -> T) -> HandlerResult<T> {
-    // Unwind safe: what it was making is dropped.
-    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| error(what, &*panic))
-}
-
-#[cold]
-fn error(what: &str, panic: &(dyn Any + Send)) -> HandlerError {
-    let text = panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("a value that is no text");
-    HandlerError::of_kind(ErrorKind::Panicked, format!("{what} panicked: {text}"))
 }

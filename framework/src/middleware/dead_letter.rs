@@ -2,11 +2,11 @@
 
 use super::Stack;
 use crate::dedupe::{Claim, State};
-use crate::error::Decision;
+use crate::error::reason::{Decision, Reason};
+use crate::error::text::capped;
 use crate::error::trouble::Cause;
 use crate::failure::dead_letter::{self, Letter};
-use crate::failure::policy::{Reason, capped};
-use crate::routing::route::{Bound, Parts};
+use crate::middleware::bound::{Bound, Parts};
 use crate::{Handler, HandlerError, HandlerResult, Outcome, Outcomes, Record, Run};
 
 /// Copies a record that failed for good to the dead-letter topic.
@@ -104,8 +104,8 @@ fn letter<'l>(record: Record<'l>, error: &'l HandlerError, bound: &'l Bound) -> 
         class: error.class(),
         message: capped(error),
         schema: error.schema(),
-        attempts: given_up.trial.attempts,
-        first_failure: given_up.trial.first_failure,
+        attempts: given_up.attempts,
+        first_failure: given_up.first_failure,
         identity: bound.identity_of(record),
     })
 }

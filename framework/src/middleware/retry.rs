@@ -1,10 +1,11 @@
 //! Retries a failed record until it succeeds or its policy ends.
 
 use super::Stack;
-use crate::error::Decision;
-use crate::failure::policy::{GivenUp, Verdict, capped};
+use crate::error::reason::Decision;
+use crate::error::text::capped;
+use crate::failure::policy::Verdict;
 use crate::failure::trials::Trial;
-use crate::routing::route::{Bound, Parts};
+use crate::middleware::bound::{Bound, Parts};
 use crate::{Handler, HandlerError, Outcome, Outcomes, Record, Run};
 use std::time::Duration;
 
@@ -61,7 +62,7 @@ pub(super) fn settle(run: Run<'_>, mut outcomes: Outcomes, bound: &Bound) -> Out
                     *outcome = Outcome::skipped("its error's policy says so");
                     bound.trials.done(record);
                 }
-                Verdict::GiveUp(reason, trial) => error.decide(Decision::GiveUp(GivenUp { reason, trial })),
+                Verdict::GiveUp(reason, trial) => error.decide(Decision::GiveUp(trial.given_up(reason))),
                 Verdict::RetryAfter(delay) => {
                     log_again(record, error, delay);
                     error.decide(Decision::Again(delay));

@@ -8,10 +8,10 @@
 //! else copied byte by byte where it is handed out, for each record.
 
 use super::{
-    CatchPanic, DeadLetter, Delivery, Idempotency, Middleware, Next, NextRun, RecordMiddleware, Retry,
-    Timeout, Trace,
+    CatchPanic, DeadLetter, Idempotency, Middleware, Next, NextRun, RecordMiddleware, Retry, Timeout, Trace,
 };
-use crate::routing::route::Parts;
+use crate::handler::delivery::Delivery;
+use crate::middleware::bound::Parts;
 use crate::{Error, Handler, HandlerResult, Outcome, Outcomes, Run};
 use std::any::type_name;
 use std::future::Future;
@@ -279,8 +279,9 @@ pub(crate) fn check(handler: &str, layers: &[Layer]) -> Result<(), Error> {
 mod tests {
     use super::*;
     use crate::TopicPartition;
-    use crate::middleware::Call;
-    use crate::record::run::{RunClock, Source};
+    use crate::handler::delivery::Call;
+    use crate::record::run::RunClock;
+    use crate::record::source::Source;
     use crate::telemetry::trace::Spans;
     use std::sync::Arc;
     use std::time::Duration;

@@ -94,8 +94,8 @@ fn in_payload<'a, const N: usize>(_: Record<'a>, _: [&str; N]) -> Option<[Option
 mod tests {
     use super::*;
     use crate::TopicPartition;
-    use crate::record::run::Source;
-    use crate::record::{Message, OwnedMessage};
+    use crate::kafka::message::{Message, OwnedMessage};
+    use crate::record::source::Source;
 
     const EVENT: &str =
         r#"{"specversion": "1.0", "id": "1", "source": "/a", "type": "departed", "data": {"id": "2"}}"#;

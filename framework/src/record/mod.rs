@@ -6,12 +6,14 @@ pub(crate) mod cloud_event;
 pub(crate) mod identity;
 #[cfg(feature = "json")]
 pub(crate) mod json_field;
+pub(crate) mod notes;
 pub(crate) mod outcome;
 pub(crate) mod run;
+pub(crate) mod source;
 pub(crate) mod unmarked;
+pub(crate) mod written;
 
-use crate::kafka::queue::KafkaMessage;
-use crate::record::run::Source;
+use crate::kafka::message::Message;
 use std::fmt;
 use std::sync::Arc;
 
@@ -45,74 +47,6 @@ impl fmt::Display for TopicPartition {
     }
 }
 
-/// A record in memory: librdkafka's own, or one that was made here.
-#[derive(Debug)]
-pub(crate) enum Message {
-    Kafka(KafkaMessage),
-    /// A copy, of what waits for long: one record pins the whole fetch that brought it.
-    Owned(Box<OwnedMessage>),
-}
-
-#[derive(Debug, Default, Clone)]
-pub(crate) struct OwnedMessage {
-    pub(crate) offset: i64,
-    pub(crate) timestamp: Option<i64>,
-    pub(crate) is_timestamp_of_append: bool,
-    pub(crate) key: Option<Vec<u8>>,
-    pub(crate) payload: Option<Vec<u8>>,
-    pub(crate) headers: Vec<(Vec<u8>, Option<Vec<u8>>)>,
-}
-
-impl Message {
-    pub(crate) fn offset(&self) -> i64 {
-        match self {
-            Self::Kafka(message) => message.offset(),
-            Self::Owned(message) => message.offset,
-        }
-    }
-
-    /// Lets go of librdkafka's memory.
-    pub(crate) fn detach(&mut self) {
-        if let Self::Kafka(_) = self {
-            *self = self.copy();
-        }
-    }
-
-    /// The same record in memory of its own.
-    pub(crate) fn copy(&self) -> Self {
-        let message = match self {
-            Self::Kafka(message) => message,
-            Self::Owned(message) => return Self::Owned(message.clone()),
-        };
-        let header =
-            |index| message.header(index).map(|(name, value)| (name.to_vec(), value.map(<[u8]>::to_vec)));
-        Self::Owned(Box::new(OwnedMessage {
-            offset: message.offset(),
-            timestamp: message.timestamp(),
-            is_timestamp_of_append: message.is_timestamp_of_append(),
-            key: message.key().map(<[u8]>::to_vec),
-            payload: message.payload().map(<[u8]>::to_vec),
-            headers: (0..message.header_count()).filter_map(header).collect(),
-        }))
-    }
-
-    pub(crate) fn key(&self) -> Option<&[u8]> {
-        match self {
-            Self::Kafka(message) => message.key(),
-            Self::Owned(message) => message.key.as_deref(),
-        }
-    }
-
-    /// Bytes of key and payload, for the bounds on memory.
-    pub(crate) fn size(&self) -> usize {
-        let (key, payload) = match self {
-            Self::Kafka(message) => (message.key(), message.payload()),
-            Self::Owned(message) => (message.key.as_deref(), message.payload.as_deref()),
-        };
-        key.map_or(0, <[u8]>::len) + payload.map_or(0, <[u8]>::len)
-    }
-}
-
 /// What a record's timestamp says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TimestampKind {
@@ -120,6 +54,16 @@ pub(crate) enum TimestampKind {
     Created,
     /// When the broker took it.
     Appended,
+}
+
+/// Where records come from: a partition, read by a group.
+#[derive(Debug)]
+pub(crate) struct Origin {
+    pub(crate) partition: TopicPartition,
+    /// The partition, as the identities of its records have it.
+    pub(crate) place: u128,
+    /// The consumer group.
+    pub(crate) group: Arc<str>,
 }
 
 /// A record, as Kafka delivered it.
@@ -130,37 +74,37 @@ pub(crate) enum TimestampKind {
 #[derive(Clone, Copy)]
 pub struct Record<'a> {
     message: &'a Message,
-    source: &'a Source,
+    origin: &'a Origin,
     attempt: u32,
 }
 
 impl<'a> Record<'a> {
-    pub(crate) fn new(message: &'a Message, source: &'a Source, attempt: u32) -> Self {
-        Self { message, source, attempt }
+    pub(crate) fn new(message: &'a Message, origin: &'a Origin, attempt: u32) -> Self {
+        Self { message, origin, attempt }
     }
 
     /// The topic it was read from.
     pub fn topic(&self) -> &'a str {
-        &self.source.partition.topic
+        &self.origin.partition.topic
     }
 
     /// The partition it was read from.
     pub fn partition(&self) -> i32 {
-        self.source.partition.partition
+        self.origin.partition.partition
     }
 
     /// The topic and the partition it was read from.
     pub fn topic_partition(&self) -> &'a TopicPartition {
-        &self.source.partition
+        &self.origin.partition
     }
 
-    pub(crate) fn source(&self) -> &'a Source {
-        self.source
+    pub(crate) fn origin(&self) -> &'a Origin {
+        self.origin
     }
 
     /// The consumer group that reads it.
     pub fn group(&self) -> &'a str {
-        &self.source.group
+        &self.origin.group
     }
 
     /// Its offset in the partition.
@@ -227,7 +171,7 @@ impl fmt::Debug for Record<'_> {
 /// Topic, partition and offset.
 impl fmt::Display for Record<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.source.partition, self.offset())
+        write!(f, "{}/{}", self.origin.partition, self.offset())
     }
 }
 
@@ -316,7 +260,9 @@ impl fmt::Debug for Headers<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::source::Source;
     use super::*;
+    use crate::kafka::message::OwnedMessage;
 
     #[test]
     fn the_last_of_two_headers_of_one_name_counts_and_null_is_not_empty() {

@@ -1,15 +1,12 @@
 //! Records of one partition that are handled together.
 
+use super::source::Source;
+use super::{Record, TopicPartition};
 use crate::HandlerError;
 use crate::base::backoff::after;
 use crate::base::drain::Drain;
-use crate::error::trouble::Troubles;
-use crate::failure::dead_letter::Written;
+use crate::kafka::message::Message;
 use crate::kafka::queue::Keepalive;
-use crate::record::identity;
-use crate::record::unmarked::Unmarked;
-use crate::record::{Message, Record, TopicPartition};
-use crate::worker::starts::Notes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -159,47 +156,6 @@ impl<'a> Run<'a> {
 
     pub(crate) fn assigned(&self) -> &'a Source {
         self.source
-    }
-}
-
-/// One assignment of a partition to this process. A partition that comes back
-/// after a revoke is another `Source`.
-#[derive(Debug)]
-pub(crate) struct Source {
-    pub(crate) partition: TopicPartition,
-    /// The partition, as the identities of its records have it.
-    pub(crate) place: u128,
-    /// The consumer group.
-    pub(crate) group: Arc<str>,
-    /// The fence's token, once raised; see `dedupe/postgres.rs`.
-    pub(crate) fence: tokio::sync::Mutex<Option<i64>>,
-    /// Its records during whose calls connections broke.
-    #[cfg(feature = "postgres")]
-    pub(crate) breaks: crate::record::breaks::Breaks,
-    /// Its dead letters that owners before have written; see `dead_letter/written.rs`.
-    pub(crate) written: Written,
-    /// The notes of starts beside its committed offset.
-    pub(crate) notes: Notes,
-    /// Why it does not go on.
-    pub(crate) troubles: Troubles,
-    /// What handlers have done and that could not be noted yet.
-    pub(crate) unmarked: Unmarked,
-}
-
-impl Source {
-    pub(crate) fn new(partition: TopicPartition, group: Arc<str>) -> Self {
-        Self {
-            place: identity::place(&partition),
-            partition,
-            group,
-            fence: tokio::sync::Mutex::new(None),
-            #[cfg(feature = "postgres")]
-            breaks: Default::default(),
-            written: Written::default(),
-            notes: Notes::default(),
-            troubles: Troubles::default(),
-            unmarked: Unmarked::default(),
-        }
     }
 }
 

@@ -2,7 +2,6 @@
 //! processed yet.
 
 use crate::base::sync::lock;
-use crate::dedupe::Claim;
 use std::collections::HashSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,23 +16,23 @@ pub(crate) struct Unmarked {
 }
 
 impl Unmarked {
-    pub(crate) fn add(&self, scope: i32, claims: &[Claim]) {
+    pub(crate) fn add(&self, scope: i32, keys: impl Iterator<Item = u128>) {
         let mut done = lock(&self.done);
-        done.extend(claims.iter().map(|claim| (scope, claim.identity.key)));
+        done.extend(keys.map(|key| (scope, key)));
         self.any.store(true, Ordering::Release);
     }
 
-    pub(crate) fn contains(&self, scope: i32, claim: &Claim) -> bool {
-        self.any.load(Ordering::Acquire) && lock(&self.done).contains(&(scope, claim.identity.key))
+    pub(crate) fn contains(&self, scope: i32, key: u128) -> bool {
+        self.any.load(Ordering::Acquire) && lock(&self.done).contains(&(scope, key))
     }
 
-    pub(crate) fn remove(&self, scope: i32, claims: &[Claim]) {
+    pub(crate) fn remove(&self, scope: i32, keys: impl Iterator<Item = u128>) {
         if !self.any.load(Ordering::Acquire) {
             return;
         }
         let mut done = lock(&self.done);
-        for claim in claims {
-            done.remove(&(scope, claim.identity.key));
+        for key in keys {
+            done.remove(&(scope, key));
         }
         self.any.store(!done.is_empty(), Ordering::Release);
     }

@@ -1,12 +1,12 @@
 //! The event type of a record, on a topic with several types.
 
+#[cfg(feature = "schemas")]
+use crate::error::lookup::{Lookup, Part};
+use crate::error::panic::without_panic;
 use crate::extract::Context;
 #[cfg(feature = "schemas")]
-use crate::extract::{Encoded, Part};
-use crate::middleware::without_panic;
+use crate::extract::Encoded;
 use crate::record::cloud_event;
-#[cfg(feature = "schemas")]
-use crate::schemas::Lookup;
 use crate::{HandlerResult, Record};
 use std::borrow::Cow;
 use std::fmt;

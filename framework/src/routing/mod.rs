@@ -4,3 +4,4 @@ pub(crate) mod router;
 pub(crate) mod event_type;
 pub(crate) mod order;
 pub(crate) mod route;
+pub(crate) mod bound_route;

@@ -1,41 +1,7 @@
-//! The order of records, and how often they are handled.
+//! How many handlers of a topic run at once.
 
-use serde::Deserialize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::Semaphore;
-
-/// Which records of a partition are handled in order, one after the other.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum Order {
-    /// All records of a partition.
-    #[default]
-    Partition,
-    /// The records of a key. Keys are handled concurrently, at most `concurrency` in the
-    /// process. A record that is slow or fails holds back only its key. Records without a key
-    /// count as one key.
-    Key,
-    /// None. Records are handled concurrently, at most `concurrency` in the process. Only
-    /// copies of one event, by its declared identity, are handled one after the other.
-    None,
-}
-
-/// How often a record is handled, whatever ends the process.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Guarantee {
-    /// At least once: its offset is committed after it was handled. With a transaction its
-    /// effects count once; with deduplication alone, a record that was recorded as processed is
-    /// not handled again.
-    #[default]
-    AtLeastOnce,
-    /// At most once: its offset is committed before its handler is called. Work in flight is
-    /// lost if the process ends or loses its partition. For work that must not happen twice and
-    /// cannot be made idempotent. Needs `order = "partition"`.
-    AtMostOnceLosingWorkInFlight,
-}
 
 /// Whether the records of several lanes go in one run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,25 +1,16 @@
 //! A handler with its settings and middleware.
 
-use crate::dedupe::Dedupe;
+use super::bound_route::{BoundRoute, Handle};
+use crate::config::{Guarantee, Order};
 use crate::extract::Context;
-use crate::failure::dead_letter::RouteLetters;
-use crate::failure::policy::{ErrorPolicy, FailurePolicy, RetryPolicy};
-use crate::failure::trials::Trials;
+use crate::failure::policy::{ErrorPolicy, RetryPolicy};
 use crate::handler::{Handler, Settings, Tombstones};
+use crate::middleware::bound::{Bound, Parts};
 use crate::middleware::{
-    Around, DefaultStack, Each, Layer, Middleware, Push, RecordMiddleware, Stack, after_panic, default_stack,
-    put_away, unpanicked, without_panic,
+    Around, DefaultStack, Each, Layer, Middleware, Push, RecordMiddleware, Stack, default_stack,
 };
-use crate::publish::Publishing;
-use crate::record::identity::{Identity, IdentitySource};
-use crate::routing::order::{Guarantee, Order, Sharing};
-use crate::telemetry::left_out::LeftOut;
-use crate::telemetry::metrics::Counts;
-use crate::telemetry::trace::Spans;
-use crate::{HandlerError, Outcome, Outcomes, Record, Run};
+use crate::record::identity::IdentitySource;
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -187,6 +178,25 @@ impl<H: Handler, S: Stack> Route<H, S> {
     }
 }
 
+/// Makes routes of handlers. The prelude has it.
+pub trait HandlerExt: Handler + Sized {
+    /// Makes a route of it, to set what the attribute did not.
+    fn route(self) -> Route<Self> {
+        Route::new(self)
+    }
+
+    /// Makes a route of it with a middleware around each call; see
+    /// [`Route::middleware`].
+    fn middleware<M: RecordMiddleware>(
+        self,
+        middleware: M,
+    ) -> Route<Self, <DefaultStack as Push<Each<M>>>::Output> {
+        self.route().middleware(middleware)
+    }
+}
+
+impl<H: Handler> HandlerExt for H {}
+
 /// The argument of [`App::handler`](crate::App::handler): a handler, or a [`Route`] made from
 /// one.
 #[diagnostic::on_unimplemented(
@@ -228,48 +238,8 @@ impl<H, S> fmt::Debug for Route<H, S> {
     }
 }
 
-/// The parts of a route at run time, besides its stack.
-#[derive(Debug)]
-pub struct Parts<H> {
-    pub(crate) handler: H,
-    pub(crate) bound: Bound,
-}
-
-/// What the application gives a route when it starts.
-#[derive(Debug, Clone)]
-pub(crate) struct Bound {
-    pub(crate) context: Arc<Context>,
-    pub(crate) dedupe: Dedupe,
-    pub(crate) identity: IdentitySource,
-    /// Consumer group and handler, by number.
-    pub(crate) scope: i32,
-    pub(crate) timeout: Option<Duration>,
-    pub(crate) group: Arc<str>,
-    pub(crate) name: Arc<str>,
-    pub(crate) failure: FailurePolicy,
-    /// Whether `Retry` is in its list.
-    pub(crate) retries: bool,
-    /// This handler's alone.
-    pub(crate) trials: Arc<Trials>,
-    #[cfg(feature = "postgres")]
-    pub(crate) savepoints: Arc<crate::middleware::Savepoints>,
-    #[cfg(feature = "postgres")]
-    pub(crate) alone: Arc<crate::middleware::Alone>,
-    /// `None` where records that were given up hold their partition.
-    pub(crate) letters: Option<RouteLetters>,
-    pub(crate) publishing: Arc<Publishing>,
-    pub(crate) counts: Counts,
-    pub(crate) left_out: Arc<LeftOut>,
-    pub(crate) spans: Spans,
-}
-
-impl Bound {
-    /// A record's identity, also where the function that finds it out is what fails.
-    pub(crate) fn identity_of(&self, record: Record<'_>) -> Identity {
-        without_panic("the identity's function", || self.identity.of(record))
-            .unwrap_or_else(|_| IdentitySource::Position.of(record))
-    }
-}
+/// The routes of a group.
+pub(crate) type Routes = Vec<Box<dyn AnyRoute>>;
 
 /// A route of any handler, before the application starts.
 pub(crate) trait AnyRoute: Send + Sync {
@@ -311,103 +281,5 @@ impl<H: Handler, S: Stack> AnyRoute for Route<H, S> {
 
     fn bind(self: Box<Self>, bound: Bound) -> Arc<dyn Handle> {
         Arc::new(BoundRoute { stack: self.stack, parts: Parts { handler: self.handler, bound } })
-    }
-}
-
-/// A route of any handler, as the router calls it: erased once a run.
-pub(crate) trait Handle: Send + Sync {
-    fn handle<'a>(&'a self, run: Run<'a>) -> Pin<Box<dyn Future<Output = Outcomes> + Send + 'a>>;
-
-    /// Whether several lanes share a run.
-    fn sharing(&self) -> Sharing;
-
-    /// The record's dedupe key, if deduplication is on.
-    fn identity(&self, record: Record<'_>) -> Option<u128>;
-}
-
-struct BoundRoute<H, S> {
-    stack: S,
-    parts: Parts<H>,
-}
-
-/// What may panic beside the calls of the handler, as the error names it.
-const OUTSIDE: &str = "a middleware around the run, or an error's own code,";
-
-impl<H: Handler, S: Stack> BoundRoute<H, S> {
-    fn layers(&self) -> Vec<Layer> {
-        let mut layers = Vec::new();
-        self.stack.layers(&mut layers);
-        layers
-    }
-
-    /// Finds the record at which a run panicked, by handling each alone. What was done before is
-    /// done again, as after the end of the process.
-    async fn after_panic(&self, run: Run<'_>, panic: HandlerError) -> Outcomes {
-        if run.len() == 1 {
-            return self.panicked(run, panic).await;
-        }
-        if let Some(done) = run.told() {
-            // It tells how far it came, and other lanes have left it by that.
-            let mut outcomes = Outcomes::new((0..done).map(|_| Outcome::Completed).collect());
-            if let Some(record) = run.records().get(done) {
-                outcomes.append(self.panicked(run.with(std::slice::from_ref(record)), panic).await);
-            }
-            return outcomes.fit(run.len());
-        }
-        let mut outcomes = Outcomes::new(Vec::with_capacity(run.len()));
-        for (index, record) in run.records().iter().enumerate() {
-            let one = run.with(std::slice::from_ref(record));
-            let ended = match unpanicked(OUTSIDE, self.stack.run(one, &self.parts)).await {
-                Ok(outcomes) => outcomes.fit(1),
-                Err(panic) => self.panicked(one, panic).await,
-            };
-            let is_finished = ended.iter().all(Outcome::is_finished);
-            outcomes.append(ended);
-            if !is_finished || (index + 1 < run.len() && run.should_stop()) {
-                break;
-            }
-        }
-        outcomes.fit(run.len())
-    }
-
-    async fn panicked(&self, one: Run<'_>, panic: HandlerError) -> Outcomes {
-        let bound = &self.parts.bound;
-        match one.given_up() {
-            // Past what panics.
-            Some(error) => put_away(one, error, bound).await,
-            None => after_panic(one, panic, bound, &self.layers()),
-        }
-    }
-}
-
-impl<H: Handler, S: Stack> Handle for BoundRoute<H, S> {
-    fn handle<'a>(&'a self, run: Run<'a>) -> Pin<Box<dyn Future<Output = Outcomes> + Send + 'a>> {
-        Box::pin(async move {
-            let outcomes = match unpanicked(OUTSIDE, self.stack.run(run, &self.parts)).await {
-                Ok(outcomes) => outcomes,
-                Err(panic) => Box::pin(self.after_panic(run, panic)).await,
-            };
-            self.parts.bound.left_out.add(run, &outcomes);
-            self.parts.bound.counts.add(run, &outcomes);
-            outcomes
-        })
-    }
-
-    fn sharing(&self) -> Sharing {
-        let layers = self.layers();
-        if H::BATCH || H::TRANSACTION {
-            Sharing::Always
-        } else if matches!(self.parts.bound.dedupe, Dedupe::Off)
-            && !layers.iter().any(|layer| matches!(layer, Layer::Around(_)))
-        {
-            Sharing::WhileQuick
-        } else {
-            Sharing::Never
-        }
-    }
-
-    fn identity(&self, record: Record<'_>) -> Option<u128> {
-        let bound = &self.parts.bound;
-        (!matches!(bound.dedupe, Dedupe::Off)).then(|| bound.identity_of(record).key)
     }
 }

@@ -1,16 +1,17 @@
 //! Gets a run, gives each stretch of it to the handler that takes it.
 
+use crate::config::{Guarantee, Order};
 #[cfg(feature = "schemas")]
 use crate::dedupe::StoreError;
-use crate::error::{Decision, Error};
+use crate::error::Error;
+use crate::error::reason::{Decision, Reason};
 use crate::extract::Context;
 use crate::failure::dead_letter::{self, RouteLetters};
-use crate::failure::policy::{GivenUp, Reason};
 use crate::failure::trials::Trial;
 use crate::handler::Tombstones;
+use crate::routing::bound_route::Handle;
 use crate::routing::event_type::EventType;
-use crate::routing::order::{Guarantee, Order, Sharing, Turns};
-use crate::routing::route::Handle;
+use crate::routing::order::{Sharing, Turns};
 use crate::{HandlerError, Outcome, Outcomes, Record, Run};
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -231,7 +232,7 @@ impl Router {
 
 /// A record that was given up before any handler was called, after so many attempts.
 fn to_be_put_away(mut error: HandlerError, reason: Reason, attempts: u32) -> Outcome {
-    error.decide(Decision::PutAway(GivenUp { reason, trial: Trial::of(attempts) }));
+    error.decide(Decision::PutAway(Trial::of(attempts).given_up(reason)));
     Outcome::Failed(error)
 }
 

@@ -7,12 +7,12 @@
 use super::references::Referenced;
 #[cfg(feature = "schemas-tls")]
 use super::tls::with_certificates;
-use super::{Parsed, Schema, SchemaFormat, SchemaId, SubjectVersion};
+use super::{Parsed, Schema, SchemaFormat, SubjectVersion};
 use crate::Error;
 use crate::config::schema_registry::SchemaRegistryConfig;
 use crate::error::BoxError;
-use crate::extract::Part;
-use crate::failure::policy::capped;
+use crate::error::lookup::{Part, SchemaId};
+use crate::error::text::capped;
 use reqwest_middleware::reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use reqwest_middleware::reqwest::{self, Body, Request, Response, StatusCode, redirect};
 use reqwest_middleware::{Middleware, Next};

@@ -3,7 +3,7 @@
 
 use super::{Schema, Schemas, SubjectVersion};
 use crate::Error;
-use crate::extract::Part;
+use crate::error::lookup::Part;
 use std::sync::Arc;
 
 /// What a handler's type makes of records that were written by a schema, which is this version of
@@ -69,7 +69,8 @@ pub(crate) fn joined(versions: Vec<(u32, Reads)>, are_by_schema: bool) -> Reads 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schemas::{Parsed, SchemaFormat, SchemaId};
+    use crate::error::lookup::SchemaId;
+    use crate::schemas::{Parsed, SchemaFormat};
 
     /// Reads the schemas of these numbers.
     fn only(ids: &'static [u32]) -> Reads {

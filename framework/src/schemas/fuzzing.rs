@@ -6,10 +6,10 @@
 #![cfg_attr(not(fuzzing), allow(unreachable_pub, reason = "only the fuzzers reach it"))]
 
 use super::references::Referenced;
-use super::{Framed, SchemaId, split};
+use super::{Framed, split};
 use crate::Headers;
-use crate::extract::Part;
-use crate::record::{Message, OwnedMessage};
+use crate::error::lookup::{Part, SchemaId};
+use crate::kafka::message::{Message, OwnedMessage};
 use serde::Deserialize;
 use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::collections::HashMap;

@@ -28,13 +28,13 @@ mod tls;
 mod weight;
 mod wire;
 
-pub use crate::config::schema_registry::{SchemaCheck, SchemaRegistryConfig};
 #[cfg(any(feature = "avro", feature = "json-schema", feature = "protobuf"))]
+use crate::config::schema_registry::SchemaRegistryConfig;
 pub use registration::SubjectName;
 pub(crate) use wire::{Framed, split};
 
 use crate::error::BoxError;
-use crate::extract::Part;
+use crate::error::lookup::{Lookup, Part, SchemaId};
 use arc_swap::ArcSwap;
 use client::{Client, LookupError};
 use serde_json::Value;
@@ -42,48 +42,6 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-
-/// By what a record names its schema.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum SchemaId {
-    /// The registry's number for it.
-    Number(u32),
-    /// Its globally unique id (registries from version 8 on).
-    Guid([u8; 16]),
-}
-
-impl fmt::Display for SchemaId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Number(number) => number.fmt(f),
-            Self::Guid(bytes) => {
-                for (place, byte) in bytes.iter().enumerate() {
-                    f.write_str(if matches!(place, 4 | 6 | 8 | 10) { "-" } else { "" })?;
-                    write!(f, "{byte:02x}")?;
-                }
-                Ok(())
-            }
-        }
-    }
-}
-
-/// What is asked of the registry.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) enum Lookup {
-    /// A schema.
-    Schema(SchemaId),
-    /// Which version of a subject of this topic a schema is.
-    Version { id: SchemaId, part: Part, topic: Arc<str> },
-}
-
-/// The schema by which something was to be decoded.
-#[derive(Debug, Clone)]
-pub(crate) enum Wanted {
-    /// This has to be looked up first.
-    Lookup(Lookup),
-    /// It is at hand.
-    By { id: SchemaId, subject: Option<Arc<str>> },
-}
 
 /// A schema as a version of a subject.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -400,7 +358,7 @@ fn named(schema: &Value) -> Option<String> {
 
 /// An error with its causes, in one line.
 fn describe(error: &(dyn std::error::Error + 'static)) -> String {
-    crate::error::in_one_line(error).to_string()
+    crate::error::text::in_one_line(error).to_string()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -1,6 +1,6 @@
 //! Which messages a Protobuf schema has. The bytes themselves are the generated type's.
 
-use crate::middleware::without_panic;
+use crate::error::panic::without_panic;
 use base64::Engine;
 use prost::Message as _;
 

@@ -2,8 +2,8 @@
 
 use super::client::{Client, WriteError};
 use crate::config::schema_registry::SchemaRegistryConfig;
+use crate::error::lookup::Part;
 use crate::error::{Error, HandlerError, HandlerResult};
-use crate::extract::Part;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Mutex;

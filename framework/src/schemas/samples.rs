@@ -1,7 +1,7 @@
 //! Data that a schema's writers may write, to try a handler's type on.
 
 use super::avro::{self, Fault};
-use crate::middleware::without_panic;
+use crate::error::panic::without_panic;
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::HashMap;

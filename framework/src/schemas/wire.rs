@@ -1,8 +1,7 @@
 //! How a record names its schema: Confluent's wire format, and the header of newer registries.
 
-use super::SchemaId;
 use crate::Headers;
-use crate::extract::Part;
+use crate::error::lookup::{Part, SchemaId};
 
 /// The header that carries the id (Confluent Platform 8).
 fn header_of(part: Part) -> &'static str {
@@ -157,7 +156,7 @@ fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Message, OwnedMessage};
+    use crate::kafka::message::{Message, OwnedMessage};
 
     fn split_with(headers: &[(&str, &[u8])], bytes: &[u8]) -> Result<(SchemaId, Vec<u8>), WireError> {
         let headers = headers.iter().map(|(name, value)| (name.as_bytes().into(), Some((*value).into())));

@@ -1,5 +1,6 @@
 //! The health of a running application: whether it is ready, and which records stay unfinished.
 
+use super::group::{Group, Oldest};
 use crate::TopicPartition;
 use crate::base::sync::lock;
 use crate::telemetry::condition::{Condition, ConditionKind, Severity, Told};
@@ -49,30 +50,6 @@ impl Default for State {
     }
 }
 
-struct Group {
-    handlers: Vec<String>,
-    polled: Instant,
-    told: Vec<Told>,
-    oldest: HashMap<TopicPartition, Oldest>,
-}
-
-/// What the poll thread sees of a partition.
-#[derive(Debug, Clone)]
-pub(crate) struct Oldest {
-    offset: i64,
-    key_hash: Option<u32>,
-    /// The cause for which it waits, if it is expected to pass by itself.
-    waits_for: Option<String>,
-    since: Instant,
-    is_said: bool,
-}
-
-impl Oldest {
-    pub(crate) fn new(offset: i64, key_hash: Option<u32>, waits_for: Option<String>) -> Self {
-        Self { offset, key_hash, waits_for, since: Instant::now(), is_said: false }
-    }
-}
-
 /// The oldest record of a partition that is not finished.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -91,9 +68,6 @@ pub struct Unfinished {
     /// The group's handlers, one of which handles it.
     pub handlers: Vec<String>,
 }
-
-/// No poll thread may be away for longer: a drain, the longest, takes seconds.
-const POLLED_WITHIN: Duration = Duration::from_secs(15);
 
 impl Health {
     /// Whether the application consumes and nothing is [wrong](Self::problems) with it.
@@ -252,58 +226,6 @@ impl State {
     }
 }
 
-impl Group {
-    fn conditions(&self, name: &str, stuck_after: Duration) -> Vec<Told> {
-        let mut conditions = Vec::new();
-        if self.polled.elapsed() > POLLED_WITHIN {
-            let sentence = format!(
-                "group {name} was not polled for {}: its poll thread is blocked, or the process gets no CPU time",
-                seconds(self.polled.elapsed())
-            );
-            conditions.push(Told::new(ConditionKind::NotPolled, sentence, self.polled));
-        }
-        conditions.extend(self.told.iter().cloned());
-        for (partition, oldest) in &self.oldest {
-            let is_outage = |told: &Told| {
-                told.partition.as_ref() == Some(partition) && told.kind.severity() == Severity::Degraded
-            };
-            if oldest.since.elapsed() > stuck_after && !self.told.iter().any(is_outage) {
-                let sentence = self.unfinished(name, partition, oldest, stuck_after);
-                let told = Told::new(ConditionKind::Unfinished, sentence, oldest.since);
-                conditions.push(told.of(partition.clone()));
-            }
-        }
-        conditions
-    }
-
-    fn unfinished(
-        &self,
-        name: &str,
-        partition: &TopicPartition,
-        oldest: &Oldest,
-        stuck_after: Duration,
-    ) -> String {
-        let why = match &oldest.waits_for {
-            Some(waits_for) => format!(": {waits_for}"),
-            None => format!(
-                "; its retries take that long, or a handler ({}) does not return: set its `timeout`",
-                self.handlers.join(", ")
-            ),
-        };
-        format!(
-            "{partition}/{} is unfinished in group {name} for {} (`stuck_after` is {}){why}",
-            oldest.offset,
-            seconds(oldest.since.elapsed()),
-            humantime::format_duration(stuck_after),
-        )
-    }
-}
-
-/// A duration as a sentence has it.
-pub(crate) fn seconds(duration: Duration) -> String {
-    humantime::format_duration(Duration::from_secs(duration.as_secs())).to_string()
-}
-
 impl fmt::Debug for Health {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Health({:?})", self.conditions())
@@ -318,6 +240,7 @@ pub(crate) fn hash_of(key: &[u8]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::group::POLLED_WITHIN;
     use std::iter::empty;
 
     fn group() -> Arc<str> {

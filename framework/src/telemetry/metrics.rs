@@ -85,7 +85,8 @@ mod with_otel {
         use super::*;
         use crate::TopicPartition;
         use crate::base::drain::Drain;
-        use crate::record::run::{RunClock, Source};
+        use crate::record::run::RunClock;
+        use crate::record::source::Source;
         use opentelemetry::metrics::MeterProvider;
         use opentelemetry_sdk::metrics::data::{AggregatedMetrics, MetricData};
         use opentelemetry_sdk::metrics::{InMemoryMetricExporter, PeriodicReader, SdkMeterProvider};

@@ -2,14 +2,11 @@
 
 use super::TestRecord;
 use crate::config::{Config, DeadLetterConfig, GroupProtocol};
+use crate::kafka::client::{
+    BaseConsumer, ClientConfig, Consumer, DeliveryFuture, FutureProducer, KafkaError, KafkaResult, Offset,
+    Producer, RDKafkaErrorCode, RDKafkaLogLevel, TopicPartitionList,
+};
 use crate::{App, Error};
-use rdkafka::ClientConfig;
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::producer::future_producer::DeliveryFuture;
-use rdkafka::producer::{FutureProducer, Producer};
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
@@ -236,14 +233,15 @@ fn has_all(consumer: &BaseConsumer, topic: &str) -> KafkaResult<bool> {
 }
 
 fn failed(action: &str, brokers: &str, source: KafkaError) -> Error {
-    Error::Kafka { action: action.to_owned(), brokers: brokers.to_owned(), source }
+    Error::kafka(action, brokers, source)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::extract::Context;
-    use crate::handler::{Handled, Handler, Rejected, Settings};
+    use crate::extract::batch::Rejected;
+    use crate::handler::{Handled, Handler, Settings};
     use crate::testing::run_until;
     use crate::{Delivery, HandlerResult, Outcome, Run};
     use std::sync::atomic::{AtomicUsize, Ordering};

@@ -2,10 +2,11 @@
 
 use super::TestRecord;
 use crate::extract::{Context, FromRecord};
-use crate::record::run::Source;
-use crate::record::{Message, OwnedMessage, Record, TopicPartition};
+use crate::kafka::client::Headers;
+use crate::kafka::message::{Message, OwnedMessage};
+use crate::record::source::Source;
+use crate::record::{Record, TopicPartition};
 use crate::{HandlerError, HandlerResult};
-use rdkafka::message::Headers;
 use std::fmt;
 
 /// A record in memory, to test an extractor or a type without Kafka.

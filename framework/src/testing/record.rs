@@ -1,7 +1,6 @@
 //! A record to be produced.
 
-use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::FutureRecord;
+use crate::kafka::client::{FutureRecord, Header, OwnedHeaders};
 
 /// A record for [`TestBroker::produce`](super::TestBroker::produce).
 ///

@@ -4,62 +4,44 @@ use crate::TopicPartition;
 use crate::base::backoff::Backoff;
 use crate::base::sync::lock;
 use crate::error::trouble::Rarely;
+use crate::kafka::client::RDKafkaErrorCode as Code;
+use crate::kafka::message::FetchError;
 use crate::telemetry::condition::{ConditionKind, Told};
-use rdkafka::error::RDKafkaErrorCode as Code;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// An error in a partition's queue.
-#[derive(Debug, Clone)]
-pub(crate) struct FetchError {
-    pub(crate) code: Code,
-    pub(crate) offset: i64,
-    /// librdkafka's own sentence.
-    pub(crate) reason: String,
-}
-
-impl FetchError {
-    /// Whether librdkafka may go on behind the batch that it is about, and so pass over its records:
-    /// it means to, where a checksum is wrong or a format unknown. In 2.12.1 it misses where the batch
-    /// ends, takes bytes of it for another one, and goes on at whatever offset they make.
-    pub(crate) fn is_gap(&self) -> bool {
-        let is_unknown_format = self.code == Code::NotImplemented && self.reason.contains("MagicByte");
-        matches!(self.code, Code::BadMessage | Code::BadCompression) || is_unknown_format
-    }
-
-    /// The condition, and a sentence that says what to do.
-    fn meaning(&self, place: &TopicPartition) -> (ConditionKind, String) {
-        let Self { code, offset, reason } = self;
-        let batch = format!("{place} does not go on: its batch at offset {offset}");
-        let meaning = match code {
-            Code::NotImplemented => match codec(reason) {
-                Some("zstd") => format!(
-                    "{batch} is compressed with zstd, which this build cannot read; build it with Onceward's feature `zstd`"
-                ),
-                Some(codec) => format!("{batch} is compressed with {codec}, which this build cannot read"),
-                None => format!("{batch} has a format that this build does not know ({reason})"),
-            },
-            Code::BadMessage | Code::InvalidMessage | Code::BadCompression => format!(
-                "{batch} is corrupt, and is neither delivered nor passed over ({reason}). If another replica has it \
-                 whole, move the partition's leader there. Else reset the group's offset to behind it, which gives its \
-                 records up, or have a batch delivered as it is, damaged, with `kafka.check.crcs` = false"
+/// The condition, and a sentence that says what to do.
+fn meaning(error: &FetchError, place: &TopicPartition) -> (ConditionKind, String) {
+    let FetchError { code, offset, reason } = error;
+    let batch = format!("{place} does not go on: its batch at offset {offset}");
+    let meaning = match code {
+        Code::NotImplemented => match codec(reason) {
+            Some("zstd") => format!(
+                "{batch} is compressed with zstd, which this build cannot read; build it with Onceward's feature `zstd`"
             ),
-            Code::MessageSizeTooLarge => format!(
-                "{batch} is larger than what this client takes in one answer; raise `kafka.receive.message.max.bytes` ({reason})"
-            ),
-            Code::TopicAuthorizationFailed => {
-                format!(
-                    "{place} cannot be fetched: the user may not read it; an ACL with READ on the topic is missing"
-                )
-            }
-            _ => {
-                let sentence = format!("{place} cannot be fetched, and is tried again: {reason}");
-                return (ConditionKind::BrokerFault, sentence);
-            }
-        };
-        (ConditionKind::Fetch, meaning)
-    }
+            Some(codec) => format!("{batch} is compressed with {codec}, which this build cannot read"),
+            None => format!("{batch} has a format that this build does not know ({reason})"),
+        },
+        Code::BadMessage | Code::InvalidMessage | Code::BadCompression => format!(
+            "{batch} is corrupt, and is neither delivered nor passed over ({reason}). If another replica has it \
+             whole, move the partition's leader there. Else reset the group's offset to behind it, which gives its \
+             records up, or have a batch delivered as it is, damaged, with `kafka.check.crcs` = false"
+        ),
+        Code::MessageSizeTooLarge => format!(
+            "{batch} is larger than what this client takes in one answer; raise `kafka.receive.message.max.bytes` ({reason})"
+        ),
+        Code::TopicAuthorizationFailed => {
+            format!(
+                "{place} cannot be fetched: the user may not read it; an ACL with READ on the topic is missing"
+            )
+        }
+        _ => {
+            let sentence = format!("{place} cannot be fetched, and is tried again: {reason}");
+            return (ConditionKind::BrokerFault, sentence);
+        }
+    };
+    (ConditionKind::Fetch, meaning)
 }
 
 /// The codec that librdkafka's sentence has the number of.
@@ -102,7 +84,7 @@ struct Failing {
 impl Fetching {
     /// Notes an error, and logs it if it is a new one or lasts.
     pub(crate) fn failed(&self, place: &TopicPartition, error: &FetchError) {
-        let (kind, sentence) = error.meaning(place);
+        let (kind, sentence) = meaning(error, place);
         let now = Instant::now();
         let mut failing = lock(&self.failing);
         self.is_failing.store(true, Ordering::Relaxed);
@@ -204,7 +186,7 @@ mod tests {
             (Code::TopicAuthorizationFailed, "x", ConditionKind::Fetch, "an ACL with READ on the topic"),
             (Code::RequestTimedOut, "slow", ConditionKind::BrokerFault, "tried again: slow"),
         ] {
-            let (found, sentence) = error(code, reason).meaning(&place);
+            let (found, sentence) = meaning(&error(code, reason), &place);
             assert_eq!(found, kind, "{code:?}");
             assert!(sentence.contains(says) && sentence.starts_with("t/1 "), "{sentence}");
         }

@@ -1,11 +1,10 @@
 //! Gets records from a partition's queue, gives runs of them to the partition's worker.
 
 use crate::base::drain::Drain;
+use crate::kafka::message::{FetchError, Message};
 use crate::kafka::queue::{Keepalive, Queue};
 use crate::kafka::read_lock::Reading;
-use crate::record::Message;
 use crate::record::run::Fetched;
-use crate::worker::fetching::FetchError;
 use crate::worker::offsets::OffsetTracker;
 use std::collections::VecDeque;
 use std::fmt;
@@ -143,32 +142,16 @@ impl fmt::Debug for Inbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::consumer::memo::Ahead;
+    use crate::kafka::in_memory::InMemory;
+    use crate::kafka::message::OwnedMessage;
     use crate::kafka::read_lock::ReadLock;
-    use crate::record::OwnedMessage;
-
-    /// A queue in memory.
-    struct InMemory(VecDeque<i64>);
-
-    impl Queue for InMemory {
-        fn read(
-            &mut self,
-            _: &Reading<'_>,
-            limit: usize,
-            messages: &mut Vec<Message>,
-            _: &mut Vec<FetchError>,
-        ) -> usize {
-            let message = |offset| OwnedMessage { offset, payload: Some(vec![0; 10]), ..Default::default() };
-            let count = limit.min(self.0.len());
-            messages.extend(self.0.drain(..count).map(|offset| Message::Owned(Box::new(message(offset)))));
-            count
-        }
-    }
+    use crate::worker::ahead::Ahead;
 
     /// An inbox with these records, its drain, and the books of its partition.
     fn inbox(offsets: std::ops::Range<i64>) -> (Inbox, Arc<Drain>, Mutex<OffsetTracker>) {
-        let (queue, drain) = (Box::new(InMemory(offsets.collect())), Arc::<Drain>::default());
-        let inbox = Inbox::new(queue, Arc::default(), drain.clone(), Keepalive::default());
+        let message = |offset| OwnedMessage { offset, payload: Some(vec![0; 10]), ..Default::default() };
+        let (queue, drain) = (InMemory(offsets.map(message).collect()), Arc::<Drain>::default());
+        let inbox = Inbox::new(Box::new(queue), Arc::default(), drain.clone(), Keepalive::default());
         (inbox, drain, Mutex::default())
     }
 

@@ -1,8 +1,8 @@
 //! Gets delivered and finished offsets of a partition, gives the one that is
 //! safe to commit.
 
-use crate::consumer::memo::Ahead;
 use crate::telemetry::health;
+use crate::worker::ahead::Ahead;
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
 use std::ops::Range;
@@ -163,7 +163,8 @@ impl OffsetTracker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::consumer::memo::{Found, MOST_BYTES, Memo, Place, Topic, Written};
+    use crate::consumer::memo::{Found, MOST_BYTES, Memo, Place, Written};
+    use crate::kafka::admin::Topic;
     use std::collections::BTreeSet;
 
     fn began(offsets: &[i64]) -> OffsetTracker {

@@ -1,7 +1,8 @@
 //! Gets fetched records, gives those that are not finished.
 
 use crate::record::outcome::{Outcome, Outcomes};
-use crate::record::run::{Fetched, Run, RunClock, Source};
+use crate::record::run::{Fetched, Run, RunClock};
+use crate::record::source::Source;
 use crate::{HandlerError, Record};
 
 /// The records of a fetch that are not done, in order.
@@ -66,6 +67,10 @@ impl<'f> Remaining<'f> {
 
     /// Takes what came of the next run. Only a failure of its own costs a record an attempt.
     pub(crate) fn settle(&mut self, outcomes: Outcomes) {
+        if self.given_up.is_empty() && outcomes.iter().all(Outcome::is_finished) {
+            self.records.drain(..outcomes.len().min(self.records.len()));
+            return;
+        }
         let mut outcomes = outcomes.into_iter();
         let given_up = &mut self.given_up;
         let left = |record: Record<'f>| match outcomes.next() {
@@ -92,12 +97,11 @@ mod tests {
     use super::*;
     use crate::TopicPartition;
     use crate::base::drain::Drain;
-    use crate::error::Decision;
+    use crate::error::reason::{Decision, Reason};
     use crate::error::trouble::Cause;
-    use crate::failure::policy::{GivenUp, Reason};
     use crate::failure::trials::Trial;
+    use crate::kafka::message::{Message, OwnedMessage};
     use crate::kafka::queue::Keepalive;
-    use crate::record::{Message, OwnedMessage};
     use std::sync::Arc;
     use std::time::Duration;
 
@@ -108,7 +112,7 @@ mod tests {
 
     fn given_up(why: &str) -> Outcome {
         let mut error = HandlerError::new(why.to_owned());
-        error.decide(Decision::PutAway(GivenUp { reason: Reason::Permanent, trial: Trial::of(1) }));
+        error.decide(Decision::PutAway(Trial::of(1).given_up(Reason::Permanent)));
         Outcome::Failed(error)
     }
 

@@ -1,25 +1,27 @@
 //! Gets a partition's records, gives them to concurrent runs, each of one lane or of several.
 
+use super::desk::{Desk, Ended, Item, Left, MOST_QUICK, Next, PutAway, TROUBLE, Terms, UnderWay, Wait};
+use super::lanes::LaneId;
+use super::partition::Limits;
 use crate::base::backoff::{ceiling, jittered};
 use crate::base::sync::lock;
-use crate::error::Decision;
-use crate::failure::policy::capped;
+use crate::error::reason::Decision;
+use crate::error::text::capped;
+use crate::kafka::message::Message;
 use crate::kafka::read_lock::step_aside;
-use crate::record::Record;
 use crate::record::run::{Fetched, Progress, Run, RunClock};
-use crate::routing::order::{Order, Sharing};
+use crate::routing::order::Sharing;
 use crate::routing::router::Router;
-use crate::worker::desk::{Desk, Early, Ended, Item, Left, Wait};
-use crate::worker::lanes::LaneId;
-use crate::worker::partition::{Limits, Partition};
-use crate::{HandlerError, Outcome};
+use crate::worker::shared::Partition;
+use crate::{HandlerError, Outcome, Record};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
-use std::time::{Duration, Instant};
-use tokio::sync::SemaphorePermit;
+use std::time::Instant;
+use tokio::sync::{AcquireError, SemaphorePermit};
 
 /// What a run needs of its worker.
 #[derive(Clone, Copy)]
@@ -29,129 +31,223 @@ pub(crate) struct Hands<'w> {
     pub(crate) limits: &'w Limits,
 }
 
-/// Several transactions at once hide each other's commits; more would only make each
-/// smaller. Without order by key they go one after the other: two of them would write the
-/// rows of one key, and end in a deadlock.
-const SHARED_RUNS: usize = 4;
-/// Records of a run that is shared while the handler is quick, and about so many before other tasks of
-/// the thread go first.
-pub(crate) const MOST_QUICK: usize = 256;
-/// The first and the longest delay of a lane that waits for something else than a retry.
-pub(crate) const TROUBLE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
-/// So many dead letters are written at once. They take no run's place, so that one that cannot be
-/// written holds its own lane and nothing else.
-const LETTERS: usize = 64;
+/// What has left runs that go on.
+type Early = Arc<Mutex<Vec<Ended>>>;
 
 /// Works one partition until it is given away.
 pub(crate) async fn work(hands: Hands<'_>, first: Fetched) {
     // Dropped last: no message may outlive the client.
     let _client = first.client.clone();
-    let mut desk = Desk::new(hands);
-    let mut runs = FuturesUnordered::new();
-    let drain = &hands.partition.drain;
-    let most_runs = match (desk.sharing, hands.router.order) {
-        (Sharing::Always, Order::Key) => SHARED_RUNS,
-        (Sharing::Always, _) => 1,
-        (Sharing::Never | Sharing::WhileQuick, _) => usize::MAX,
-    };
-    let mut letters = FuturesUnordered::new();
-    let early = desk.early.clone();
-    let turns = &hands.router.turns;
+    let (drain, turns, early) = (&hands.partition.drain, &hands.router.turns, Early::default());
     let _worker = turns.join();
-    let mut acquiring = None;
-    let mut in_a_row = 0;
-    desk.add(first);
+    let mut desk = Desk::new(hands.terms());
+    let mut running = Running::new(early.clone());
+    let start_run = |taken, permit| hands.run(taken, early.clone(), permit);
+    let start_letter = |lane, item| hands.put_away(lane, item);
+    hands.add(&mut desk, first);
     while !drain.has_begun() {
-        while let Some(ended) = next(&mut runs, &early, true).await {
-            desk.settle(ended);
-        }
-        desk.settle_early();
-        while let Some(Some(ended)) = letters.next().now_or_never() {
-            desk.put_away(ended);
-        }
-        let now = Instant::now();
-        let wakes = desk.lanes.wake(now);
-        desk.sweep(now);
-        desk.fill();
-        while letters.len() < LETTERS
-            && let Some((lane, item)) = desk.lanes.take_apart()
-        {
-            letters.push(hands.put_away(lane, item));
-        }
-        let mut started = false;
-        while !drain.has_begun()
-            && desk.lanes.has_ready()
-            && runs.len() < most_runs
-            && acquiring.is_none()
-            && let Ok(permit) = turns.permits.try_acquire()
-        {
-            let taken = desk.take();
-            in_a_row += taken.len();
-            runs.push(hands.run(taken, early.clone(), permit));
-            started = true;
-            // A quick one ends at once, while its records are still in the processor's cache.
-            while let Some(ended) = next(&mut runs, &early, true).await {
-                desk.settle(ended);
-            }
-            // There may always be more, and other workers share this thread.
-            if in_a_row >= MOST_QUICK {
-                in_a_row = 0;
-                step_aside().await;
-            }
-        }
-        if started {
+        running.settle(&hands, &mut desk);
+        let wakes = desk.wake(Instant::now());
+        hands.fill(&mut desk);
+        if running.start(&hands, &mut desk, start_run, start_letter).await {
             continue;
         }
-        if acquiring.is_none() && desk.lanes.has_ready() && runs.len() < most_runs.min(turns.share()) {
-            // Only a worker that has less than its share stands in line, before those that have
-            // more. Kept until its turn comes: who asks anew stands last.
-            acquiring = Some(Box::pin(turns.permits.acquire()));
+        if desk.wants_turn(running.under_way(), turns.share()) {
+            // Kept until its turn comes: who asks anew stands last.
+            running.in_line = Some(Box::pin(turns.permits.acquire()));
         }
-        let (room, wakes) = (desk.room(), desk.looks_at(wakes));
+        let (room, wakes) = (hands.room(&mut desk), hands.looks_at(&mut desk, wakes));
         tokio::select! {
-            ended = next(&mut runs, &early, false) => ended.into_iter().for_each(|ended| desk.settle(ended)),
-            Some(ended) = letters.next() => desk.put_away(ended),
+            ended = next(&mut running.runs, &early) => ended.into_iter().for_each(|ended| hands.settle(&mut desk, ended)),
+            Some(ended) = running.letters.next() => hands.letter_ended(&mut desk, ended),
             fetched = hands.partition.take(room.min(desk.at_once()), hands.limits.bytes), if room > 0 => match fetched {
-                Some(fetched) => desk.add(fetched),
+                Some(fetched) => hands.add(&mut desk, fetched),
                 None => break,
             },
-            Some(Ok(permit)) = poll_fn(|context| match &mut acquiring {
-                Some(acquiring) => acquiring.as_mut().poll(context).map(Some),
-                None => Poll::Ready(None),
-            }) => {
-                acquiring = None;
-                if desk.lanes.has_ready() {
-                    runs.push(hands.run(desk.take(), early.clone(), permit));
+            Some(Ok(permit)) = turn(&mut running.in_line) => {
+                running.in_line = None;
+                if desk.has_next_run(0) {
+                    running.runs.push(start_run(desk.take(), permit));
                 }
             }
             () = tokio::time::sleep_until(wakes.unwrap_or_else(Instant::now).into()), if wakes.is_some() => {}
             () = drain.begun() => {}
         }
     }
-    drop(acquiring);
-    while let Some(ended) = runs.next().await {
-        desk.settle(ended);
-    }
-    // Those that are under way may be acknowledged.
-    while letters.next().await.is_some() {}
+    running.end(&hands, &mut desk).await;
 }
 
-/// The next run that has ended. `None` where one has let go of records, and with `now` also
-/// where none has ended yet.
-async fn next<F: Future<Output = Ended>>(
-    runs: &mut FuturesUnordered<F>,
-    early: &Early,
-    now: bool,
-) -> Option<Ended> {
+/// What the worker has under way.
+struct Running<'w, R, L> {
+    runs: FuturesUnordered<R>,
+    letters: FuturesUnordered<L>,
+    /// What runs that go on have let go of.
+    early: Early,
+    in_line: Option<Turn<'w>>,
+    /// Records that were handled since other tasks of the thread went first.
+    in_a_row: usize,
+}
+
+type Turn<'w> = Pin<Box<dyn Future<Output = Result<SemaphorePermit<'w>, AcquireError>> + Send + 'w>>;
+
+impl<'w, R: Future<Output = Ended>, L: Future<Output = PutAway>> Running<'w, R, L> {
+    fn new(early: Early) -> Self {
+        let (runs, letters) = (FuturesUnordered::new(), FuturesUnordered::new());
+        Self { runs, letters, early, in_line: None, in_a_row: 0 }
+    }
+
+    fn under_way(&self) -> UnderWay {
+        UnderWay { runs: self.runs.len(), letters: self.letters.len(), in_line: self.in_line.is_some() }
+    }
+
+    /// Takes back what has ended.
+    fn settle(&mut self, hands: &Hands<'w>, desk: &mut Desk) {
+        self.settle_runs(hands, desk);
+        let early = std::mem::take(&mut *lock(&self.early));
+        early.into_iter().for_each(|ended| hands.settle(desk, ended));
+        while let Some(Some(ended)) = self.letters.next().now_or_never() {
+            hands.letter_ended(desk, ended);
+        }
+    }
+
+    fn settle_runs(&mut self, hands: &Hands<'w>, desk: &mut Desk) {
+        while let Some(Some(ended)) = self.runs.next().now_or_never() {
+            hands.settle(desk, ended);
+        }
+    }
+
+    /// Starts all that can start now. `true` where that was a run.
+    async fn start(
+        &mut self,
+        hands: &Hands<'w>,
+        desk: &mut Desk,
+        run: impl Fn(Vec<(LaneId, Item)>, SemaphorePermit<'w>) -> R,
+        put_away: impl Fn(LaneId, Item) -> L,
+    ) -> bool {
+        let mut started = false;
+        loop {
+            match desk.next(self.under_way()) {
+                Next::Letter(lane, item) => self.letters.push(put_away(lane, item)),
+                Next::Run if !hands.partition.drain.has_begun() => {
+                    let Ok(permit) = hands.router.turns.permits.try_acquire() else { return started };
+                    let taken = desk.take();
+                    self.in_a_row += taken.len();
+                    self.runs.push(run(taken, permit));
+                    started = true;
+                    // A quick one ends at once, while its records are still in the processor's cache.
+                    self.settle_runs(hands, desk);
+                    // There may always be more, and other workers share this thread.
+                    if self.in_a_row >= MOST_QUICK {
+                        self.in_a_row = 0;
+                        step_aside().await;
+                    }
+                }
+                _ => return started,
+            }
+        }
+    }
+
+    /// Waits for what is under way.
+    async fn end(mut self, hands: &Hands<'w>, desk: &mut Desk) {
+        drop(self.in_line.take());
+        while let Some(ended) = self.runs.next().await {
+            hands.settle(desk, ended);
+        }
+        // Those that are under way may be acknowledged.
+        while self.letters.next().await.is_some() {}
+    }
+}
+
+/// The turn for which the worker stands in line, once it has come; `None` where it stands in none.
+async fn turn<'w>(in_line: &mut Option<Turn<'w>>) -> Option<Result<SemaphorePermit<'w>, AcquireError>> {
+    match in_line {
+        Some(turn) => Some(turn.await),
+        None => None,
+    }
+}
+
+/// The next run that has ended. `None` where one has let go of records.
+async fn next<F: Future<Output = Ended>>(runs: &mut FuturesUnordered<F>, early: &Early) -> Option<Ended> {
     poll_fn(|context| match runs.poll_next_unpin(context) {
         Poll::Ready(Some(ended)) => Poll::Ready(Some(ended)),
-        _ if now || !lock(early).is_empty() => Poll::Ready(None),
+        _ if !lock(early).is_empty() => Poll::Ready(None),
         _ => Poll::Pending,
     })
     .await
 }
 
 impl<'w> Hands<'w> {
+    fn terms(&self) -> Terms {
+        Terms {
+            order: self.router.order,
+            sharing: self.router.sharing(),
+            records: self.router.max_run_records.unwrap_or(usize::MAX).min(self.limits.records),
+            time: self.limits.time,
+            in_flight: self.limits.in_flight,
+            in_flight_bytes: self.limits.in_flight_bytes,
+        }
+    }
+
+    fn add(&self, desk: &mut Desk, fetched: Fetched) {
+        let mut offsets = self.partition.offsets();
+        fetched.messages.iter().for_each(|message| offsets.note_key(message.offset(), message.key()));
+        drop(offsets);
+        let source = &self.partition.source;
+        let identity = |message: &Message| self.router.identity(Record::new(message, source, 1));
+        for (offset, so_far) in desk.add(fetched.messages, Instant::now(), identity) {
+            tracing::warn!(
+                source = %source.partition,
+                offset,
+                so_far,
+                "`order = \"key\"`, but records have no key: these are handled one after the other"
+            );
+        }
+    }
+
+    fn fill(&self, desk: &mut Desk) {
+        loop {
+            let room = self.room(desk);
+            if room == 0 {
+                return;
+            }
+            match self.partition.try_take(room.min(desk.at_once()), self.limits.bytes) {
+                Some(fetched) => self.add(desk, fetched),
+                None => return,
+            }
+        }
+    }
+
+    fn room(&self, desk: &mut Desk) -> usize {
+        let newest = desk.newest();
+        desk.room(|| self.partition.offsets().beyond(newest), Instant::now())
+    }
+
+    /// When to look again. Says that the partition is full.
+    fn looks_at(&self, desk: &mut Desk, wakes: Option<Instant>) -> Option<Instant> {
+        let now = Instant::now();
+        if let Some(full_for) = desk.full_for(now) {
+            tracing::warn!(
+                source = %self.partition.source.partition,
+                oldest = self.partition.offsets().oldest(),
+                ?full_for,
+                "`max_in_flight` or `max_in_flight_bytes` is reached: the partition waits for its oldest unfinished record"
+            );
+        }
+        desk.looks_at(wakes, now)
+    }
+
+    fn settle(&self, desk: &mut Desk, ended: Ended) {
+        if desk.settle(ended, Instant::now()) {
+            self.partition.goes_on();
+        }
+    }
+
+    fn letter_ended(&self, desk: &mut Desk, ended: PutAway) {
+        if desk.put_away(ended, Instant::now()) {
+            self.partition.goes_on();
+        }
+    }
+
     /// Handles some records, and gives back what is left of them.
     ///
     /// When the run has to wait for the first time, all but the lane in hand leave it: those
@@ -195,7 +291,7 @@ impl<'w> Hands<'w> {
     }
 
     /// Has the dead letter of a record written that was given up.
-    async fn put_away(self, lane: LaneId, item: Item) -> (LaneId, Option<Left>, usize) {
+    async fn put_away(self, lane: LaneId, item: Item) -> PutAway {
         let source = &self.partition.source;
         let clock = RunClock::start(self.limits.time, self.partition.drain.clone());
         let record = [Record::new(&item.message, source, item.attempt)];

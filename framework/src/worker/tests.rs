@@ -3,28 +3,29 @@
 use crate::base::drain::Drain;
 use crate::base::sync::lock;
 use crate::base::wake::Wake;
-use crate::error::Decision;
+use crate::config::{Guarantee, Order};
+use crate::error::reason::{Decision, Reason};
 use crate::error::trouble::Cause;
 use crate::failure::dead_letter::DeadLetters;
-use crate::failure::policy::{GivenUp, Reason};
 use crate::failure::trials::Trial;
 use crate::handler::Tombstones;
 use crate::kafka::contact::Contact;
-use crate::kafka::queue::{Keepalive, Queue};
-use crate::kafka::read_lock::{ReadLock, Reading};
-use crate::record::run::Source;
-use crate::record::{Message, OwnedMessage};
+use crate::kafka::in_memory::InMemory;
+use crate::kafka::message::OwnedMessage;
+use crate::kafka::queue::Keepalive;
+use crate::kafka::read_lock::ReadLock;
+use crate::record::notes::{Note, Notes};
+use crate::record::source::Source;
+use crate::routing::bound_route::Handle;
 use crate::routing::event_type::EventType;
-use crate::routing::order::{Guarantee, Order, Sharing, Turns};
-use crate::routing::route::Handle;
+use crate::routing::order::{Sharing, Turns};
 use crate::routing::router::{EventRoute, Router, Unmatched};
 use crate::telemetry::trace::Spans;
-use crate::worker::fetching::FetchError;
 use crate::worker::inbox::Inbox;
-use crate::worker::partition::{Limits, Partition, PartitionWorker};
-use crate::worker::starts::{Note, Notes, Suspects};
+use crate::worker::partition::{Limits, PartitionWorker};
+use crate::worker::shared::Partition;
+use crate::worker::starts::Suspects;
 use crate::{Config, HandlerError, Outcome, Outcomes, Record, Run, TopicPartition};
-use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -33,23 +34,6 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A queue in memory.
-struct InMemory(VecDeque<OwnedMessage>);
-
-impl Queue for InMemory {
-    fn read(
-        &mut self,
-        _: &Reading<'_>,
-        limit: usize,
-        messages: &mut Vec<Message>,
-        _: &mut Vec<FetchError>,
-    ) -> usize {
-        let count = limit.min(self.0.len());
-        messages.extend(self.0.drain(..count).map(|message| Message::Owned(Box::new(message))));
-        count
-    }
-}
 
 /// What becomes of a record, by itself and why it was given up.
 type Script = Box<dyn Fn(Record<'_>, Option<&HandlerError>) -> Outcome + Send + Sync>;
@@ -217,7 +201,7 @@ async fn acknowledge_notes(partition: Arc<Partition>) {
 
 fn given_up() -> Outcome {
     let mut error = HandlerError::new("bad").permanent();
-    error.decide(Decision::PutAway(GivenUp { reason: Reason::Permanent, trial: Trial::of(1) }));
+    error.decide(Decision::PutAway(Trial::of(1).given_up(Reason::Permanent)));
     Outcome::Failed(error)
 }
 

@@ -1,8 +1,9 @@
 //! librdkafka's properties are judged as librdkafka reads them.
 
 use super::{from, refused};
+use crate::config::promises::{OURS, is_false};
 use crate::config::{Config, Resolved};
-use crate::kafka::client_config::{OURS, is_false};
+use crate::kafka::client_config::ClientSettings as _;
 use rdkafka::ClientConfig;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ fn checked(property: &str, value: &str) -> Result<Resolved, String> {
     let mut config = from(&[BROKERS]).unwrap();
     config.kafka.insert(property.to_owned(), value.to_owned());
     let resolved = config.resolve().map_err(|error| error.to_string())?;
-    resolved.check_properties().map_err(|error| error.to_string())?;
+    resolved.check_times().and_then(|()| resolved.check_properties()).map_err(|error| error.to_string())?;
     Ok(resolved)
 }
 

@@ -6,9 +6,10 @@ mod secrets;
 mod sources;
 
 use super::{Config, Start};
+use crate::config::TraceMode;
+use crate::config::promises::OURS;
 use crate::error::Error;
-use crate::kafka::client_config::OURS;
-use crate::telemetry::trace::TraceMode;
+use crate::kafka::client_config::ClientSettings as _;
 use std::time::Duration;
 
 fn from(variables: &[(&str, &str)]) -> Result<Config, Error> {
@@ -16,7 +17,8 @@ fn from(variables: &[(&str, &str)]) -> Result<Config, Error> {
 }
 
 fn refused(variables: &[(&str, &str)]) -> String {
-    from(variables).and_then(Config::resolve).err().expect("refused").to_string()
+    let resolved = from(variables).and_then(Config::resolve);
+    resolved.and_then(|resolved| resolved.check_times()).expect_err("refused").to_string()
 }
 
 /// A file of a test, gone at its end.

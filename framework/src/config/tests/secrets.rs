@@ -3,6 +3,7 @@
 use super::{File, from};
 use crate::App;
 use crate::config::properties::names;
+use crate::kafka::client_config::ClientSettings as _;
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 
@@ -14,6 +15,7 @@ const SETTINGS: &[&str] = &[
     "database_url",
     "dedupe",
     "dedupe_window",
+    "dedupe_copies_found_within",
     "dedupe_window_shorter_than_retention",
     "migrate",
     "max_connections",
@@ -105,6 +107,7 @@ fn output(variables: &[(&str, &str)]) -> String {
                 }
                 #[cfg(feature = "schemas")]
                 crate::schemas::Schemas::new(&resolved.schema_registry)?;
+                resolved.check_times()?;
                 resolved.check_properties()
             });
             if let Err(error) = checked {

@@ -1,8 +1,7 @@
 //! What people write is taken as they write it, and what is wrong is placed.
 
 use super::{File, from, refused};
-use crate::config::{Config, DedupeKind, HeaderFamily, OutOfRange, Start};
-use crate::routing::order::Guarantee;
+use crate::config::{Config, DedupeKind, Guarantee, HeaderFamily, OutOfRange, Start};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;

@@ -1,11 +1,13 @@
 //! Look-ups and commits that the broker answers with an error.
 
-use crate::consumer::memo::{Ahead, MOST_BYTES, Memo, Place};
+use crate::consumer::memo::{MOST_BYTES, Memo, Place};
 use crate::consumer::positions::{self, LOOKUP_LIMIT};
 use crate::extract::Context;
-use crate::handler::{Handled, Handler, Rejected, Settings};
+use crate::extract::batch::Rejected;
+use crate::handler::{Handled, Handler, Settings};
 use crate::kafka::admin::Teller;
 use crate::testing::{TestBroker, TestRecord, run_until};
+use crate::worker::ahead::Ahead;
 use crate::{Delivery, Error, HandlerResult, Outcome, Run};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};

@@ -5,11 +5,11 @@
 
 use super::Letter;
 use crate::config::{DeadLetterConfig, HeaderFamily};
-use crate::kafka::queue;
+use crate::kafka::client::OwnedHeaders;
+use crate::kafka::message;
 use crate::record::TimestampKind;
 use crate::record::identity::Content;
 use crate::{IDENTITY_HEADER, REDRIVEN_HEADER};
-use rdkafka::message::OwnedHeaders;
 use std::borrow::Cow;
 
 /// How much is said.
@@ -51,7 +51,7 @@ pub(super) fn of(letter: &Letter<'_>, config: &DeadLetterConfig, extent: Extent)
         .iter()
         .filter(|header| !original.drops(header.name_bytes()) && !is_replaced(header.name_bytes()));
     let theirs = theirs.map(|header| (header.name_bytes(), header.value()));
-    queue::headers_of(theirs.chain(ours.iter().map(|(name, value)| (name.as_bytes(), Some(&**value)))))
+    message::headers_of(theirs.chain(ours.iter().map(|(name, value)| (name.as_bytes(), Some(&**value)))))
 }
 
 pub(super) const TOPIC: &str = "onceward.dlq.topic";
@@ -241,8 +241,9 @@ mod tests {
     use super::super::tests::letter;
     use super::*;
     use crate::Record;
-    use crate::record::run::Source;
-    use crate::record::{Message, OwnedMessage, TopicPartition};
+    use crate::kafka::message::{Message, OwnedMessage};
+    use crate::record::TopicPartition;
+    use crate::record::source::Source;
 
     type Headers = Vec<(Vec<u8>, Option<Vec<u8>>)>;
 
@@ -263,7 +264,7 @@ mod tests {
         (letter.group, letter.message) = (&group, format!("failure {offset}"));
         let copy = of(&letter, config, extent);
         (0..)
-            .map_while(|index| queue::header_of(copy.as_borrowed(), index))
+            .map_while(|index| message::header_of(copy.as_borrowed(), index))
             .map(|(name, value)| (name.to_vec(), value.map(<[u8]>::to_vec)))
             .collect()
     }

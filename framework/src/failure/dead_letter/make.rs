@@ -4,11 +4,11 @@ use crate::config::{DedupeKind, Resolved};
 use crate::error::Error;
 use crate::error::trouble::Cause;
 use crate::kafka::admin::{self, NewTopic, NotMade};
+use crate::kafka::client::{BaseConsumer, RDKafkaErrorCode};
+use crate::kafka::client_config::ClientSettings as _;
 use crate::kafka::outage;
 use crate::kafka::producer::ProduceError;
 use crate::kafka::topics::{self, REQUEST};
-use rdkafka::consumer::BaseConsumer;
-use rdkafka::error::RDKafkaErrorCode;
 
 /// Room for the headers of a copy.
 pub(super) const HEADER_ROOM: u64 = 64 << 10;

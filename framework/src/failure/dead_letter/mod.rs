@@ -9,22 +9,24 @@ mod tests;
 mod topic;
 mod written;
 
+use crate::kafka::client_config::ClientSettings as _;
+use crate::record::source::Source;
 pub(crate) use topic::{check_circle, check_topics};
-pub(crate) use written::Written;
+pub(crate) use written::after_another;
 
 use crate::base::sync::lock;
 use crate::config::{DeadLetterConfig, DeadLetterPartition, Resolved};
 use crate::error::Error;
+use crate::error::reason::Reason;
+use crate::error::text::capped;
 use crate::error::trouble::{Cause, Rarely};
-use crate::failure::policy::{Reason, capped};
 use crate::failure::trials::Trial;
+use crate::kafka::client::{FutureRecord, KafkaError};
 use crate::kafka::producer::{ProduceError, Producer, Sends};
 use crate::record::identity::{Identity, IdentitySource};
 use crate::telemetry::trace::Spans;
 use crate::{HandlerError, HandlerResult, Header, Record, Run};
 use headers::Extent;
-use rdkafka::error::KafkaError;
-use rdkafka::producer::FutureRecord;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -56,6 +58,7 @@ const COPIED_WITHIN: Duration = Duration::from_secs(4);
 #[derive(Clone)]
 pub(crate) struct DeadLetters {
     producer: Arc<Producer>,
+    spans: Spans,
     config: Arc<DeadLetterConfig>,
     /// Read by each send until it is over, also where nobody waits for it any more.
     under_way: Arc<RwLock<()>>,
@@ -66,10 +69,11 @@ pub(crate) struct DeadLetters {
 impl DeadLetters {
     pub(crate) fn new(config: &Resolved, spans: &Spans) -> Result<Self, Error> {
         let within = (config.session_timeout()? / 2).min(COPIED_WITHIN);
-        let producer = Producer::new(config.clone(), spans.clone(), Sends::Copies, within)?;
+        let producer = Producer::new(config.clone(), Sends::Copies, within)?;
         let config = Arc::new(config.dead_letter.clone());
         Ok(Self {
             producer: Arc::new(producer),
+            spans: spans.clone(),
             config,
             under_way: Arc::default(),
             elsewhere: Arc::default(),
@@ -110,11 +114,10 @@ impl RouteLetters {
     /// # Errors
     /// Where there is none yet. [`ProduceError::cause`] says whose fault that is; it is worth
     /// trying again, and for [`Cause::Passing`](crate::error::trouble::Cause::Passing) at once.
-    pub(crate) async fn put(&self, letter: &Letter<'_>) -> Result<(), ProduceError> {
+    pub(crate) async fn put(&self, letter: &Letter<'_>, source: &Source) -> Result<(), ProduceError> {
         let topic = self.topic_for(letter.record.topic(), letter.reason);
         let config = self.letters.producer.config();
-        let written = &letter.record.source().written;
-        match written.find(config, &topic, letter, &self.letters.under_way).await? {
+        match written::find(config, &topic, letter, source, &self.letters.under_way).await? {
             Found::Copy => return Ok(()),
             Found::NoTopic if self.letters.config.create() => {
                 make::create(config, letter.record.topic(), &topic).await?;
@@ -125,7 +128,7 @@ impl RouteLetters {
         let sent = self.send_until_it_fits(&topic, letter).await;
         if sent.is_err() {
             // The broker may have it, and only its answer is missing.
-            written.forget(&topic).await;
+            written::forget(&source.written, &topic).await;
         }
         sent.map_err(|error| refusal::not_taken(&topic, error, size_of(letter)))
     }
@@ -163,11 +166,11 @@ impl RouteLetters {
         extent: Extent,
         partition: Option<i32>,
     ) -> Result<(), ProduceError> {
-        let DeadLetters { producer, config, under_way, .. } = &self.letters;
+        let DeadLetters { producer, spans, config, under_way, .. } = &self.letters;
         let headers = headers::of(letter, config, extent);
         let (key, payload) =
             (letter.record.key().map(<[u8]>::to_vec), letter.record.payload().map(<[u8]>::to_vec));
-        let span = producer.span(topic, letter.record);
+        let span = spans.send_span(topic, letter.record);
         let is_under_way = under_way.clone().read_owned().await;
         // It goes on where this is dropped: the producer sends it all the same.
         let (producer, to) = (producer.clone(), topic.to_owned());
@@ -201,7 +204,7 @@ pub(crate) async fn put(run: Run<'_>, letter: &Letter<'_>, letters: &RouteLetter
         let problem = "the owner before this one may still write dead letters of the partition";
         return Err(HandlerError::held(Cause::Passing, problem).retry_after(time));
     }
-    letters.put(letter).await.map_err(|error| {
+    letters.put(letter, run.assigned()).await.map_err(|error| {
         let cause = error.cause();
         let problem = HandlerError::new(error);
         let held =

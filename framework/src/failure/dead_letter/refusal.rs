@@ -2,8 +2,8 @@
 
 use super::make::HEADER_ROOM;
 use crate::error::trouble::Cause;
+use crate::kafka::client::{KafkaError, RDKafkaErrorCode};
 use crate::kafka::producer::ProduceError;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 /// Where looking for letters takes longer than one attempt.
 pub(super) fn still_reading(topic: &str) -> ProduceError {

@@ -4,10 +4,12 @@ use super::headers::{GROUP, HANDLER, OFFSET, PARTITION, TOPIC};
 use super::*;
 use crate::base::drain::Drain;
 use crate::error::trouble::Cause;
+use crate::kafka::client_config::ClientSettings as _;
 use crate::kafka::look::{Look, Progress};
-use crate::kafka::queue;
-use crate::record::run::{RunClock, Source};
-use crate::record::{Message, OwnedMessage, TopicPartition};
+use crate::kafka::message::{Message, OwnedMessage, headers_of};
+use crate::record::TopicPartition;
+use crate::record::run::RunClock;
+use crate::record::source::Source;
 use crate::{Config, IDENTITY_HEADER};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::mocking::MockCluster;
@@ -44,7 +46,7 @@ async fn a_copy_in_our_own_queue_is_waited_for_before_another_is_written() {
     {
         let (record, queued) = (Record::new(&message, &before, 1), letters.letters.under_way.clone());
         let letter = letter(record);
-        let mut put = std::pin::pin!(letters.put(&letter));
+        let mut put = std::pin::pin!(letters.put(&letter, &before));
         // Until it is sent; then nobody waits for it any more.
         while queued.try_write().is_ok() {
             tokio::select! {
@@ -53,7 +55,7 @@ async fn a_copy_in_our_own_queue_is_waited_for_before_another_is_written() {
             }
         }
     }
-    letters.put(&letter(Record::new(&message, &after, 1))).await.unwrap();
+    letters.put(&letter(Record::new(&message, &after, 1)), &after).await.unwrap();
 
     let client: BaseConsumer = config.client().create().unwrap();
     let (_, end) = client.fetch_watermarks("t.dlq", 0, crate::kafka::topics::REQUEST).unwrap();
@@ -74,7 +76,7 @@ async fn who_takes_a_partition_over_holds_the_first_letter_for_a_while_and_waits
         let records = [Record::new(&message, &source, 1)];
         put(Run::new(&records, &source, &clock), &letter(records[0]), &letters).await.unwrap();
     }
-    source.written = Written::after_another();
+    source.written = after_another();
     let records = [Record::new(&message, &source, 1)];
     let held = put(Run::new(&records, &source, &clock), &letter(records[0]), &letters).await.unwrap_err();
     assert_eq!(held.held_by().unwrap().cause, Cause::Passing);
@@ -106,7 +108,7 @@ impl World {
         let message = Message::Owned(Box::new(OwnedMessage { offset, headers, ..Default::default() }));
         let record = Record::new(&message, &source, 1);
         loop {
-            match self.letters.put(&letter(record)).await {
+            match self.letters.put(&letter(record), &source).await {
                 Err(error) if error.cause() == Cause::Passing => {}
                 put => return put.unwrap(),
             }
@@ -116,7 +118,7 @@ impl World {
     /// Writes a letter as anybody could.
     async fn write(&self, partition: i32, headers: &[(&[u8], &[u8])]) {
         let producer: rdkafka::producer::FutureProducer = self.config.client().create().unwrap();
-        let headers = queue::headers_of(headers.iter().map(|(name, value)| (*name, Some(*value))));
+        let headers = headers_of(headers.iter().map(|(name, value)| (*name, Some(*value))));
         let record = FutureRecord::<[u8], [u8]>::to("t.dlq").partition(partition).payload(b"x");
         producer.send(record.headers(headers), Duration::from_secs(10)).await.unwrap();
     }
@@ -205,7 +207,7 @@ async fn a_topic_that_may_not_be_read_or_written_is_told_as_what_it_is() {
     world.write(0, &[]).await;
     for (request, right) in [(RDKafkaApiKey::Fetch, "READ"), (RDKafkaApiKey::Produce, "WRITE")] {
         world.cluster.request_errors(request, &[refused]);
-        let error = world.letters.put(&letter(record)).await.unwrap_err();
+        let error = world.letters.put(&letter(record), &source).await.unwrap_err();
         assert_eq!(error.cause(), Cause::Setup);
         assert!(error.to_string().contains("`t.dlq`") && error.to_string().contains(right), "{error}");
     }

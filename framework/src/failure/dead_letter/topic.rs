@@ -5,8 +5,8 @@ use super::topic_of;
 use crate::config::{DeadLetterPartition, Resolved};
 use crate::error::Error;
 use crate::kafka::admin::{self, Rights};
+use crate::kafka::client::KafkaError;
 use crate::kafka::topics::{self, Layout, REQUEST, Settings};
-use rdkafka::error::KafkaError;
 
 /// The longest name that Kafka takes.
 const LONGEST_NAME: usize = 249;
@@ -115,10 +115,8 @@ fn missing_right(rights: Rights) -> Option<String> {
 }
 
 async fn check_layout(config: &Resolved, source: &str, letters: &str) -> Result<(), Error> {
-    let failed = |topic: &str, error: KafkaError| Error::Kafka {
-        action: format!("look up topic `{topic}`"),
-        brokers: config.brokers.clone(),
-        source: error,
+    let failed = |topic: &str, error: KafkaError| {
+        Error::kafka(format!("look up topic `{topic}`"), &config.brokers, error)
     };
     if config.dead_letter.partition() != DeadLetterPartition::Source {
         return Ok(());

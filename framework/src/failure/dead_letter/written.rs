@@ -17,15 +17,14 @@ use super::{Letter, refusal};
 use crate::Record;
 use crate::base::sync::lock;
 use crate::config::Resolved;
-use crate::kafka::look::{Look, Progress};
+use crate::kafka::client::{KafkaError, RDKafkaErrorCode};
+use crate::kafka::look::Progress;
 use crate::kafka::producer::ProduceError;
 use crate::kafka::topics;
-use crate::record::run::Source;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use crate::record::source::Source;
+use crate::record::written::{Letters, LookedInto, Written};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tokio::sync::{Mutex, RwLock};
+use tokio::sync::RwLock;
 
 /// How long one attempt at a letter reads; the next one goes on from there.
 const READ_WITHIN: Duration = Duration::from_secs(2);
@@ -33,41 +32,10 @@ const READ_WITHIN: Duration = Duration::from_secs(2);
 /// How far apart the clocks of those who write records and letters may be.
 const CLOCKS_APART: i64 = 60 * 60 * 1000;
 
-/// The dead letters of one assigned partition that are there already, of each
-/// topic that was looked into.
-#[derive(Debug, Default)]
-pub(crate) struct Written {
-    looked_into: Mutex<HashMap<String, Topic>>,
-    /// Until then an owner before may still write.
-    settled: Option<Instant>,
-}
-
-/// One dead-letter topic.
-#[derive(Debug, Default)]
-struct Topic {
-    /// Shared with a read that goes on although nobody waits for it any more.
-    letters: Arc<std::sync::Mutex<Letters>>,
-    /// All was read that was there when nothing was under way.
-    is_complete: bool,
-    /// The lowest offset among the records for which it was read. Whatever was copied of those behind it
-    /// was copied later than it was written.
-    from: Option<i64>,
-}
-
-/// The letters of one partition in one dead-letter topic.
-#[derive(Debug, Default)]
-struct Letters {
-    look: Look,
-    originals: HashSet<Original>,
-}
-
 /// An owner that was cut off may not know yet that it is none, for as long as a heartbeat
 /// takes, and what it writes then stands in its queue for up to
 /// [`COPIED_WITHIN`](super::COPIED_WITHIN). No fence stops a producer.
 const HEARTBEAT: Duration = Duration::from_secs(4);
-
-/// What tells one original from another: handler, offset and timestamp.
-type Original = (String, i64, Option<i64>);
 
 /// What a look into a dead-letter topic says of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,101 +47,91 @@ pub(super) enum Found {
     NoTopic,
 }
 
-impl Written {
-    /// Of a partition that somebody has had before.
-    pub(crate) fn after_another() -> Self {
-        let settled = Some(Instant::now() + HEARTBEAT + super::COPIED_WITHIN);
-        Self { settled, ..Self::default() }
-    }
+/// Of a partition that somebody has had before.
+pub(crate) fn after_another() -> Written {
+    Written::settled_at(Instant::now() + HEARTBEAT + super::COPIED_WITHIN)
+}
 
-    /// How long to wait before the first letter.
-    pub(super) fn unsettled_for(&self) -> Option<Duration> {
-        self.settled?.checked_duration_since(Instant::now())
-    }
-
-    /// Looks for a copy of this record, in what was there when the first was looked for
-    /// and nothing was `under_way` any more.
-    ///
-    /// # Errors
-    /// Where the topic cannot be read, or is not read to its end yet.
-    pub(super) async fn find(
-        &self,
-        config: &Resolved,
-        name: &str,
-        letter: &Letter<'_>,
-        under_way: &RwLock<()>,
-    ) -> Result<Found, ProduceError> {
-        let mut looked_into = self.looked_into.lock().await;
-        let topic = looked_into.entry(name.to_owned()).or_default();
-        topic.reach_back_to(letter.record);
-        if !topic.is_complete {
-            match topic.read(config, name, letter.record.source(), under_way).await {
-                Ok(Progress::Done) => topic.is_complete = true,
-                Ok(Progress::Left(_)) => return Err(refusal::still_reading(name)),
-                Err(error) if is_unknown(&error) => {
-                    looked_into.remove(name);
-                    return Ok(Found::NoTopic);
-                }
-                Err(error) => return Err(refusal::cannot_read(name, error)),
+/// Looks for a copy of this record, in what was there when the first was looked for
+/// and nothing was `under_way` any more.
+///
+/// # Errors
+/// Where the topic cannot be read, or is not read to its end yet.
+pub(super) async fn find(
+    config: &Resolved,
+    name: &str,
+    letter: &Letter<'_>,
+    source: &Source,
+    under_way: &RwLock<()>,
+) -> Result<Found, ProduceError> {
+    let mut looked_into = source.written.looked_into.lock().await;
+    let topic = looked_into.entry(name.to_owned()).or_default();
+    reach_back_to(topic, letter.record);
+    if !topic.is_complete {
+        match read(topic, config, name, source, under_way).await {
+            Ok(Progress::Done) => topic.is_complete = true,
+            Ok(Progress::Left(_)) => return Err(refusal::still_reading(name)),
+            Err(error) if is_unknown(&error) => {
+                looked_into.remove(name);
+                return Ok(Found::NoTopic);
             }
+            Err(error) => return Err(refusal::cannot_read(name, error)),
         }
-        let original = (letter.handler.to_owned(), letter.record.offset(), letter.record.timestamp());
-        let is_there = lock(&topic.letters).originals.contains(&original);
-        Ok(if is_there { Found::Copy } else { Found::NoCopy })
     }
+    let original = (letter.handler.to_owned(), letter.record.offset(), letter.record.timestamp());
+    let is_there = lock(&topic.letters).originals.contains(&original);
+    Ok(if is_there { Found::Copy } else { Found::NoCopy })
+}
 
-    /// Has the next look read on in the topic.
-    pub(super) async fn forget(&self, topic: &str) {
-        if let Some(topic) = self.looked_into.lock().await.get_mut(topic) {
-            topic.is_complete = false;
-        }
+/// Has the next look read on in the topic.
+pub(super) async fn forget(written: &Written, topic: &str) {
+    if let Some(topic) = written.looked_into.lock().await.get_mut(topic) {
+        topic.is_complete = false;
     }
 }
 
-impl Topic {
-    /// Sees to it that letters of this record are among those that are read.
-    fn reach_back_to(&mut self, record: Record<'_>) {
-        if self.from.is_some_and(|from| from <= record.offset()) {
-            return;
-        }
-        let is_first = self.from.replace(record.offset()).is_none();
-        let since = record.timestamp().map(|written| written.min(now()).saturating_sub(CLOCKS_APART));
-        let mut letters = lock(&self.letters);
-        let is_older = letters.look.since().is_some_and(|read| since.is_none_or(|since| since < read));
-        if is_first || is_older {
-            letters.look.begin_anew(since);
-            self.is_complete = false;
-        }
+/// Sees to it that letters of this record are among those that are read.
+fn reach_back_to(topic: &mut LookedInto, record: Record<'_>) {
+    if topic.from.is_some_and(|from| from <= record.offset()) {
+        return;
     }
+    let is_first = topic.from.replace(record.offset()).is_none();
+    let since = record.timestamp().map(|written| written.min(now()).saturating_sub(CLOCKS_APART));
+    let mut letters = lock(&topic.letters);
+    let is_older = letters.look.since().is_some_and(|read| since.is_none_or(|since| since < read));
+    if is_first || is_older {
+        letters.look.begin_anew(since);
+        topic.is_complete = false;
+    }
+}
 
-    /// Reads for a while.
-    async fn read(
-        &self,
-        config: &Resolved,
-        name: &str,
-        source: &Source,
-        under_way: &RwLock<()>,
-    ) -> Result<Progress, KafkaError> {
-        if !lock(&self.letters).look.is_under_way() {
-            // A partition that comes back soon may have left a copy in our own queue.
-            drop(under_way.write().await);
-        }
-        let (config, name, letters) = (config.clone(), name.to_owned(), self.letters.clone());
-        let (partition, group) = (source.partition.clone(), source.group.clone());
-        let read = move || {
-            let Letters { look, originals } = &mut *lock(&letters);
-            look.go_on(&config, (&name, &group), READ_WITHIN, |headers| {
-                let place = Place::of(headers);
-                let is_from_here = place.topic == Some(partition.topic())
-                    && place.partition == Some(i64::from(partition.partition()))
-                    && place.group == Some(&*group);
-                if let (true, Some(offset)) = (is_from_here, place.offset) {
-                    originals.insert((place.handler.unwrap_or_default().to_owned(), offset, place.timestamp));
-                }
-            })
-        };
-        topics::blocking(read).await.unwrap_or(Err(KafkaError::Canceled))
+/// Reads for a while.
+async fn read(
+    topic: &LookedInto,
+    config: &Resolved,
+    name: &str,
+    source: &Source,
+    under_way: &RwLock<()>,
+) -> Result<Progress, KafkaError> {
+    if !lock(&topic.letters).look.is_under_way() {
+        // A partition that comes back soon may have left a copy in our own queue.
+        drop(under_way.write().await);
     }
+    let (config, name, letters) = (config.clone(), name.to_owned(), topic.letters.clone());
+    let (partition, group) = (source.partition.clone(), source.group.clone());
+    let read = move || {
+        let Letters { look, originals } = &mut *lock(&letters);
+        look.go_on(&config, (&name, &group), READ_WITHIN, |headers| {
+            let place = Place::of(headers);
+            let is_from_here = place.topic == Some(partition.topic())
+                && place.partition == Some(i64::from(partition.partition()))
+                && place.group == Some(&*group);
+            if let (true, Some(offset)) = (is_from_here, place.offset) {
+                originals.insert((place.handler.unwrap_or_default().to_owned(), offset, place.timestamp));
+            }
+        })
+    };
+    topics::blocking(read).await.unwrap_or(Err(KafkaError::Canceled))
 }
 
 /// Where the record died last of which a letter is the copy.

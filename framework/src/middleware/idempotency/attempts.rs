@@ -158,8 +158,9 @@ impl Plan {
 mod tests {
     use super::*;
     use crate::base::drain::Drain;
-    use crate::record::run::{RunClock, Source};
-    use crate::record::{Message, OwnedMessage};
+    use crate::kafka::message::{Message, OwnedMessage};
+    use crate::record::run::RunClock;
+    use crate::record::source::Source;
     use crate::{Record, TopicPartition};
     use std::sync::{Arc, Mutex};
 

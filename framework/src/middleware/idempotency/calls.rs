@@ -3,9 +3,12 @@
 use super::attempts::{Attempt, Attempts};
 use crate::dedupe::tx::Tx;
 use crate::dedupe::{Claim, StoreError};
-use crate::handler::{Handled, Handler, Rejected};
-use crate::middleware::{Call, Delivery, Next, Stack, without_panic};
-use crate::routing::route::Parts;
+use crate::error::panic::without_panic;
+use crate::extract::batch::Rejected;
+use crate::handler::delivery::{Call, Delivery};
+use crate::handler::{Handled, Handler};
+use crate::middleware::bound::Parts;
+use crate::middleware::{Next, Stack};
 use crate::{HandlerError, HandlerResult, Outcome, Record, Run};
 
 /// The parts that a call of the handler needs.
@@ -90,10 +93,11 @@ impl<'r, S: Stack, H: Handler> Calls<'r, S, H> {
     /// The identities of a part.
     pub(super) fn claims(&self, part: Run<'_>) -> Result<Vec<Claim>, Rejected> {
         let bound = &self.parts.bound;
+        let oldest = bound.left_out.oldest();
         let claim = |(index, record): (usize, Record<'_>)| {
             let found = without_panic("the identity's function", || bound.identity.find(record));
             let found = found.map_err(|error| Rejected { index, error })?;
-            bound.left_out.note(record, &found);
+            bound.left_out.note(record, &found, oldest);
             Ok(Claim::new(found.identity, record))
         };
         part.iter().enumerate().map(claim).collect()

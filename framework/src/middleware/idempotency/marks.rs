@@ -2,8 +2,9 @@
 
 use super::attempts::{Attempt, Attempts};
 use super::calls::Calls;
-use crate::dedupe::{Dedupe, State};
-use crate::handler::{Handler, Rejected};
+use crate::dedupe::{Claim, Dedupe, State};
+use crate::extract::batch::Rejected;
+use crate::handler::Handler;
 use crate::middleware::Stack;
 use crate::{Outcome, Record, Run};
 use std::collections::HashSet;
@@ -46,7 +47,7 @@ impl<S: Stack, H: Handler> Attempts for Marked<'_, S, H> {
         let mut known = HashSet::with_capacity(claims.len());
         let states = claims.iter().zip(seen).map(|(claim, seen)| match known.insert(claim.identity.key) {
             true if seen => Found::Done,
-            true if unmarked.contains(bound.scope, claim) => Found::Unmarked,
+            true if unmarked.contains(bound.scope, claim.identity.key) => Found::Unmarked,
             true => Found::Fresh,
             false => Found::Done,
         });
@@ -60,8 +61,8 @@ impl<S: Stack, H: Handler> Attempts for Marked<'_, S, H> {
         } else {
             self.calls.attempt(part.with(&records), apart).await
         };
-        let mut handled = match handled {
-            Attempt::Done(outcomes) => outcomes.into_iter(),
+        let handled = match handled {
+            Attempt::Done(outcomes) => outcomes,
             // Its place among the fresh ones, to its place in the part.
             Attempt::Culprit(index, error) => {
                 let place = fresh.iter().enumerate().filter(|(_, fresh)| **fresh).nth(index);
@@ -69,37 +70,48 @@ impl<S: Stack, H: Handler> Attempts for Marked<'_, S, H> {
             }
             other => return other,
         };
-        let mut outcomes = Vec::with_capacity(part.len());
-        let mut done = Vec::new();
-        for (state, claim) in states.iter().zip(&claims) {
-            let outcome = match state {
-                Found::Fresh => handled.next(),
-                Found::Unmarked => Some(Outcome::Completed),
-                Found::Done => Some(Outcome::Duplicate),
-            };
-            let Some(outcome) = outcome else { break };
-            if *state != Found::Done && outcome.is_finished() {
-                done.push(*claim);
-            }
-            let failed = !outcome.is_finished();
-            outcomes.push(outcome);
-            if failed && !H::BATCH {
-                break;
-            }
-        }
+        let (outcomes, done) = joined(&states, &claims, handled, H::BATCH);
         if done.is_empty() {
             return Attempt::Done(outcomes);
         }
         match self.dedupe.mark(part.assigned(), bound.scope, &done, State::Done).await {
             Ok(()) => {
-                unmarked.remove(bound.scope, &done);
+                unmarked.remove(bound.scope, done.iter().map(|claim| claim.identity.key));
                 Attempt::Done(outcomes)
             }
             // No record's fault, whatever it is: all comes again, and only the note is tried again.
             Err(error) => {
-                unmarked.add(bound.scope, &done);
+                unmarked.add(bound.scope, done.iter().map(|claim| claim.identity.key));
                 Attempt::Blameless(error)
             }
         }
     }
+}
+
+/// The outcomes of a part, of which the fresh ones were handled, and what is to be noted as done.
+fn joined(
+    states: &[Found],
+    claims: &[Claim],
+    handled: Vec<Outcome>,
+    is_batch: bool,
+) -> (Vec<Outcome>, Vec<Claim>) {
+    let mut handled = handled.into_iter();
+    let (mut outcomes, mut done) = (Vec::with_capacity(claims.len()), Vec::new());
+    for (state, claim) in states.iter().zip(claims) {
+        let outcome = match state {
+            Found::Fresh => handled.next(),
+            Found::Unmarked => Some(Outcome::Completed),
+            Found::Done => Some(Outcome::Duplicate),
+        };
+        let Some(outcome) = outcome else { break };
+        if *state != Found::Done && outcome.is_finished() {
+            done.push(*claim);
+        }
+        let failed = !outcome.is_finished();
+        outcomes.push(outcome);
+        if failed && !is_batch {
+            break;
+        }
+    }
+    (outcomes, done)
 }

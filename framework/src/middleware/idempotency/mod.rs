@@ -12,7 +12,7 @@ mod transaction;
 
 use super::{Stack, put_away};
 use crate::dedupe::Dedupe;
-use crate::routing::route::Parts;
+use crate::middleware::bound::Parts;
 use crate::{Handler, Outcomes, Run};
 use calls::Calls;
 

@@ -12,7 +12,7 @@ use crate::{Record, TopicPartition};
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
-use text::{parse_uuid, uuid_time};
+use text::parse_uuid;
 
 /// The header that carries an identity: of a dead letter that of its original, of what a handler
 /// publishes one that is made of what caused it.
@@ -30,9 +30,10 @@ pub const REDRIVEN_HEADER: &str = "onceward.redriven";
 
 /// Where a handler's records have their identity.
 ///
-/// An identity counts within the handler: its group and its name, over all its topics. Ids that are
-/// unique in each of two topics only make one event of two; such topics need a handler each, or a
-/// [function](Self::Function) that puts the topic in.
+/// An identity counts within the handler: its group and its name, over all its topics, within
+/// `dedupe_window` of the copy before, whatever the timestamps say. A copy of an event in another
+/// topic of the handler is a duplicate. Where ids are unique within a topic only, two events of two
+/// topics have the same one; [`in_each_topic`](Self::in_each_topic) tells them apart.
 ///
 /// A declared identity is the word of who produced the record: two records with the same one are
 /// one event, whatever else they say, and only the first is handled. Records that are left out so
@@ -57,6 +58,8 @@ pub enum IdentitySource {
     Function(IdentityFunction),
     /// Topic, partition, offset and timestamp.
     Position,
+    /// The same, told apart by topic: see [`in_each_topic`](Self::in_each_topic).
+    InEachTopic(Box<Self>),
 }
 
 /// A function from a record to its identity; `None` where it has none.
@@ -90,6 +93,13 @@ impl IdentitySource {
         Self::Function(Arc::new(function))
     }
 
+    /// The same identity in two topics is two events. For handlers of several topics whose ids are
+    /// unique within each of them only.
+    #[must_use]
+    pub fn in_each_topic(self) -> Self {
+        Self::InEachTopic(Box::new(self))
+    }
+
     pub(crate) fn of(&self, record: Record<'_>) -> Identity {
         self.find(record).identity
     }
@@ -110,12 +120,10 @@ impl IdentitySource {
     }
 
     fn declared(&self, record: Record<'_>) -> Declared {
-        let of_text = |text: &[u8]| Identity::of_text(text, record);
+        let of_text = |text: &[u8]| Identity::of_text(text);
         match self {
             Self::CloudEvents => match cloud_event::source_and_id(record) {
-                Some([source, id]) => {
-                    Declared::by(&id, |id| Identity::of_event(hash(&[&source, id]), record))
-                }
+                Some([source, id]) => Declared::by(&id, |id| Identity::of_event(hash(&[&source, id]))),
                 None => Declared::Nothing,
             },
             Self::Header(name) => match record.headers().get(name) {
@@ -127,6 +135,10 @@ impl IdentitySource {
                 None => Declared::Nothing,
             },
             Self::Position => Declared::Nothing,
+            Self::InEachTopic(identity) => match identity.declared(record) {
+                Declared::As(identity) => Declared::As(identity.in_topic(record.topic())),
+                other => other,
+            },
         }
     }
 }
@@ -148,31 +160,30 @@ impl fmt::Debug for IdentitySource {
             Self::Header(name) => write!(f, "header `{name}`"),
             Self::Function(_) => f.write_str("a function"),
             Self::Position => f.write_str("position"),
+            Self::InEachTopic(identity) => write!(f, "{identity:?} in each topic"),
         }
     }
 }
 
-/// The identity of an event: 128 bits, and the time by which it is filed.
+/// The identity of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Identity {
     /// A UUID as it is, else a hash over all parts: no personal data is kept.
     pub(crate) key: u128,
-    /// Milliseconds since the epoch: the time inside the identity, else the
-    /// record's. Never now, which another copy would not share.
-    time: i64,
-    /// Whether another copy may carry another time.
-    time_may_differ: bool,
     /// `None` where it was declared.
     origin: Option<Origin>,
 }
 
-/// What an identity that nobody declared is made of, beside the time and the record's content.
+/// What an identity that nobody declared is made of, beside the record's content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Origin {
     /// The place of a record's partition, or of what was published all but its number.
     pub(crate) base: u128,
     /// An offset, or which of those it is that are equal.
     pub(crate) number: i64,
+    /// The record's timestamp, which a redelivery brings again and a topic that was made anew does
+    /// not; 0 for what was published.
+    pub(crate) time: i64,
 }
 
 /// The bytes that an identity is bound to.
@@ -188,63 +199,52 @@ impl<'a> Content<'a> {
     }
 }
 
-/// How far apart in time two copies of one event may be produced and still be
-/// found to be one, across the edge of a day.
-const DUPLICATE_DISTANCE: i64 = 60 * 60 * 1000;
-const DAY: i64 = 24 * 60 * 60 * 1000;
-/// 2000-01-01 and 2100-01-01, in days since the epoch. A clock that is wrong by
-/// more files under day 0, so that it cannot make partitions without end.
-const PLAUSIBLE_DAYS: std::ops::Range<i64> = 10_957..47_482;
-
 /// A version that no UUID has, in the place where a UUID has it. It stands in all identities that
 /// nobody declared and in no other, so that none of these can be declared.
 const OWN: u128 = 0xf << 76;
 
 impl Identity {
-    /// The days (since 1970-01-01) under which the identity is filed: two near
-    /// midnight, where another copy may fall on the other side.
-    pub(crate) fn days(&self) -> impl Iterator<Item = i32> {
-        let day = |time: i64| {
-            let day = time.div_euclid(DAY);
-            if PLAUSIBLE_DAYS.contains(&day) { i32::try_from(day).unwrap_or(0) } else { 0 }
-        };
-        let distance = if self.time_may_differ { DUPLICATE_DISTANCE } else { 0 };
-        let (first, last) =
-            (day(self.time.saturating_sub(distance)), day(self.time.saturating_add(distance)));
-        std::iter::once(first).chain((first != last).then_some(last))
+    /// One that is declared.
+    #[cfg(all(feature = "faults", feature = "postgres"))]
+    pub(crate) fn of_key(key: u128) -> Self {
+        Self::of_event(key)
     }
 
-    fn of_text(text: &[u8], record: Record<'_>) -> Self {
+    fn of_text(text: &[u8]) -> Self {
         match parse_uuid(text) {
-            Some(uuid) if uuid & OWN == OWN => Self::of_event(hash(&[b"uuid", &uuid.to_be_bytes()]), record),
-            Some(uuid) => match uuid_time(uuid) {
-                Some(time) => Self { key: uuid, time, time_may_differ: false, origin: None },
-                None => Self::of_event(uuid, record),
-            },
-            None => Self::of_event(hash(&[text]), record),
+            Some(uuid) if uuid & OWN == OWN => Self::of_event(hash(&[b"uuid", &uuid.to_be_bytes()])),
+            Some(uuid) => Self { key: uuid, origin: None },
+            None => Self::of_event(hash(&[text])),
         }
     }
 
-    fn of_event(key: u128, record: Record<'_>) -> Self {
+    fn of_event(key: u128) -> Self {
         let key = if key & OWN == OWN { key & !OWN } else { key };
-        Self { key, time: record.timestamp().unwrap_or(0), time_may_differ: true, origin: None }
+        Self { key, origin: None }
+    }
+
+    /// The same declared in another topic is another.
+    fn in_topic(self, topic: &str) -> Self {
+        Self::of_event(hash(&[b"topic", topic.as_bytes(), &self.key.to_be_bytes()]))
     }
 
     fn of_position(record: Record<'_>) -> Self {
-        let origin = Origin { base: record.source().place, number: record.offset() };
-        // Redelivery brings the same timestamp.
-        Self::bound(origin, record.timestamp().unwrap_or(0), false, Content::of(record))
+        let origin = Origin {
+            base: record.origin().place,
+            number: record.offset(),
+            time: record.timestamp().unwrap_or(0),
+        };
+        Self::bound(origin, Content::of(record))
     }
 
-    /// Of what was published because of an event: the same whenever that is handled, and filed
-    /// like it.
-    pub(crate) fn of_published(cause: Self, origin: Origin, content: Content<'_>) -> Self {
-        Self::bound(origin, cause.time, cause.time_may_differ, content)
+    /// Of what was published because of an event: the same whenever that is handled.
+    pub(crate) fn of_published(origin: Origin, content: Content<'_>) -> Self {
+        Self::bound(origin, content)
     }
 
     /// No header makes another content have this identity.
-    fn bound(origin: Origin, time: i64, time_may_differ: bool, content: Content<'_>) -> Self {
-        let identity = Self { key: 0, time, time_may_differ, origin: Some(origin) };
+    fn bound(origin: Origin, content: Content<'_>) -> Self {
+        let identity = Self { key: 0, origin: Some(origin) };
         Self { key: identity.seal(origin.base, content) | OWN, ..identity }
     }
 
@@ -253,14 +253,14 @@ impl Identity {
     fn seal(&self, base: u128, content: Content<'_>) -> u128 {
         // Lengths of the two that have one; 0 is null, which is not the same as empty.
         let length = |bytes: Option<&[u8]>| bytes.map_or(0, |bytes| bytes.len() as u64 + 1);
-        let mut head = [0; 50];
+        let (number, time) = self.origin.map_or((0, 0), |origin| (origin.number, origin.time));
+        let mut head = [0; 49];
         head[..16].copy_from_slice(&base.to_be_bytes());
-        head[16..24].copy_from_slice(&self.origin.map_or(0, |origin| origin.number).to_be_bytes());
-        head[24..32].copy_from_slice(&self.time.to_be_bytes());
-        head[32] = u8::from(self.time_may_differ);
-        head[33] = u8::from(self.origin.is_some());
-        head[34..42].copy_from_slice(&length(content.key).to_be_bytes());
-        head[42..].copy_from_slice(&length(content.payload).to_be_bytes());
+        head[16..24].copy_from_slice(&number.to_be_bytes());
+        head[24..32].copy_from_slice(&time.to_be_bytes());
+        head[32] = u8::from(self.origin.is_some());
+        head[33..41].copy_from_slice(&length(content.key).to_be_bytes());
+        head[41..].copy_from_slice(&length(content.payload).to_be_bytes());
         let mut hasher = blake3::Hasher::new();
         hasher.update(&head);
         hasher.update(content.key.unwrap_or_default());
@@ -270,33 +270,26 @@ impl Identity {
 
     /// The value of [`IDENTITY_HEADER`] on a record of this content.
     pub(crate) fn to_header(self, content: Content<'_>) -> String {
-        let Self { key, time, .. } = self;
-        let edge = if self.time_may_differ { "~" } else { "" };
+        let key = self.key;
         match self.origin {
-            Some(Origin { base, number }) => format!("{base:032x}+{number}@{edge}{time}#{key:032x}"),
-            None => format!("{key:032x}@{edge}{time}#{:032x}", self.seal(key, content)),
+            Some(Origin { base, number, time }) => format!("{base:032x}+{number}@{time}#{key:032x}"),
+            None => format!("{key:032x}#{:032x}", self.seal(key, content)),
         }
     }
 
     /// The identity in a header, if that was written for a record of this content.
     pub(crate) fn carried(header: &[u8], content: Content<'_>) -> Option<Self> {
         let header = std::str::from_utf8(header).ok()?;
-        let (what, rest) = header.split_once('@')?;
-        let (time, _) = rest.split_once('#')?;
-        let (base, number) = match what.split_once('+') {
-            Some((base, number)) => (base, Some(number)),
-            None => (what, None),
-        };
-        let base = u128::from_str_radix(base, 16).ok()?;
-        let time_may_differ = time.starts_with('~');
-        let time = time.strip_prefix('~').unwrap_or(time).parse().ok()?;
-        let identity = match number {
-            Some(number) => {
-                let origin = Origin { base, number: number.parse().ok()? };
-                Self::bound(origin, time, time_may_differ, content)
+        let (what, _) = header.split_once('#')?;
+        let key = |digits| u128::from_str_radix(digits, 16).ok();
+        let identity = match what.split_once('+') {
+            Some((base, place)) => {
+                let (number, time) = place.split_once('@')?;
+                let origin =
+                    Origin { base: key(base)?, number: number.parse().ok()?, time: time.parse().ok()? };
+                Self::bound(origin, content)
             }
-            None if base & OWN == OWN => return None,
-            None => Self { key: base, time, time_may_differ, origin: None },
+            None => Self { key: key(what).filter(|key| key & OWN != OWN)?, origin: None },
         };
         (identity.to_header(content) == header).then_some(identity)
     }

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::TopicPartition;
-use crate::record::run::Source;
-use crate::record::{Message, OwnedMessage};
+use crate::kafka::message::{Message, OwnedMessage};
+use crate::record::source::Source;
 
 const NOON: i64 = 1_700_049_600_000; // 2023-11-15T12:00:00Z
 const LATE: i64 = NOON + 12 * 3_600_000 - 60_000; // 23:59
@@ -88,13 +88,43 @@ fn without_both_attributes_the_position_counts() {
 }
 
 #[test]
-fn copies_on_both_sides_of_midnight_share_a_day() {
-    let ce = IdentitySource::CloudEvents;
-    let headers = [("ce_source", "/a"), ("ce_id", "1")];
-    let days = |time| identity(&ce, &headers, 1, time).days().collect::<Vec<_>>();
-    assert_eq!(days(NOON).len(), 1);
-    assert_eq!(days(LATE), days(LATE + 120_000));
-    assert_eq!(days(LATE).len(), 2);
+fn a_declared_uuid_is_the_identity_as_it_is_and_no_timestamp_counts() {
+    let header = IdentitySource::header("id");
+    for version in ["4", "7"] {
+        let uuid = format!("{:08x}-{:04x}-{version}000-8000-000000000001", LATE >> 16, LATE & 0xffff);
+        let key = u128::from_str_radix(&uuid.replace('-', ""), 16).unwrap();
+        for time in [NOON, LATE, i64::MIN, i64::MAX] {
+            assert_eq!(identity(&header, &[("id", &uuid)], 1, time), Identity { key, origin: None });
+        }
+    }
+}
+
+#[test]
+fn in_each_topic_the_same_declared_identity_is_another_event() {
+    let in_topic = |source: &IdentitySource, topic: &str, headers: Headers<'_>, offset| {
+        let message = Message::Owned(Box::new(of_content(CONTENT, headers, offset)));
+        source.of(Record::new(&message, &Source::new(TopicPartition::new(topic, 3), "g".into()), 1))
+    };
+    let uuid = "01234567-0123-7123-8123-0123456789ab";
+    for (source, headers) in [
+        (IdentitySource::CloudEvents, &[("ce_source", "/a"), ("ce_id", "1")][..]),
+        (IdentitySource::header("id"), &[("id", uuid)]),
+        (IdentitySource::header("id"), &[("id", "1")]),
+        (IdentitySource::function(|_| Some("1".into())), &[]),
+    ] {
+        let each = source.clone().in_each_topic();
+        assert_eq!(in_topic(&source, "orders", headers, 1), in_topic(&source, "payments", headers, 2));
+        assert_ne!(
+            in_topic(&each, "orders", headers, 1),
+            in_topic(&each, "payments", headers, 1),
+            "{each:?}"
+        );
+        assert_eq!(in_topic(&each, "orders", headers, 1), in_topic(&each, "orders", headers, 2), "{each:?}");
+        // What was sent back from the dead-letter topic, its declaration dropped.
+        let original = in_topic(&each, "orders", headers, 1);
+        let carried = original.to_header(CONTENT);
+        assert_eq!(in_topic(&each, "orders", &[(IDENTITY_HEADER, &carried)], 9).key, original.key);
+    }
 }
 
 #[test]
@@ -163,7 +193,7 @@ fn no_header_gives_a_record_the_identity_of_one_with_other_bytes() {
     for source in [IdentitySource::CloudEvents, IdentitySource::header("id"), IdentitySource::Position] {
         let victim = find(&source, of_content(CONTENT, &[], 1)).identity;
         let forged = Content { payload: Some(b"forgery"), ..CONTENT };
-        let bound = Identity::bound(victim.origin.unwrap(), victim.time, victim.time_may_differ, forged);
+        let bound = Identity::bound(victim.origin.unwrap(), forged);
         let declared = Identity { origin: None, ..victim };
         let uuid = |digits: String| {
             let (a, b, c, d, e) =
@@ -199,8 +229,10 @@ fn a_carried_identity_that_nobody_of_us_wrote_is_ignored_and_noted() {
         "\0".to_owned(),
         hash.to_owned(),
         format!("{hash}@0"),
+        format!("{hash}#{hash}"),
         format!("{hash}@0#{hash}"),
-        format!("{hash}@~9223372036854775807#{hash}"),
+        format!("{hash}+1#{hash}"),
+        format!("{hash}+1@~9223372036854775807#{hash}"),
         format!("{hash}+1@-9223372036854775808#{hash}"),
         format!("{hash}+99999999999999999999@1#{hash}"),
         format!("{hash}+1@99999999999999999999#{hash}"),
@@ -333,32 +365,11 @@ fn any_bytes_in_a_record_leave_it_an_identity_of_its_own() {
                         message.timestamp = timestamp[offset];
                         message.headers = vec![(name.to_vec(), value.map(Into::into)); 2];
                         let identity = find(&source, message).identity;
-                        assert!((1..=2).contains(&identity.days().count()));
                         identity.key
                     })
                     .collect();
                 assert_eq!(keys.len(), 5, "{}", String::from_utf8_lossy(name));
             }
         }
-    }
-}
-
-#[test]
-fn a_version_7_uuid_brings_its_own_day() {
-    let header = IdentitySource::header("id");
-    let uuid = format!("{:08x}-{:04x}-7000-8000-000000000001", LATE >> 16, LATE & 0xffff);
-    let identity = identity(&header, &[("id", &uuid)], 1, NOON + 30 * DAY);
-    assert_eq!(identity.days().collect::<Vec<_>>(), [i32::try_from(LATE / DAY).unwrap()]);
-    assert_eq!(identity.key, u128::from_str_radix(&uuid.replace('-', ""), 16).unwrap());
-}
-
-#[test]
-fn a_clock_that_is_far_off_makes_no_new_day() {
-    let ce = IdentitySource::CloudEvents;
-    for time in [i64::MAX, i64::MIN, -5, 32_503_680_000_000] {
-        assert_eq!(
-            identity(&ce, &[("ce_source", "/a"), ("ce_id", "1")], 1, time).days().collect::<Vec<_>>(),
-            [0]
-        );
     }
 }

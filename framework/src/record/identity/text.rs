@@ -31,9 +31,3 @@ pub(super) fn parse_uuid(text: &[u8]) -> Option<u128> {
         .filter(|(at, _)| !dashes.contains(at))
         .try_fold(0, |uuid: u128, (_, &digit)| Some(uuid << 4 | u128::from(char::from(digit).to_digit(16)?)))
 }
-
-/// The milliseconds inside a UUID of version 7 (RFC 9562).
-pub(super) fn uuid_time(uuid: u128) -> Option<i64> {
-    let (version, variant) = (uuid >> 76 & 0xf, uuid >> 62 & 0b11);
-    (version == 7 && variant == 0b10).then(|| i64::try_from(uuid >> 80).unwrap_or(0))
-}

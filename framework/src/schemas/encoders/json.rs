@@ -1,8 +1,8 @@
 //! Writes JSON by a schema of the registry.
 
 use crate::config::schema_registry::SchemaRegistryConfig;
+use crate::error::lookup::Part;
 use crate::error::{Error, HandlerError, HandlerResult, ResultExt};
-use crate::extract::Part;
 use crate::schemas::references::Referenced;
 use crate::schemas::registration::{Registration, encoder};
 use crate::schemas::{json, record_type_of};

@@ -1,8 +1,8 @@
 //! Writes Protobuf by a schema of the registry.
 
 use crate::config::schema_registry::SchemaRegistryConfig;
+use crate::error::lookup::Part;
 use crate::error::{Error, HandlerError, HandlerResult};
-use crate::extract::Part;
 use crate::schemas::protobuf::{self, Messages};
 use crate::schemas::registration::{Registration, encoder};
 use crate::schemas::wire;

@@ -82,8 +82,8 @@ fn is_digit(byte: u8) -> bool {
 mod tests {
     use super::*;
     use crate::TopicPartition;
-    use crate::record::run::Source;
-    use crate::record::{Message, OwnedMessage};
+    use crate::kafka::message::{Message, OwnedMessage};
+    use crate::record::source::Source;
 
     const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     const OTHER: &str = "00-11111111111111111111111111111111-2222222222222222-00";

@@ -1,6 +1,6 @@
 //! Without the feature `otel`: no spans.
 
-use super::TraceMode;
+use crate::config::TraceMode;
 use crate::{Record, Run};
 use std::convert::Infallible;
 

@@ -1,6 +1,7 @@
 //! The spans that an application gives to OpenTelemetry.
 
-use super::{TraceContext, TraceMode};
+use super::TraceContext;
+use crate::config::TraceMode;
 use crate::record::cloud_event;
 use crate::{Record, Run};
 use opentelemetry::global::{self, BoxedTracer};

@@ -2,10 +2,13 @@
 #![allow(clippy::unwrap_used)] // In tests a panic is the report.
 
 use super::spans::makes_spans;
-use super::{Spans, TraceMode, outgoing};
-use crate::middleware::{Call, Delivery, Next, RecordMiddleware, Trace};
-use crate::record::run::{RunClock, Source};
-use crate::record::{Message, OwnedMessage};
+use super::{Spans, outgoing};
+use crate::config::TraceMode;
+use crate::handler::delivery::{Call, Delivery};
+use crate::kafka::message::{Message, OwnedMessage};
+use crate::middleware::{Next, RecordMiddleware, Trace};
+use crate::record::run::RunClock;
+use crate::record::source::Source;
 use crate::{HandlerError, HandlerResult, Outcome, Record, Run, TopicPartition};
 use opentelemetry::global::BoxedTracer;
 use opentelemetry::trace::noop::NoopTracer;
