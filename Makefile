@@ -36,6 +36,8 @@ check: ## format, lints, docs, each feature alone, licences
 	for feature in $(FEATURES); do cargo check -p onceward --no-default-features --features "$$feature"; done
 	@if command -v cargo-deny >/dev/null; then cargo deny check; \
 	else echo "Left out: cargo deny check. To have it: cargo install --locked cargo-deny"; fi
+# Hints for the guides; without files it lists those of the code's doc comments too.
+	@stack/words $$(git ls-files '*.md')
 
 stack-up: ## start Kafka, PostgreSQL and a schema registry, and leave them running
 	@stack/install

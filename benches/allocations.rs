@@ -1,4 +1,4 @@
-//! How often the engine allocates a record. What librdkafka allocates in C is not counted.
+//! The engine's allocations per record. Allocations of librdkafka in C are not counted.
 
 use crate::application::{Count, noop, while_running};
 use crate::bench::Bench;

@@ -68,7 +68,7 @@ pub fn timed(bench: &Bench, records: u64, app: impl FnOnce(Count) -> App) -> Too
     while_running(bench, app(count.clone()), count.done())
 }
 
-/// What comes out of some work beside an application, which is shut down after it.
+/// The result of some work beside an application, which is shut down afterwards.
 pub fn while_running<T>(bench: &Bench, app: App, work: impl Future<Output = T>) -> T {
     let stop = CancellationToken::new();
     bench.runtime.block_on(async {

@@ -1,4 +1,4 @@
-//! What all cases work with.
+//! Helpers of all cases.
 
 use crate::topics::Filling;
 use onceward::{App, DedupeKind};
@@ -30,7 +30,7 @@ impl Bench {
         if self.smoke { Duration::from_millis(40 * seconds.min(5)) } else { Duration::from_secs(seconds) }
     }
 
-    /// An application on the servers that notes nowhere what was done.
+    /// An application on the servers without deduplication.
     pub fn app(&self) -> App {
         App::new().brokers(&self.stack.brokers).dedupe(DedupeKind::Off)
     }

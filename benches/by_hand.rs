@@ -1,4 +1,4 @@
-//! What one would write with sqlx and rdkafka: one task a partition, each with a connection of its
+//! Hand-written code on sqlx and rdkafka: one task per partition, each with a connection of its
 //! own. Its records are in memory already, or come from a consumer.
 
 use crate::bench::Bench;
@@ -17,7 +17,7 @@ use uuid::Uuid;
 /// How many records a group has: our `max_run_records`.
 const GROUP: usize = 1000;
 
-/// What is done with each group.
+/// The work on each group.
 #[derive(Clone, Copy)]
 pub enum ByHand {
     /// A transaction for each record.

@@ -1,4 +1,4 @@
-//! What an event of ten fields costs to decode, by the extractors and by what they stand on.
+//! The cost of decoding an event of ten fields, by the extractors and by the crates below them.
 
 use crate::allocations;
 use crate::bench::Bench;

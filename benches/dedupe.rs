@@ -1,5 +1,5 @@
-//! A handler without a transaction, with what was done in PostgreSQL: looked up before a run,
-//! noted after it. Against the bare statements.
+//! A handler without a transaction, with deduplication in PostgreSQL: looked up before a run,
+//! recorded after it. Against the bare statements.
 
 use crate::application::{noop, timed};
 use crate::bench::Bench;

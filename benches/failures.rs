@@ -1,5 +1,5 @@
-//! What failures cost: the one-record handler in a transaction without any, with 5 %
-//! of the records failing once, and with 1 % more dead-lettered.
+//! The cost of failures: the one-record handler in a transaction without failures, with 5 % of
+//! the records failing once, and with 1 % more dead-lettered.
 
 use crate::application::timed;
 use crate::bench::Bench;

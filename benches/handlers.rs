@@ -1,6 +1,6 @@
-//! Handlers that take their time: 2 us and 100 us of computing, and 1 ms of waiting. In order of
-//! the partition and by key, against a plain loop, and what waits also against as many tasks
-//! that only wait.
+//! Slow handlers: 2 us and 100 us of computing, and 1 ms of waiting. In order of the partition
+//! and by key, against a plain loop; the waiting ones also against as many tasks that only
+//! wait.
 
 use crate::application::{Count, timed};
 use crate::bench::Bench;

@@ -1,4 +1,4 @@
-//! What a service costs that has nothing to do.
+//! The CPU time of an idle service.
 
 use crate::application::{Count, noop_app, while_running};
 use crate::bench::Bench;

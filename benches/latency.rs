@@ -1,6 +1,6 @@
-//! How long a record takes to its handler, at 1,000 and 5,000 records a second: from the
+//! The latency of a record to its handler, at 1,000 and 5,000 records a second: from the
 //! producer's call, with Kafka in between, and from librdkafka's wake-up. A loop that polls is
-//! woken up inside of librdkafka, where that cannot be seen.
+//! woken up inside librdkafka, where that cannot be seen.
 
 use crate::application::timed;
 use crate::bench::Bench;

@@ -1,4 +1,4 @@
-//! What one would write with librdkafka and nothing else. These loops commit nothing.
+//! Hand-written loops on librdkafka and nothing else. They commit nothing.
 
 use crate::bench::Bench;
 use harness::{Moment, Took};

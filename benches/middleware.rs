@@ -1,4 +1,5 @@
-//! What each middleware costs alone, and the whole list, around a handler that does nothing.
+//! The cost of each middleware alone, and of the whole list, around a handler that does
+//! nothing.
 
 use crate::application::{noop, onceward, timed};
 use crate::bench::Bench;

@@ -1,4 +1,4 @@
-//! What the cases with PostgreSQL share: a database, our application on it, and the effects.
+//! Shared by the cases with PostgreSQL: a database, our application on it, and the effects.
 
 use crate::bench::Bench;
 use onceward::App;

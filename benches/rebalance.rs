@@ -1,5 +1,5 @@
-//! How long partitions that stay are silent while a member joins and leaves, and
-//! how many records are handled twice.
+//! How long partitions that stay deliver nothing while a member joins and leaves, and how many
+//! records are handled twice.
 
 use crate::bench::Bench;
 use harness::Report;

@@ -1,5 +1,5 @@
-//! What settings buy: the defaults against each set to something else, librdkafka's own value where
-//! it is a property of librdkafka's.
+//! The effect of settings: the defaults against another value of each; for librdkafka's
+//! properties, its own default.
 
 use crate::application::{noop, timed};
 use crate::bench::Bench;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::io::Write;
 use std::time::Duration;
 
-/// What is to be in a topic: so many records, evenly over its partitions.
+/// The content of a topic: so many records, evenly over its partitions.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Filling {
     pub partitions: i32,

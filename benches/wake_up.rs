@@ -1,6 +1,6 @@
-//! When librdkafka woke a consumer up. Consumers tell it by `rd_kafka_queue_cb_event_enable` whom
-//! to call once a queue has something; `build.rs` makes the linker put the function here in its
-//! place, which notes the time and then calls them.
+//! The time at which librdkafka woke a consumer up. Consumers register a callback with
+//! `rd_kafka_queue_cb_event_enable`. `build.rs` makes the linker replace that function by the
+//! one here, which notes the time and then calls the callback.
 
 use rdkafka_sys::{rd_kafka_queue_t, rd_kafka_t};
 use std::collections::BTreeMap;

@@ -645,7 +645,7 @@ async fn a_broker_that_freezes_for_10_s_or_is_killed_costs_time_but_no_record() 
     let route = note_slowly {}.route().topic(&topic).group(&group);
     let app = stack.app().state(seen.clone()).handler(route);
     let health = app.health();
-    assert_eq!(health.problems(), ["it does not consume yet: the start is not over"]);
+    assert_eq!(health.problems(), ["not started: settings, topics and tables are being checked"]);
     let running = Running::start(app);
     let fill_all = async |count| {
         for partition in 0..3 {

@@ -263,7 +263,7 @@ async fn the_neighbours_of_a_record_that_waits_leave_its_run() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_in_flight_beyond_a_stuck_key_is_bounded() {
+async fn records_in_flight_behind_a_stuck_key_are_bounded() {
     let case = Case::new(stack_or_leave_out!(), 1).await;
     fill(&case.stack, &case.topic, 0, 3000).await;
     let (desk, gate) = Desk::holding("key-0");

@@ -88,7 +88,7 @@ async fn in_link_mode_each_attempt_arrives_with_a_link_to_the_producer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_to_be_recorded_is_not_sent() {
+async fn a_trace_that_is_not_recorded_is_not_sent() {
     let stack = stack_or_leave_out!();
     assert_eq!(spans(&stack, TraceMode::Parent, &[("traceparent", &traceparent("00"))]).await, []);
     assert_eq!(spans(&stack, TraceMode::Off, &[("traceparent", &traceparent("01"))]).await, []);

@@ -1,4 +1,4 @@
-//! One case: contenders that are run in turn, and what is aimed at.
+//! One case: contenders that run in turn, and aims.
 
 use crate::{Spread, Took};
 

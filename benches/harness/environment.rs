@@ -1,4 +1,4 @@
-//! Where it was measured.
+//! The machine and the versions of a measurement.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! What a run took, and what many runs took.
+//! The figures of a run, and of many runs.
 
 use std::fmt;
 use std::time::{Duration, Instant};

@@ -1,11 +1,11 @@
-//! What was measured: a report in Markdown, and results in JSON.
+//! Writes a report in Markdown, and results in JSON.
 
 use crate::case::{Aim, Case, Of, ratio};
 use crate::{Spread, Took};
 use serde_json::{Value, json};
 use std::path::Path;
 
-/// What was measured so far.
+/// The measurements so far.
 #[derive(Debug)]
 pub struct Report {
     rounds: usize,
@@ -13,7 +13,7 @@ pub struct Report {
     markdown: String,
     results: Vec<Value>,
     aims: Vec<String>,
-    /// The title of what was printed last.
+    /// The title of the last table.
     last: String,
 }
 
@@ -86,7 +86,7 @@ impl Report {
         }
     }
 
-    /// Says whether a number is as low as it is aimed at.
+    /// Whether a number meets its aim, an upper limit.
     pub fn at_most(&mut self, case: &str, what: &str, value: f64, limit: f64) {
         let verdict = verdict(value <= limit);
         self.aims.push(format!("| {case} | {what} <= {limit} | {} | {verdict} |", short(value)));

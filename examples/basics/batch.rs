@@ -1,5 +1,5 @@
-//! A handler that takes a run of records at once, and writes them with one
-//! statement in the run's transaction. Needs a PostgreSQL:
+//! A handler that takes all records of a run at once, and writes them with one
+//! statement in the run's transaction. It needs a PostgreSQL:
 //!
 //! ```text
 //! DATABASE_URL=postgres://user:password@localhost/database cargo run -p basics --example batch
@@ -12,8 +12,8 @@ use onceward::testing::{TestBroker, TestRecord, run_until};
 use sqlx::{Connection, PgConnection};
 use std::collections::BTreeMap;
 
-/// Counts the departures of each airport. Called once for a run, without its
-/// duplicates; what it wrote and that it did commit together.
+/// Counts the departures of each airport. It is called once per run, without duplicates. Its
+/// writes and the note that the records were processed are committed together.
 #[handler(topic = "departures", group = "airports")]
 async fn count(airports: Batch<Key<String>>, tx: &mut Tx) -> HandlerResult {
     let mut counts: BTreeMap<String, i64> = BTreeMap::new();
@@ -22,7 +22,7 @@ async fn count(airports: Batch<Key<String>>, tx: &mut Tx) -> HandlerResult {
     }
     println!("a run of {} departures", counts.values().sum::<i64>());
     let (airports, counts): (Vec<_>, Vec<_>) = counts.into_iter().unzip();
-    // Sorted, as a map is: two runs that lock the same rows do it in one order.
+    // Sorted by the map, so that two runs lock the same rows in the same order.
     sqlx::query(
         "insert into example_airports as a (airport, departures) select * from unnest($1::text[], $2::bigint[])
          on conflict (airport) do update set departures = a.departures + excluded.departures",
@@ -36,6 +36,8 @@ async fn count(airports: Batch<Key<String>>, tx: &mut Tx) -> HandlerResult {
 
 #[tokio::main]
 async fn main() -> Result<(), onceward::BoxError> {
+    // Logs INFO and above. Without a subscriber, Onceward logs nothing.
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let url =
         std::env::var("DATABASE_URL").map_err(|_| "this example needs a PostgreSQL: set DATABASE_URL")?;
     let mut database = PgConnection::connect(&url).await?;

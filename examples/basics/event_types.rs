@@ -1,4 +1,4 @@
-//! Several types of events on one topic, each with a handler of its own. They share
+//! Several event types on one topic, each with its own handler. The handlers share
 //! the group, so the order of a key holds across them.
 //!
 //! ```text
@@ -33,6 +33,8 @@ async fn on_landed(Key(plane): Key<String>, Json(event): Json<Landed>) {
 
 #[tokio::main]
 async fn main() -> Result<(), onceward::Error> {
+    // Logs INFO and above. Without a subscriber, Onceward logs nothing.
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let broker = TestBroker::start()?;
     broker.topic("planes", 3)?;
     let event = |of_type, json| TestRecord::new(json).key("N14228").header("ce_type", of_type);
@@ -45,7 +47,7 @@ async fn main() -> Result<(), onceward::Error> {
 
     let app = broker
         .app()
-        // CloudEvents have theirs there, which is the default. In the payload: `EventType::field("type")`.
+        // The default, since CloudEvents have it there. In the payload: `EventType::field("type")`.
         .event_type("planes", EventType::header("ce_type"))
         // Without this, a type that no handler takes stops the application.
         .unmatched("planes", Unmatched::Skip)

@@ -29,6 +29,8 @@ async fn print(Key(id): Key<&str>, amount: &[u8]) -> HandlerResult {
 
 #[tokio::main]
 async fn main() -> Result<(), onceward::Error> {
+    // Logs INFO and above. Without a subscriber, Onceward logs nothing.
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let broker = TestBroker::start()?;
     broker.topic("orders", 1)?;
     let order = |id, amount, region| TestRecord::new(amount).key(id).header("region", region);

@@ -1,5 +1,5 @@
-//! An event that has changed twice. Old records are read as what they were and turned into
-//! today's type; the handler knows no other.
+//! An event whose type has changed twice. Old records are decoded as the old types and converted to
+//! today's type, the only one that the handler knows.
 //!
 //! ```text
 //! cargo run -p basics --example versions
@@ -11,7 +11,7 @@ use onceward::prelude::*;
 use onceward::testing::{TestBroker, TestRecord, run_until};
 use serde::Deserialize;
 
-/// Before there were versions.
+/// The first version, which has no version header.
 #[derive(Deserialize)]
 struct DelayV1 {
     hours: f64,
@@ -22,7 +22,7 @@ struct DelayV2 {
     minutes: i64,
 }
 
-/// As it is today.
+/// The type of today.
 #[derive(Deserialize)]
 struct Delay {
     minutes: i64,
@@ -51,6 +51,8 @@ async fn on_delay(Upcast(Json(delay)): Upcast<Json<Delay>>) {
 
 #[tokio::main]
 async fn main() -> Result<(), onceward::Error> {
+    // Logs INFO and above. Without a subscriber, Onceward logs nothing.
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let broker = TestBroker::start()?;
     broker.topic("delays", 1)?;
     let events = [

@@ -1,4 +1,4 @@
-//! What generated code calls. Not for you: it changes with the macro.
+//! Called by generated code. Not a public interface: it changes with the macro.
 
 pub use crate::config::{Guarantee, Order};
 pub use crate::extract::batch::Rejected;
@@ -38,7 +38,7 @@ pub trait Argument<'a>: Sized {
     /// Where a record does not have it.
     fn extract_each(run: Run<'a>, context: &'a Context) -> Result<Batch<Self>, Rejected>;
 
-    /// Says at startup what is missing for it.
+    /// Returns an error at startup if something is missing for it.
     ///
     /// # Errors
     /// One sentence with the fix.

@@ -31,8 +31,8 @@
 //! }
 //! ```
 //!
-//! The folders stand in the order of a record's way from the broker to the handler
-//! and back to the committed offset; ARCHITECTURE.md tells it file by file.
+//! The folders are in the order of a record's way, from the broker to the handler and back to
+//! the committed offset. ARCHITECTURE.md describes it file by file.
 
 #![cfg_attr(not(feature = "postgres"), allow(dead_code, reason = "what only PostgreSQL needs"))]
 

@@ -1,4 +1,4 @@
-//! What most services use.
+//! The names that most services use.
 
 #[cfg(feature = "avro")]
 pub use crate::extract::Avro;

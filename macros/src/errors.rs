@@ -1,4 +1,4 @@
-//! Collects what is wrong, so that all of it is told at once.
+//! Collects errors, so that all are reported at once.
 
 use proc_macro2::TokenStream;
 use quote::ToTokens;
@@ -11,7 +11,7 @@ pub(crate) struct Errors {
 }
 
 impl Errors {
-    /// Says what is wrong with these tokens.
+    /// Adds an error at these tokens.
     pub(crate) fn push(&mut self, tokens: impl ToTokens, message: impl Display) {
         self.add(syn::Error::new_spanned(tokens, message));
     }

@@ -1,4 +1,4 @@
-//! What must be known of the function, and whether it can be a handler.
+//! The parts of the function, and the check whether it can be a handler.
 
 use crate::errors::Errors;
 use proc_macro2::TokenStream;
@@ -90,7 +90,7 @@ impl HandlerFn {
 }
 
 impl Argument {
-    /// Says what it is by the last name of its type's path.
+    /// Classifies it by the last name of its type's path.
     fn new(ty: Type, errors: &mut Errors) -> Self {
         if let Some(found) = ImplTrait::find(&ty) {
             errors.push(found, "a handler cannot be generic, so it takes no `impl Trait`: name the type");

@@ -102,7 +102,7 @@ fn reads(topic: &str, group: &str) -> impl onceward::IntoRoute {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_keeps_a_group_from_consuming_is_told_until_it_is_over() {
+async fn a_condition_that_stops_a_group_is_shown_until_it_is_over() {
     let stack = stack_or_leave_out!();
     let (zstd, taken, other) =
         (stack.topic("zstd", 1).await, stack.topic("taken", 1).await, stack.topic("other", 1).await);

@@ -144,7 +144,7 @@ fn write(stack: &Stack, group: &str, topic: &str, offset: i64, metadata: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_noted_beside_an_offset_holds_there_and_beside_no_other() {
+async fn offset_metadata_counts_beside_its_own_offset_only() {
     let stack = stack_or_leave_out!();
     let (topic, group) = (stack.topic("noted", 1).await, unique("group"));
     fill(&stack, &topic, 0, 10).await;

@@ -38,7 +38,7 @@ async fn note(payload: &[u8], calls: State<Calls>) -> HandlerResult {
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_handler_returns_is_published_with_where_it_comes_from() {
+async fn records_that_a_handler_returns_are_published_with_their_cause() {
     let world = World::new(stack_or_leave_out!(), 1, 0).await;
     let target = world.stack.topic("target", 1).await;
     let producer = world.stack.producer();
@@ -75,7 +75,7 @@ async fn what_a_handler_returns_is_published_with_where_it_comes_from() {
 
 /// The handler is called again, and what it publishes is known on the other side.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_published_twice_counts_once_in_the_next_service() {
+async fn a_record_that_is_published_twice_counts_once_in_the_next_service() {
     let world = World::new(stack_or_leave_out!(), 1, 5).await;
     let target = world.stack.topic("target", 1).await;
     let start = async || {

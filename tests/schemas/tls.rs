@@ -120,7 +120,7 @@ async fn a_record_waits_until_the_registry_knows_us_by_our_certificate() {
 }
 
 #[tokio::test]
-async fn who_is_not_trusted_is_told_which_setting_says_whom_to_trust() {
+async fn an_untrusted_certificate_is_answered_with_the_setting_to_correct() {
     let (ca, other) = (Ca::new(), Ca::new());
     let registry = ca.registry().await;
     let (trusted, ours) = (File::of(&ca.pem), File::of(&ca.signs_client()));

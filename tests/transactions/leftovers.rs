@@ -128,7 +128,7 @@ async fn send_to(world: &World, numbers: Range<i64>, with: impl Fn(&str) -> bool
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_handler_leaves_in_its_transaction_meets_no_other_record() {
+async fn leftovers_of_a_handler_in_its_transaction_meet_no_other_record() {
     let lines = lines();
     let world = World::new(stack_or_leave_out!(), lines.len().try_into().unwrap()).await;
     world.database.execute(FUNCTIONS).await;

@@ -312,7 +312,7 @@ async fn sets(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_handler_sets_for_its_transaction_changes_nothing_for_others() {
+async fn settings_of_a_handlers_transaction_change_nothing_for_others() {
     let world = World::new(stack_or_leave_out!(), 1).await;
     let role =
         "do $$ begin create role nobody_of_the_tests; exception when duplicate_object then null; end $$";

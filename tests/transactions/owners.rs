@@ -125,7 +125,7 @@ fn was_fenced(ended: Result<(), Error>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_old_owner_still_commits_the_new_one_does_not_repeat() {
+async fn the_new_owner_does_not_repeat_records_that_the_old_one_still_commits() {
     for order in ORDERS {
         let world = World::new(stack_or_leave_out!(), 1).await;
         let (old, first, new, second) = taken_over(&world, order).await;

@@ -145,7 +145,7 @@ fn failures(number: i64) -> i64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_fails_now_and_then_is_tried_again_in_its_run() {
+async fn a_record_that_fails_briefly_is_retried_in_its_run() {
     const COUNT: i64 = 600;
     let world = World::new(stack_or_leave_out!(), 1).await;
     let (script, witness) = (Script::good(), Witness::default());

@@ -27,23 +27,23 @@ pub(crate) struct Departure {
 }
 
 impl Departure {
-    /// What tells it from all others.
+    /// Its identity.
     pub(crate) fn id(&self) -> String {
         let Self { year, month, day, carrier, flight, origin, sched_dep_time, .. } = self;
         format!("{year}-{month:02}-{day:02}/{carrier}{flight}/{origin}/{sched_dep_time}")
     }
 
-    /// The producer breaks it off in the middle.
+    /// Whether the producer truncates its payload.
     pub(crate) fn is_garbled(&self) -> bool {
         self.flight % 500 == 31
     }
 
-    /// No such plane is known, however often one looks.
+    /// Whether its plane is unknown, at every attempt.
     pub(crate) fn is_of_no_known_plane(&self) -> bool {
         self.flight % 500 == 77
     }
 
-    /// It can never be handled.
+    /// Whether it can never be handled.
     pub(crate) fn is_hopeless(&self) -> bool {
         self.is_garbled() || (self.is_of_no_known_plane() && !self.is_cancelled())
     }

@@ -5,12 +5,11 @@
 //! make demo
 //! ```
 //!
-//! A producer (`producer.rs`) sends 2,000 departures and starts again now and
-//! then, so that some of them come twice. The service (`service.rs`) keeps a
-//! logbook of each plane. What is printed meanwhile comes from two middleware
-//! (`view.rs`), as a user of Onceward writes them. At the end the logbook is
-//! compared with the file: an event that was lost, done twice or done out of its
-//! plane's order makes the demo fail.
+//! A producer (`producer.rs`) sends 2,000 departures and restarts now and then, so that some of
+//! them come twice. The service (`service.rs`) keeps a logbook of each plane. Two middleware
+//! (`view.rs`), written as a user of Onceward writes them, print the progress. At the end the
+//! logbook is compared with the file: the demo fails if an event was lost, handled twice or
+//! handled out of its plane's order.
 
 mod departure;
 mod producer;

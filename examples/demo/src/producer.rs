@@ -6,7 +6,7 @@ use onceward::Error;
 use onceward::testing::{TestBroker, TestRecord};
 use std::time::Duration;
 
-/// What it does, for the reader.
+/// A text for the reader.
 pub(crate) const PLAN: &str = "2000 departures of 2013 are sent to it. After every 400 the \
                                producer starts again, and sends its last 20 once more. A few \
                                are broken off, and a few are of a plane that nobody knows.";
@@ -17,7 +17,7 @@ const SENT_AGAIN: usize = 20;
 const AT_ONCE: usize = 20;
 const TICK: Duration = Duration::from_millis(50);
 
-/// All that it will send, in order.
+/// All records that it will send, in order.
 pub(crate) fn plan(departures: &[Departure]) -> Vec<&Departure> {
     let lives = departures.chunks(UNTIL_RESTART);
     lives.flat_map(|sent| sent.iter().chain(&sent[sent.len().saturating_sub(SENT_AGAIN)..])).collect()
@@ -33,8 +33,8 @@ pub(crate) async fn send(broker: &TestBroker, plan: &[&Departure]) -> Result<(),
     Ok(())
 }
 
-/// The two headers are its identity, in the form of CloudEvents: what Onceward
-/// looks for unless told otherwise.
+/// The two headers are its identity, in the form of CloudEvents, which Onceward looks for by
+/// default.
 fn record(departure: &Departure) -> TestRecord {
     let mut payload = serde_json::to_vec(departure).expect("a struct of numbers and texts has a JSON");
     if departure.is_garbled() {

@@ -1,4 +1,4 @@
-//! The end: what came of all records, and whether it is right.
+//! The end: the outcomes of all records, and whether the result is right.
 
 use crate::departure::Departure;
 use crate::service::{Logbook, Planes, TOPIC};
@@ -50,7 +50,7 @@ fn top_planes(planes: &Planes) {
     say("");
 }
 
-/// What is not as it must be, by what was sent.
+/// The differences between the result and the records that were sent.
 fn problems(departures: &[Departure], sent: usize, tally: &Tally, logbook: &Logbook) -> Vec<String> {
     let (hopeless, others): (Vec<_>, Vec<_>) =
         departures.iter().partition(|departure| departure.is_hopeless());

@@ -1,4 +1,4 @@
-//! The service: a handler, what it knows, and how both are put together.
+//! The service: a handler, its state, and the application.
 
 use crate::departure::Departure;
 use crate::view::{Attempts, Progress, View};
@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub(crate) const TOPIC: &str = "departures";
 pub(crate) const GROUP: &str = "logbook";
 
-/// Notes a departure in its plane's logbook.
+/// Writes a departure to its plane's logbook.
 #[handler(topic = "departures", group = "logbook")]
 async fn on_departure(
     Json(departure): Json<Departure>,
@@ -29,8 +29,8 @@ async fn on_departure(
     Ok(Outcome::Completed)
 }
 
-/// Stands for a service elsewhere that does not answer now and then: once for some
-/// flights, twice for others.
+/// Simulates a remote service that sometimes does not answer: once for some flights, twice for
+/// others.
 fn ask_for_weather(departure: &Departure, Attempt(attempt): Attempt) -> Result<(), &'static str> {
     let unanswered = match departure.flight % 300 {
         0 => 2,
@@ -40,7 +40,7 @@ fn ask_for_weather(departure: &Departure, Attempt(attempt): Attempt) -> Result<(
     if attempt <= unanswered { Err("the weather service did not answer") } else { Ok(()) }
 }
 
-/// What was done: the departures of each plane, in the order in which they came.
+/// The departures of each plane, in the order in which they came.
 #[derive(Debug, Default)]
 pub(crate) struct Logbook(Mutex<Planes>);
 
@@ -65,8 +65,8 @@ impl Logbook {
     }
 }
 
-/// The application. What was done is remembered in memory, since a demo has no
-/// PostgreSQL: a restart would forget it.
+/// The application. Processed records are recorded in memory, because a demo has no PostgreSQL;
+/// a restart would forget them.
 pub(crate) fn app(broker: &TestBroker, view: &Arc<View>, logbook: &Arc<Logbook>) -> App {
     let route = on_departure {}.route().around(Progress(view.clone())).middleware(Attempts(view.clone()));
     broker.app().dedupe(DedupeKind::Memory).state(logbook.clone()).handler(route)

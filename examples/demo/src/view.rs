@@ -1,4 +1,4 @@
-//! What is printed while the service runs: two middleware.
+//! Prints the progress while the service runs: two middleware.
 
 use anstyle::{AnsiColor, Style};
 use onceward::prelude::*;
@@ -31,7 +31,7 @@ pub(crate) fn say(line: &str) {
     let _ = writeln!(anstream::stdout(), "{line}");
 }
 
-/// Counts how each record of a run ended, and tells of those that were given up.
+/// Counts the outcomes of each run, and prints the records that failed for good.
 pub(crate) struct Progress(pub(crate) Arc<View>);
 
 impl Middleware for Progress {
@@ -51,7 +51,7 @@ impl Middleware for Progress {
     }
 }
 
-/// Tells of records that need more than one attempt.
+/// Prints records that need more than one attempt.
 pub(crate) struct Attempts(pub(crate) Arc<View>);
 
 impl RecordMiddleware for Attempts {
@@ -70,10 +70,10 @@ impl RecordMiddleware for Attempts {
     }
 }
 
-/// How many records ended with which outcome, for which reason.
+/// The number of records by outcome and reason.
 pub(crate) type Tally = BTreeMap<(&'static str, String), usize>;
 
-/// What both middleware print to.
+/// The output of both middleware.
 pub(crate) struct View {
     start: Instant,
     records: usize,
@@ -93,7 +93,7 @@ impl View {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts outcomes, and prints where it stands after each tenth.
+    /// Counts outcomes, and prints the progress after each tenth.
     fn count(&self, outcomes: &Outcomes) {
         let mut tally = self.locked();
         let tenths = |tally: &Tally| finished(tally) * 10 / self.records;

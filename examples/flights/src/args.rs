@@ -1,21 +1,21 @@
-//! What follows a command: at most one operand, and options.
+//! The arguments of a command: at most one operand, and options.
 
 use crate::Result;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-/// What a command takes.
+/// The arguments that a command takes.
 pub(crate) struct Options {
     /// The operand's name, if it takes one.
     pub(crate) operand: Option<&'static str>,
-    /// Options that stand alone.
+    /// Options without a value.
     pub(crate) flags: &'static [&'static str],
     /// Options with a value.
     pub(crate) values: &'static [&'static str],
 }
 
-/// What a command was given.
+/// The arguments that a command was given.
 #[derive(Debug, Default)]
 pub(crate) struct Args {
     operand: Option<String>,
@@ -72,7 +72,7 @@ impl Args {
         }
     }
 
-    /// The option's value, a whole number from `least` on.
+    /// The option's value, a whole number of at least `least`.
     pub(crate) fn number<T>(&self, option: &str, least: T) -> Result<Option<T>>
     where
         T: FromStr + PartialOrd + fmt::Display,

@@ -1,4 +1,4 @@
-//! Events that are produced twice, as a producer does that is started again.
+//! Events that are produced twice, as by a producer that is restarted.
 
 use crate::Result;
 use crate::args::Args;
@@ -12,8 +12,8 @@ const LATE: u64 = 100_000;
 const DAY: i64 = 86_400_000;
 const MINUTE: u64 = 60_000;
 
-/// Plans a copy for a share of the events and holds it until its turn. What is
-/// drawn depends on the seed and the event alone.
+/// Plans a copy for a share of the events and holds it until its turn. The draw depends on the
+/// seed and the event alone.
 pub(crate) struct Copies {
     /// How many of 1,000,000 events get one.
     share: u64,
@@ -70,7 +70,7 @@ impl Copies {
         (first.key().0 <= self.originals).then(|| first.remove())
     }
 
-    /// After the last original: what still waits.
+    /// After the last original: the copies that still wait.
     pub(crate) fn rest(self) -> impl Iterator<Item = Event> {
         self.waiting.into_values()
     }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use std::fs::File;
 use std::io::{BufReader, Read};
 
-/// What the handlers need of an event. The rest of it is not decoded.
+/// The fields of an event that the handlers need. The others are not decoded.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, ReadsAvro)]
 #[avro_schema("schemas/flight.v1.avsc")]
 #[avro_schema("schemas/flight.v2.avsc")]
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_named() {
+    fn an_unreadable_field_is_named() {
         assert!(Rows::open("/nowhere.csv").err().unwrap().starts_with("cannot open /nowhere.csv: "));
         let text = serde::de::value::BorrowedStrDeserializer::<serde::de::value::Error>::new("5x");
         let error = number_or_na(text).unwrap_err();

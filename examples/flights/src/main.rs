@@ -1,4 +1,4 @@
-//! A year of real flights, from Kafka into one row a plane, exactly once.
+//! A year of real flights, from Kafka into one row per plane, exactly once.
 //!
 //! ```text
 //! make stack-up                  # Kafka and PostgreSQL
@@ -29,7 +29,7 @@ use args::Args;
 use mimalloc as _;
 use std::process::ExitCode;
 
-/// What failed, in one sentence for the user.
+/// A failure, in one sentence for the user.
 pub(crate) type Result<T> = std::result::Result<T, String>;
 
 const USAGE: &str = "\

@@ -1,4 +1,4 @@
-//! `flights produce`: one record a row.
+//! `flights produce`: one record per row.
 
 use crate::Result;
 use crate::args::{Args, Options};
@@ -87,7 +87,7 @@ async fn create_topic(brokers: &str, topic: &str, partitions: i32) -> Result<()>
     }
 }
 
-/// A record to be.
+/// A record before it is produced.
 #[derive(Debug, Clone)]
 pub(crate) struct Event {
     pub(crate) id: String,
@@ -212,7 +212,7 @@ impl Sender {
     }
 }
 
-/// What the delivery reports said.
+/// The results of the delivery reports.
 #[derive(Default)]
 struct Deliveries {
     acknowledged: AtomicU64,

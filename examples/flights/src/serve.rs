@@ -1,4 +1,4 @@
-//! `flights serve`: keeps one row a plane.
+//! `flights serve`: keeps one row per plane.
 
 use crate::args::{Args, Options};
 use crate::flight::Flight;
@@ -21,7 +21,7 @@ async fn on_flight(Json(flight): Json<Flight>, tx: &mut Tx) -> HandlerResult {
     add(&flight, tx).await
 }
 
-/// The same out of Avro.
+/// The same from Avro.
 #[handler(topic = "flights", group = "flights", name = "on_flight")]
 async fn on_avro_flight(Avro(flight): Avro<Flight>, tx: &mut Tx) -> HandlerResult {
     add(&flight, tx).await
@@ -48,18 +48,17 @@ async fn add(flight: &Flight, tx: &mut Tx) -> HandlerResult {
     Ok(())
 }
 
-/// The same for a whole run in two statements. It has the name of the other, so
-/// each knows what the other has done.
+/// The same for a whole run in two statements. Both handlers have one name, so records that one
+/// has processed are duplicates for the other.
 ///
-/// Rows are locked and written in the order of their keys. Partitions share no
-/// key, so no two of these meet; where they could, this order keeps them from a
-/// deadlock.
+/// Rows are locked and written in the order of their keys. Partitions share no key, so two runs
+/// never lock the same row; if they did, this order would prevent a deadlock.
 #[handler(topic = "flights", group = "flights", name = "on_flight")]
 async fn on_flights(flights: Batch<Json<Flight>>, tx: &mut Tx) -> HandlerResult {
     add_all(flights.iter().map(|flight| &flight.0).collect(), tx).await
 }
 
-/// The same out of Avro.
+/// The same from Avro.
 #[handler(topic = "flights", group = "flights", name = "on_flight")]
 async fn on_avro_flights(flights: Batch<Avro<Flight>>, tx: &mut Tx) -> HandlerResult {
     add_all(flights.iter().map(|flight| &flight.0).collect(), tx).await

@@ -5,7 +5,7 @@ use crate::Result;
 /// The bundled year.
 pub(crate) const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/flights.csv.xz");
 
-/// What comes out of it.
+/// The right result for it.
 pub(crate) const TRUTH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/flights-truth.csv");
 
 pub(crate) fn brokers() -> Result<String> {

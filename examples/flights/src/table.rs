@@ -4,7 +4,7 @@ use crate::totals::{Planes, Totals};
 use crate::{Result, settings};
 use sqlx::{Connection, PgConnection, PgPool};
 
-/// Brings the table up to date.
+/// Creates or updates the table.
 pub(crate) async fn migrate() -> Result<()> {
     // A future that migrates by a connection of its own is not `Send`.
     let pool = PgPool::connect(&settings::database_url()?).await.map_err(not_connected)?;
@@ -16,7 +16,7 @@ pub(crate) async fn migrate() -> Result<()> {
     Ok(())
 }
 
-/// All its rows.
+/// Reads all rows.
 pub(crate) async fn read() -> Result<Planes> {
     let mut connection = PgConnection::connect(&settings::database_url()?).await.map_err(not_connected)?;
     let rows: Vec<Totals> =

@@ -1,4 +1,4 @@
-//! What comes out in the end: one row a plane.
+//! The right result: one row per plane.
 
 use crate::Result;
 use crate::args::{Args, Options};
@@ -22,7 +22,7 @@ pub(crate) struct Totals {
     pub(crate) cancelled: i64,
     pub(crate) dep_delay_sum: i64,
     pub(crate) distance_sum: i64,
-    /// Tells the flights and their order: see `data/README.md`.
+    /// A hash of the flights and their order: see `data/README.md`.
     pub(crate) chain: String,
 }
 
@@ -58,7 +58,7 @@ impl fmt::Display for Totals {
 pub(crate) struct Planes(BTreeMap<String, Totals>);
 
 impl Planes {
-    /// Leaves out what tells the order.
+    /// Clears the hash of the order.
     pub(crate) fn forget_order(&mut self) {
         self.0.values_mut().for_each(|plane| plane.chain.clear());
     }

@@ -1,4 +1,4 @@
-//! Gets routes, gives the routers that take records to them.
+//! Gets routes, gives the routers that lead records to them.
 
 use crate::Error;
 use crate::consumer::assignment::Routers;

@@ -1,4 +1,4 @@
-//! Everything, running.
+//! The application: its builder and its start.
 
 #[cfg(feature = "schemas")]
 use crate::config::schema_registry::SchemaRegistryConfig;
@@ -32,12 +32,12 @@ use tokio_util::sync::CancellationToken;
 /// }
 /// ```
 ///
-/// All handlers of a consumer group share one consumer. Each partition is worked
-/// in order, all partitions side by side.
+/// All handlers of a consumer group share one consumer. The records of a partition are handled
+/// in order, and all partitions concurrently.
 #[must_use]
 pub struct App {
     pub(super) code: Config,
-    /// From a file and the environment: stronger than the code's.
+    /// From a file and the environment. They override the code.
     pub(super) given: Config,
     pub(super) routes: Vec<Box<dyn AnyRoute>>,
     pub(super) context: Context,
@@ -48,12 +48,12 @@ pub struct App {
     pub(super) stop: Steps,
     pub(super) token: CancellationToken,
     pub(super) health: Health,
-    /// What cannot be checked is an error then.
+    /// A check that cannot be made is then an error.
     pub(super) only_checks: bool,
 }
 
 impl App {
-    /// Starts with nothing set.
+    /// Starts without any settings.
     pub fn new() -> Self {
         Self {
             code: Config::default(),
@@ -71,28 +71,28 @@ impl App {
         }
     }
 
-    /// Starts with the settings of the environment and of the file that it names;
-    /// they are stronger than what code sets. See [`Config`] for the names.
+    /// Starts with the settings of the environment and of the file that it names. They override
+    /// settings made in code. See [`Config`] for the names.
     ///
     /// # Errors
-    /// Where the file or a variable holds something that is not a setting.
+    /// If the file or a variable holds something that is not a setting.
     pub fn from_env() -> Result<Self, Error> {
         Ok(Self::new().config(Config::from_env()?))
     }
 
-    /// Takes settings that are stronger than what code sets.
+    /// Overrides settings made in code.
     pub fn config(mut self, config: Config) -> Self {
         self.given = config.over(self.given);
         self
     }
 
-    /// Sets where Kafka is: `host:port`, several with commas.
+    /// Sets the address of Kafka: `host:port`, several with commas.
     pub fn brokers(mut self, brokers: impl Into<String>) -> Self {
         self.code.brokers = Some(brokers.into());
         self
     }
 
-    /// Sets where PostgreSQL is.
+    /// Sets the address of PostgreSQL.
     pub fn database_url(mut self, url: impl Into<String>) -> Self {
         self.code.database_url = Some(url.into());
         self
@@ -104,31 +104,31 @@ impl App {
         self
     }
 
-    /// Says where it is noted what was done.
+    /// Sets where processed records are recorded.
     pub fn dedupe(mut self, kind: DedupeKind) -> Self {
         self.code.dedupe = Some(kind);
         self
     }
 
-    /// Makes or updates Onceward's tables before anything is consumed.
+    /// Creates or updates Onceward's tables before anything is consumed.
     pub fn migrate(mut self, migrate: bool) -> Self {
         self.code.migrate = Some(migrate);
         self
     }
 
-    /// Waits up to `limit` for topics that are not there yet.
+    /// Waits up to `limit` for topics that do not exist yet.
     pub fn wait_for_topics(mut self, limit: Duration) -> Self {
         self.code.wait_for_topics = Some(limit);
         self
     }
 
-    /// Says where a partition without a committed offset starts.
+    /// Sets where a partition without a committed offset starts.
     pub fn start_at(mut self, start: Start) -> Self {
         self.code.start = Some(start);
         self
     }
 
-    /// Says how the spans of handlers stand to those of the producers; see
+    /// Sets how a handler's span relates to the producer's span; see
     /// [`middleware::Trace`](crate::middleware::Trace).
     pub fn trace(mut self, mode: TraceMode) -> Self {
         self.code.trace = Some(mode);
@@ -147,54 +147,54 @@ impl App {
         self
     }
 
-    /// Says how the copies in dead-letter topics are made.
+    /// Sets how dead letters are written.
     pub fn dead_letters(mut self, config: DeadLetterConfig) -> Self {
         self.code.dead_letter = config;
         self
     }
 
-    /// Says where schemas are looked up.
+    /// Sets the schema registry.
     #[cfg(feature = "schemas")]
     pub fn schema_registry(mut self, config: SchemaRegistryConfig) -> Self {
         self.code.schema_registry = config;
         self
     }
 
-    /// Adds a handler: the value that `#[handler]` leaves (`on_flight {}`), or a
-    /// [`Route`](crate::Route) made of it.
+    /// Adds a handler: a value of the type that `#[handler]` creates (`on_flight {}`), or a
+    /// [`Route`](crate::Route) made from it.
     pub fn handler(mut self, route: impl IntoRoute) -> Self {
         self.routes.push(Box::new(route.into_route()));
         self
     }
 
-    /// Shares a value with all handlers, as [`State`](crate::extract::State). A
-    /// second one of the same type takes the first one's place.
+    /// Shares a value with all handlers, as [`State`](crate::extract::State). A second value of
+    /// the same type replaces the first.
     pub fn state<T: Send + Sync + 'static>(mut self, state: T) -> Self {
         self.context.insert(state);
         self
     }
 
-    /// Says what tells the event types of a topic apart; by default the CloudEvents
+    /// Sets how a topic's records name their event type; by default in the CloudEvents
     /// attribute `type`.
     pub fn event_type(mut self, topic: impl Into<String>, event_type: EventType) -> Self {
         self.policies.event_types.insert(topic.into(), event_type);
         self
     }
 
-    /// Says what happens to records of a topic that no handler takes.
+    /// Sets what happens to records of a topic that no handler takes.
     pub fn unmatched(mut self, topic: impl Into<String>, policy: Unmatched) -> Self {
         self.policies.unmatched.insert(topic.into(), policy);
         self
     }
 
-    /// Says that a handler of this name is gone for good, so that its name is not
-    /// asked for when another reads its topics.
+    /// Declares that the handler of this name was removed for good. Then another handler may
+    /// read its topics without naming it in `formerly`.
     pub fn retired(mut self, handler: impl Into<String>) -> Self {
         self.retired.push(handler.into());
         self
     }
 
-    /// Runs when all checks have passed, before anything is consumed.
+    /// Called when all checks have passed, before anything is consumed.
     pub fn on_start<F, Fut>(mut self, hook: F) -> Self
     where
         F: FnOnce() -> Fut + Send + 'static,
@@ -204,7 +204,7 @@ impl App {
         self
     }
 
-    /// Runs at the end, when all work has ended.
+    /// Called at the end, when all work has ended.
     pub fn on_stop<F, Fut>(mut self, hook: F) -> Self
     where
         F: FnOnce() -> Fut + Send + 'static,
@@ -214,23 +214,22 @@ impl App {
         self
     }
 
-    /// Is told of partitions that were assigned. Runs on the poll thread: it must
-    /// not wait.
+    /// Called when partitions are assigned. Runs on the poll thread, so it must not wait.
     pub fn on_assigned(mut self, hook: impl Fn(&[TopicPartition]) + Send + Sync + 'static) -> Self {
         self.hooks.on_assigned(hook);
         self
     }
 
-    /// Is told of partitions that were given away, drained and committed, or lost.
-    /// Runs on the poll thread: it must not wait.
+    /// Called when partitions were revoked (drained and committed) or lost. Runs on the poll
+    /// thread, so it must not wait.
     pub fn on_revoked(mut self, hook: impl Fn(&[TopicPartition]) + Send + Sync + 'static) -> Self {
         self.hooks.on_revoked(hook);
         self
     }
 
-    /// Is told of a partition that stopped because the broker no longer has its
-    /// committed offset, or because its topic was deleted and made again, with the
-    /// offset at which it would have gone on.
+    /// Called when a partition stopped because the broker no longer has its committed offset,
+    /// or because its topic was deleted and created again. Gets the offset at which it would
+    /// have gone on.
     pub fn on_out_of_range(mut self, hook: impl Fn(&TopicPartition, i64) + Send + Sync + 'static) -> Self {
         self.hooks.on_out_of_range(hook);
         self

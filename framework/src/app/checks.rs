@@ -1,4 +1,4 @@
-//! Gets what is set for an application, says what is wrong with it before anything is consumed.
+//! Gets the settings of an application, refuses wrong ones before anything is consumed.
 
 #[cfg(feature = "schemas")]
 use crate::config::schema_registry::SchemaCheck;
@@ -21,7 +21,7 @@ use crate::routing::router::{Policies, Unmatched};
 use crate::schemas::compatibility::Reader;
 use crate::{Error, middleware};
 
-/// Looks at each handler by itself, and at each pair.
+/// Checks each handler by itself, and each pair.
 pub(crate) fn check_routes(
     routes: &[Box<dyn AnyRoute>],
     context: &Context,
@@ -237,7 +237,7 @@ fn is_read(name: &str, topics: &[String]) -> bool {
     topics.iter().any(|topic| topic == name || matches(topic, name))
 }
 
-/// Looks at what is said of topics.
+/// Checks the per-topic policies.
 pub(crate) fn check_policies(policies: &Policies, routes: &Routes, context: &Context) -> Result<(), Error> {
     check_names("unmatched", policies.unmatched.keys(), routes)?;
     check_names("event_type", policies.event_types.keys(), routes)?;
@@ -268,7 +268,7 @@ fn check_names<'n>(
     }
 }
 
-/// Looks at the topics of a group, and at those for its dead letters.
+/// Checks the topics of a group, and those for its dead letters.
 pub(crate) async fn check_topics(
     config: &Resolved,
     routes: &Routes,
@@ -309,7 +309,7 @@ fn letter_topics(routes: &Routes, read: &[String], policies: &Policies) -> Vec<(
     pairs
 }
 
-/// All that these routes read.
+/// All topics that these routes read.
 pub(crate) fn topics_of(routes: &Routes) -> Vec<String> {
     let mut topics: Vec<String> = routes.iter().flat_map(|route| route.settings().topics.clone()).collect();
     topics.sort();

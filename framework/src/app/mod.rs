@@ -1,7 +1,9 @@
-//! Start and end of an application: its settings, what is wrong with them, and what comes out of them.
+//! Start and end of an application: its settings, their checks, and the consumers made from
+//! them.
 
 pub(crate) mod builder;
 mod start;
+mod command;
 mod checks;
 mod store;
 mod binding;

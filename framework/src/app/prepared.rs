@@ -1,5 +1,6 @@
 //! Everything checked, nothing consumed; and then the consuming.
 
+use super::command::Found;
 use crate::Error;
 use crate::config::Resolved;
 use crate::consumer::assignment::Setup;
@@ -7,7 +8,10 @@ use crate::consumer::poll::Poller;
 use crate::consumer::shutdown::{self, Shutdown};
 use crate::consumer::subscription::Subscription;
 use crate::dedupe::Dedupe;
+use crate::kafka::client_config::ClientSettings as _;
+use crate::kafka::topics;
 use crate::telemetry::health::Health;
+use std::collections::BTreeMap;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -23,6 +27,26 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
+    /// The result of the checks, for the command `check`.
+    pub(super) async fn found(&self) -> Result<Found, Error> {
+        let (mut topics, mut patterns) = (BTreeMap::new(), Vec::new());
+        for (subscription, _) in &self.setups {
+            for topic in subscription.names() {
+                let layout = topics::layout(&self.config, topic).await;
+                let layout = layout.map_err(|e| self.config.failed(format!("look up topic `{topic}`"), e))?;
+                topics.insert(topic.clone(), layout.partitions);
+            }
+            patterns.extend(subscription.patterns().map(str::to_owned));
+        }
+        Ok(Found {
+            handlers: self.setups.iter().map(|(_, setup)| setup.handlers.len()).sum(),
+            groups: self.setups.len(),
+            topics,
+            patterns,
+            dedupe: self.config.dedupe,
+        })
+    }
+
     /// What runs beside the consuming, until it is dropped.
     pub(super) fn upkeep(&self) -> Option<AbortOnDropHandle<()>> {
         #[cfg(feature = "postgres")]

@@ -4,6 +4,7 @@ use super::binding::{Common, RouterParts, bind, routers};
 #[cfg(feature = "schemas")]
 use super::checks::check_schemas;
 use super::checks::{check_policies, check_routes, check_topics};
+use super::command::{self, Command};
 use super::prepared::Prepared;
 use super::store::connect;
 use crate::Error;
@@ -28,48 +29,50 @@ use std::sync::Arc;
 use tokio::sync::mpsc::{self, UnboundedSender};
 
 impl App {
-    /// Does what the first argument of the command line says: `run` (also without
-    /// one), `migrate` (makes Onceward's tables and ends), or `check` (does all
-    /// checks of the start and ends).
+    /// Runs the command given on the command line: `run` (the default), `migrate` (creates
+    /// Onceward's tables and ends), `check` (does all checks of a start and ends), or `help`.
+    ///
+    /// `migrate` and `check` print a line that says what they found.
     ///
     /// # Errors
     /// As [`run`](Self::run), and for a command that does not exist.
     pub async fn command(mut self) -> Result<(), Error> {
         // A name of its own: the iterator is not `Send` and would live through the match.
         let command = std::env::args_os().nth(1).map(|command| command.to_string_lossy().into_owned());
-        match command.as_deref() {
-            None | Some("run") => self.run().await,
-            Some("migrate") => {
+        match Command::parse(command.as_deref()).inspect_err(|_| command::print_usage_to_stderr())? {
+            Command::Run => self.run().await,
+            Command::Migrate => {
                 self.code.migrate = Some(true);
                 let config = self.given.over(self.code);
                 let origins = config.origins.clone();
                 let checked = config.resolve().and_then(|config| config.check_times().map(|()| config));
-                connect(&checked.map_err(|error| origins.place(error))?)
-                    .await
-                    .map(drop)
-                    .map_err(|error| origins.place(error))
+                let config = checked.map_err(|error| origins.place(error))?;
+                connect(&config).await.map_err(|error| origins.place(error))?;
+                command::print(command::migrated(config.dedupe));
+                Ok(())
             }
-            Some("check") => {
+            Command::Check => {
                 self.only_checks = true;
-                self.prepare().await.map(|_| ())
+                command::print(self.prepare().await?.found().await?);
+                Ok(())
             }
-            Some(other) => {
-                Err(Error::config("command", format!("`{other}` is not `run`, `migrate` or `check`")))
+            Command::Help => {
+                command::print(command::USAGE);
+                Ok(())
             }
         }
     }
 
-    /// Consumes until SIGTERM, SIGINT, the token of
-    /// [`shutdown_on`](Self::shutdown_on), or an error; then finishes what is in
-    /// flight, commits, and leaves the groups.
+    /// Consumes until SIGTERM, SIGINT, the token of [`shutdown_on`](Self::shutdown_on), or an
+    /// error. Then finishes the work in flight, commits, and leaves the groups.
     ///
     /// A second signal ends the process at once, with exit code 128 + its number.
     ///
     /// # Errors
-    /// Before anything is consumed: settings that are missing, unknown or
-    /// impossible, topics and tables that are not there or may not be used. Later:
-    /// a consumer that was fenced or lost its permissions, a record whose policy is
-    /// to stop, work that did not finish within `shutdown_deadline`.
+    /// Before anything is consumed: settings that are missing, unknown or impossible, topics
+    /// and tables that do not exist or may not be used. Later: a consumer that was fenced or
+    /// lost its permissions, a record whose policy is to stop, work that did not finish within
+    /// `shutdown_deadline`.
     pub async fn run(mut self) -> Result<(), Error> {
         let (token, start, stop) =
             (self.token.clone(), std::mem::take(&mut self.start), std::mem::take(&mut self.stop));
@@ -212,7 +215,7 @@ fn limits(config: &Resolved) -> Limits {
     }
 }
 
-/// What a file or the environment says of a handler.
+/// Overrides a handler's settings by a file or the environment.
 fn override_settings(settings: &mut Settings, given: HandlerConfig) {
     if let Some(topic) = given.topic {
         settings.topics = vec![topic];

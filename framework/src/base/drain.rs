@@ -1,4 +1,4 @@
-//! Says that a partition is being given away.
+//! A flag: the partition is being revoked.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;

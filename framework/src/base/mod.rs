@@ -1,4 +1,4 @@
-//! Small things that everyone may use, and that know nothing of the rest.
+//! Small helpers that everyone may use, and that use nothing of the rest.
 
 pub(crate) mod backoff;
 pub(crate) mod drain;

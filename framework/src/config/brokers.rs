@@ -1,4 +1,4 @@
-//! What `brokers` must look like. librdkafka takes anything, and then waits.
+//! Checks the form of `brokers`. librdkafka accepts anything, and then waits.
 
 use crate::error::Error;
 use std::net::Ipv6Addr;
@@ -10,7 +10,7 @@ const PROTOCOLS: [&str; 4] = ["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"];
 /// The addresses without what stands around them.
 ///
 /// # Errors
-/// Where one is none, with what is wrong with it. The text itself is left out.
+/// If one is not an address; the error says why, and does not repeat it.
 pub(super) fn checked(brokers: &str) -> Result<String, Error> {
     let addresses: Vec<&str> = brokers.split(',').map(str::trim).collect();
     for (place, address) in addresses.iter().enumerate() {
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_librdkafka_can_use_is_taken() {
+    fn an_address_that_librdkafka_can_use_is_taken() {
         for (brokers, checked_as) in [
             ("localhost:9092", "localhost:9092"),
             (" a:1 , b:2\n", "a:1,b:2"),

@@ -1,8 +1,8 @@
-//! Settings that are one of a few.
+//! Settings with a few possible values.
 
 use serde::Deserialize;
 
-/// Where it is noted what was done.
+/// Where processed records are recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -11,21 +11,21 @@ pub enum DedupeKind {
     Postgres,
     /// In this process, for demos and tests.
     Memory,
-    /// Nowhere: at least once.
+    /// Nowhere: records are handled at least once.
     Off,
 }
 
 /// Where a partition without a committed offset starts.
 ///
-/// Where this says [`Latest`](Self::Latest) or an [`Offset`](Self::Offset), a partition that was
-/// added to its topic after the group began with it starts at its first record.
+/// With [`Latest`](Self::Latest) or an [`Offset`](Self::Offset), a partition that was added to
+/// its topic after the group began to read it starts at its first record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 #[non_exhaustive]
 pub enum Start {
-    /// At the oldest record there is.
+    /// At the oldest record.
     Earliest,
-    /// Behind the newest record: what is there is not handled.
+    /// Behind the newest record: existing records are not handled.
     Latest,
     /// At this offset of each partition.
     Offset(i64),
@@ -46,12 +46,15 @@ impl TryFrom<String> for Start {
             Some(("time", time)) => number(time).map(Self::Time),
             _ => None,
         };
-        start.ok_or_else(|| "must be `earliest`, `latest`, `offset:N` or `time:MILLISECONDS`".to_owned())
+        start.ok_or_else(|| {
+            let near = super::did_you_mean(&text, ["earliest", "latest"]);
+            format!("must be `earliest`, `latest`, `offset:N` or `time:MILLISECONDS`{near}")
+        })
     }
 }
 
-/// What happens where the broker no longer has the committed offset, or the topic was deleted
-/// and made again under its name.
+/// What a partition does if the broker no longer has its committed offset, or its topic was
+/// deleted and created again under its name.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -59,9 +62,9 @@ pub enum OutOfRange {
     /// The partition stops, with an alarm.
     #[default]
     Stop,
-    /// It goes on at the oldest record: what was deleted before was not handled.
+    /// It goes on at the oldest record. Records that were deleted before it are not handled.
     Earliest,
-    /// It goes on behind the newest record: what lies between is not handled.
+    /// It goes on behind the newest record. Records in between are not handled.
     Latest,
 }
 
@@ -85,12 +88,12 @@ pub enum Order {
     /// All of them.
     #[default]
     Partition,
-    /// Those of one key. Others go side by side, `concurrency` at once in the process. A
-    /// record that takes long or fails holds back its key only. Records without a key are
-    /// one key.
+    /// The records of a key. Keys are handled concurrently, at most `concurrency` in the
+    /// process. A record that is slow or fails holds back only its key. Records without a key
+    /// count as one key.
     Key,
-    /// None: each goes by itself, `concurrency` at once. Only copies of one event, by its
-    /// declared identity, go one after the other.
+    /// None. Records are handled concurrently, at most `concurrency` in the process. Only
+    /// copies of one event, by its declared identity, are handled one after the other.
     None,
 }
 
@@ -99,30 +102,31 @@ pub enum Order {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Guarantee {
-    /// Its offset is committed when it is done. With a transaction or where it is noted what
-    /// was done, its effects count once.
+    /// At least once: its offset is committed after it was handled. With a transaction its
+    /// effects count once; with deduplication alone, a record that was recorded as processed is
+    /// not handled again.
     #[default]
     AtLeastOnce,
-    /// Its offset is committed before its handler is called: what is in the handler's hands
-    /// when the process ends, or loses its partition, is lost. For work that is worse done
-    /// twice than not at all, and cannot tell. Needs `order = "partition"`.
+    /// At most once: its offset is committed before its handler is called. Work in flight is
+    /// lost if the process ends or loses its partition. For work that must not happen twice and
+    /// cannot be made idempotent. Needs `order = "partition"`.
     AtMostOnceLosingWorkInFlight,
 }
 
-/// How the span of a call of the handler stands to the producer's span, where the record
-/// carries one (`traceparent`).
+/// How the span of a handler's call relates to the producer's span, if the record names one
+/// (`traceparent`).
 ///
 /// Spans need the feature `otel`; see [`middleware::Trace`](crate::middleware::Trace).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum TraceMode {
-    /// It begins a trace of its own, with a link to the producer's span. The default: a
+    /// It begins a new trace, with a link to the producer's span. The default, because a
     /// producer's trace ends when it has produced, however late its records are handled.
     #[default]
     Link,
-    /// It is a child of the producer's span, in its trace. A call with several records
-    /// has links all the same, since a span has one parent.
+    /// It is a child of the producer's span, in its trace. A call with several records has
+    /// links instead, because a span has only one parent.
     Parent,
     /// There is none.
     Off,

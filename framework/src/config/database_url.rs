@@ -1,7 +1,8 @@
-//! Says what is wrong with a database's URL, without the URL: it holds a password.
+//! Checks a database's URL. Its errors do not repeat the URL, which holds a password.
 
 use crate::error::{BoxError, Error};
 use sqlx::postgres::PgConnectOptions;
+use std::io::ErrorKind;
 use std::str::FromStr;
 
 const FORM: &str = "is not a PostgreSQL URL, `postgres://user:password@host:port/database`";
@@ -74,7 +75,33 @@ pub(crate) fn note(error: BoxError) -> Result<BoxError, Error> {
                  feature `postgres-tls`",
             )
         }
+        Some(sqlx::Error::Io(why)) => match of_connection(why) {
+            Some(what) => Ok(Unreachable { what, source: error }.into()),
+            None => Ok(error),
+        },
         _ => Ok(error),
+    }
+}
+
+/// Why PostgreSQL cannot be reached, in words of ours.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
+struct Unreachable {
+    what: &'static str,
+    source: BoxError,
+}
+
+fn of_connection(error: &std::io::Error) -> Option<&'static str> {
+    match error.kind() {
+        ErrorKind::ConnectionRefused => {
+            Some("nobody listens at its host and port; correct them, or start PostgreSQL there")
+        }
+        ErrorKind::TimedOut => Some("its host does not answer; perhaps a firewall stands between"),
+        // The kind is none that is stable.
+        _ if error.to_string().contains("lookup address") => {
+            Some("its host's name does not resolve; correct it, or look at the DNS")
+        }
+        _ => None,
     }
 }
 

@@ -1,27 +1,27 @@
-//! How dead letters are made.
+//! The settings of dead letters.
 
 use serde::Deserialize;
 
-/// How the copies in dead-letter topics are made.
+/// How dead letters are written.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct DeadLetterConfig {
     /// Header families beside Onceward's own `onceward.dlq.*`; `["spring"]` by default.
     pub headers: Option<Vec<HeaderFamily>>,
-    /// Headers of the original that are left out of its copy, in whatever case, such
-    /// as `["authorization", "cookie"]`; none by default.
+    /// Headers of the original that are not copied, in any case, such as `["authorization",
+    /// "cookie"]`; none by default.
     #[serde(default)]
     pub drop_headers: Vec<String>,
-    /// Which partition a copy goes to: `key` (the default), by its key as Java's
-    /// producers do, or `source`, the one that its original has.
+    /// The partition of a copy: `key` (the default), by its key as Java's producers do, or
+    /// `source`, the original's.
     pub partition: Option<DeadLetterPartition>,
-    /// Whether a dead-letter topic that is missing is made when it is first needed;
-    /// yes by default. It gets as many partitions as its source.
+    /// Whether a missing dead-letter topic is created when it is first needed; yes by default.
+    /// It gets as many partitions as its source.
     pub create: Option<bool>,
-    /// Whether dead-letter topics are looked at before anything is consumed: that they
-    /// are there or can be made, may be read and written to, and take what their sources
-    /// have; yes by default. A Kafka without admin requests needs `false`.
+    /// Whether dead-letter topics are checked before anything is consumed; yes by default. The
+    /// check is that they exist or can be created, may be read and written, and accept the
+    /// records of their sources. A Kafka without admin requests needs `false`.
     pub check: Option<bool>,
 }
 
@@ -53,7 +53,7 @@ impl DeadLetterConfig {
     }
 }
 
-/// Names of the headers by which other tools know where a dead letter comes from.
+/// Other tools' names for the headers that say where a dead letter comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -66,15 +66,16 @@ pub enum HeaderFamily {
     Streams,
 }
 
-/// Which partition a dead letter goes to.
+/// The partition of a dead letter.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum DeadLetterPartition {
-    /// The one that its key finds (murmur2, as Java's producers).
+    /// By its key (murmur2, as Java's producers do).
     #[default]
     Key,
-    /// The one that its original has. The dead-letter topic must have as many as the source; a copy whose
-    /// partition is missing, since some were added to the source, goes to that of its key.
+    /// The same as the original's. The dead-letter topic must have as many partitions as the
+    /// source. If partitions were added to the source later, a copy whose partition is missing
+    /// goes to the one of its key.
     Source,
 }

@@ -35,7 +35,7 @@ impl File<'_> {
     /// The parser's own text would quote the line, which may hold a secret.
     fn refused(&self, setting: &'static str, error: &toml::de::Error) -> Error {
         let problem = format!(
-            "is not TOML there: {}; a text stands in quotes, also one of digits such as \"007\"",
+            "is not TOML: {}; write a text in quotes, also one of digits such as \"007\"",
             error.message()
         );
         let refused = Error::config(setting, problem);

@@ -1,4 +1,4 @@
-//! What a file and the environment give, before it is known what each setting is.
+//! The texts from a file and the environment, before they are read as settings.
 
 use super::reader::{self, Node};
 use super::{Config, Origin, Origins, handlers, properties};
@@ -6,7 +6,7 @@ use crate::error::Error;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-/// What was written for a setting.
+/// The text of a setting.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum Written {
     /// A text, letter by letter; also a number or a boolean of a file.

@@ -1,4 +1,4 @@
-//! Which handler is meant by a name in a file or in the environment.
+//! Finds the handler for a name in a file or in the environment.
 
 use super::{HandlerConfig, Origin, Origins};
 use crate::error::Error;

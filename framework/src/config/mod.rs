@@ -1,4 +1,4 @@
-//! The settings we own; every other key goes to librdkafka as it is.
+//! Onceward's settings. Properties in the section `kafka` go to librdkafka unchanged.
 
 mod brokers;
 mod choices;
@@ -26,6 +26,7 @@ pub use dead_letter::{DeadLetterConfig, DeadLetterPartition, HeaderFamily};
 pub(crate) use origin::{Origin, Origins};
 pub(crate) use resolved::Resolved;
 pub(crate) use sources::duration;
+pub(crate) use suggest::did_you_mean;
 
 #[cfg(feature = "schemas")]
 use crate::config::schema_registry::SchemaRegistryConfig;
@@ -35,7 +36,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-/// What can be set, from code, a file and the environment.
+/// The settings, from code, a file and the environment.
 ///
 /// Precedence, strongest first:
 ///
@@ -49,8 +50,8 @@ use std::time::Duration;
 ///    handler's attribute.
 /// 4. The default.
 ///
-/// A text is taken as it was typed; a list has commas; durations are texts such as `500ms`,
-/// `5s`, `7days`; words and the names of handlers count in any case. An error names the
+/// A text is taken as it was typed. A list has commas. Durations are texts such as `500ms`,
+/// `5s`, `7days`. Words and the names of handlers may be in any case. An error names the
 /// variable, or the file and the line, and never the value.
 ///
 /// ```toml
@@ -69,23 +70,23 @@ use std::time::Duration;
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Config {
-    /// Where Kafka is: `host:port`, several with commas.
+    /// The address of Kafka: `host:port`, several with commas.
     pub brokers: Option<String>,
-    /// Where PostgreSQL is. Without it, no handler can take a transaction.
+    /// The address of PostgreSQL. Without it, no handler can take a transaction.
     pub database_url: Option<String>,
-    /// Properties of librdkafka, also by their other names there. Those that would undo a
-    /// promise are refused.
+    /// Properties of librdkafka, by any of their names. A property that would break a promise
+    /// is refused.
     #[serde(default, deserialize_with = "properties")]
     pub kafka: BTreeMap<String, String>,
-    /// Per handler, by its name.
+    /// Settings of single handlers, by name.
     #[serde(default)]
     pub handlers: BTreeMap<String, HandlerConfig>,
-    /// Where it is noted what was done: `postgres` (the default where
-    /// `database_url` is set), `memory`, `off`. A `DATABASE_URL` that leads to another
-    /// database is left alone where no handler takes a transaction.
+    /// Where processed records are recorded: `postgres` (the default if `database_url` is set),
+    /// `memory`, `off`. If no handler takes a transaction, a `DATABASE_URL` that is not a
+    /// PostgreSQL URL is ignored.
     pub dedupe: Option<DedupeKind>,
-    /// How long what was done is remembered at least, 14 days by default. Refused
-    /// where a topic keeps its records for longer.
+    /// How long a processed record is remembered at least, 14 days by default. Refused if a
+    /// topic keeps its records longer.
     #[serde(default, deserialize_with = "duration")]
     pub dedupe_window: Option<Duration>,
     /// Finds copies of one event only if they are handled within this time of each other; the whole
@@ -93,21 +94,21 @@ pub struct Config {
     /// tables: what was closed for longer is not read.
     #[serde(default, deserialize_with = "duration")]
     pub dedupe_copies_found_within: Option<Duration>,
-    /// Accepts topics that keep their records for longer than `dedupe_window`: an
-    /// event that is replayed from beyond the window is done again.
+    /// Accepts topics that keep their records longer than `dedupe_window`: a replay of records
+    /// older than the window handles them again.
     pub dedupe_window_shorter_than_retention: Option<bool>,
-    /// Whether `App::run` makes or updates Onceward's tables first; no by default.
+    /// Whether `App::run` creates or updates Onceward's tables first; no by default.
     pub migrate: Option<bool>,
-    /// The most connections to PostgreSQL, 16 by default.
+    /// The maximum number of connections to PostgreSQL, 16 by default.
     pub max_connections: Option<usize>,
     /// Where a partition without a committed offset starts: `earliest` (the
     /// default), `latest`, `offset:N`, or `time:` with milliseconds since the epoch.
     pub start: Option<Start>,
-    /// How the spans of handlers stand to those of the producers: `link` (the default),
-    /// `parent`, or `off`, which makes none.
+    /// How a handler's span relates to the producer's span: `link` (the default), `parent`, or
+    /// `off` (no span).
     pub trace: Option<TraceMode>,
-    /// What happens where the broker no longer has the committed offset: `stop`
-    /// (the default: the partition stops with an alarm), `earliest`, `latest`.
+    /// What a partition does if the broker no longer has its committed offset: `stop` (the
+    /// default, with an alarm), `earliest`, `latest`.
     pub out_of_range: Option<OutOfRange>,
     /// `classic` (cooperative-sticky, the default) or `consumer` (KIP-848, brokers
     /// from 4.0).
@@ -115,19 +116,18 @@ pub struct Config {
     /// Static membership (KIP-345): a restart within the session timeout moves no
     /// partition. One per process, for example the pod's name.
     pub instance_id: Option<String>,
-    /// How long `App::run` waits for topics that are not there yet; not at all by
-    /// default.
+    /// How long `App::run` waits for topics that do not exist yet; not at all by default.
     #[serde(default, deserialize_with = "duration")]
     pub wait_for_topics: Option<Duration>,
-    /// How the copies in dead-letter topics are made.
+    /// How dead letters are written.
     #[serde(default)]
     pub dead_letter: DeadLetterConfig,
-    /// Where schemas are looked up.
+    /// The schema registry.
     #[cfg(feature = "schemas")]
     #[serde(default)]
     pub schema_registry: SchemaRegistryConfig,
-    /// The most handlers that a chain of published records goes through, 32 by
-    /// default. The record that would go further is dead-lettered.
+    /// The maximum number of handlers that a chain of published records may pass, 32 by
+    /// default. A record that would go further is dead-lettered.
     pub max_hops: Option<u32>,
     /// How often offsets are committed, 1 s by default.
     #[serde(default, deserialize_with = "duration")]
@@ -139,52 +139,53 @@ pub struct Config {
     /// How long a shutdown may take in all, 20 s by default.
     #[serde(default, deserialize_with = "duration")]
     pub shutdown_deadline: Option<Duration>,
-    /// How long a record may be its partition's oldest unfinished one before the application
-    /// says so and is no longer [ready](crate::Health), 1 min by default.
+    /// How long a record may be the oldest unfinished one of its partition, 1 min by default.
+    /// After that the application logs it and is no longer [ready](crate::Health).
     #[serde(default, deserialize_with = "duration")]
     pub stuck_after: Option<Duration>,
-    /// The most records of a run, 1,000 by default.
+    /// The maximum number of records in a run, 1,000 by default.
     pub max_run_records: Option<usize>,
-    /// The most bytes of a run, 4 MiB by default; one larger record is a run.
+    /// The maximum number of bytes in a run, 4 MiB by default; a larger record is a run by
+    /// itself.
     pub max_run_bytes: Option<usize>,
-    /// How long a run may take, 250 ms by default. Runs are sized to fit.
+    /// How long a run should take, 250 ms by default. Onceward sizes runs to fit.
     #[serde(default, deserialize_with = "duration")]
     pub max_run_time: Option<Duration>,
-    /// The most records of a partition that are delivered and stand at or behind its oldest
-    /// unfinished one, where the order is by key or none; 10,000 by default. At the bound the
-    /// partition waits for that one, and says so.
+    /// With `order = "key"` or `"none"`: the maximum number of delivered records of a partition
+    /// from its oldest unfinished one on, 10,000 by default. At the limit the partition waits
+    /// for that record, and logs it.
     pub max_in_flight: Option<usize>,
-    /// The most bytes of these, 16 MiB by default. What librdkafka prefetches and
-    /// pins comes on top: `queued.max.messages.kbytes` and one fetch a partition.
+    /// The maximum number of bytes of these records, 16 MiB by default. librdkafka's prefetched
+    /// records come on top: `queued.max.messages.kbytes` and one fetch per partition.
     pub max_in_flight_bytes: Option<usize>,
     /// Where each was given.
     #[serde(skip)]
     pub(crate) origins: Origins,
 }
 
-/// What can be set per handler.
+/// The settings of one handler.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct HandlerConfig {
-    /// The topic, in place of the attribute's.
+    /// The topic, instead of the attribute's.
     pub topic: Option<String>,
     /// The consumer group.
     pub group: Option<String>,
-    /// Bounds each call of the handler.
+    /// The time limit of each call of the handler.
     #[serde(default, deserialize_with = "duration")]
     pub timeout: Option<Duration>,
     /// Which records are handled in order: `partition`, `key` or `none`.
     pub order: Option<Order>,
     /// How often a record is handled: `at_least_once`, or `at_most_once_losing_work_in_flight`.
     pub guarantee: Option<Guarantee>,
-    /// How many handlers of the topic run at once, where the order is by key or none.
+    /// With `order = "key"` or `"none"`: how many handlers of the topic run at once.
     pub concurrency: Option<usize>,
-    /// The most records of a run.
+    /// The maximum number of records in a run.
     pub max_run_records: Option<usize>,
-    /// How often a failed record is tried, the first attempt included.
+    /// The maximum number of attempts, the first one included.
     pub max_attempts: Option<u32>,
-    /// For how long a failed record is tried.
+    /// No attempt begins later than this after the first failure.
     #[serde(default, deserialize_with = "duration")]
     pub max_elapsed: Option<Duration>,
     /// The longest delay before the second attempt.
@@ -193,11 +194,12 @@ pub struct HandlerConfig {
     /// The longest delay.
     #[serde(default, deserialize_with = "duration")]
     pub max_backoff: Option<Duration>,
-    /// The topic for records that were given up, or `none`.
+    /// The dead-letter topic, or `none`.
     pub dead_letter: Option<String>,
-    /// The topic for records that do not decode, where that is another.
+    /// Another dead-letter topic for records that do not decode.
     pub rejected: Option<String>,
-    /// How often the process may end while it tries one record.
+    /// How often the process may end while it tries one record, before that record is
+    /// dead-lettered.
     pub max_starts: Option<u32>,
 }
 

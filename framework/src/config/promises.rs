@@ -36,7 +36,7 @@ pub(super) fn check(kafka: &BTreeMap<String, String>) -> Result<(), Error> {
         if property == "enable.ssl.certificate.verification" && is_false(value) {
             return Err(Error::config(
                 setting(),
-                "= false lets anyone pose as the broker; give the CA with `kafka.ssl.ca.location`",
+                "is false, which lets anyone pose as the broker; give the CA with `kafka.ssl.ca.location`",
             ));
         }
     }

@@ -1,4 +1,4 @@
-//! The names of librdkafka's properties, and what each may be.
+//! The names of librdkafka's properties, and their possible values.
 
 use super::suggest;
 

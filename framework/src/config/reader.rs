@@ -1,4 +1,5 @@
-//! Reads texts as what each setting is: a number, a duration, one of a few words, a list.
+//! Reads the text of each setting as its type: a number, a duration, one of a few words, a
+//! list.
 
 use super::Origin;
 use super::given::Written;
@@ -71,7 +72,7 @@ pub(super) fn read<'n, T: Deserialize<'n>>(root: &'n Node) -> Result<T, Error> {
     T::deserialize(root).map_err(Error::from)
 }
 
-/// What is wrong with a setting. It never holds what was written for it: that may be a secret.
+/// A fault in a setting. It never contains the setting's value, which may be a secret.
 #[derive(Debug)]
 pub(super) struct Problem {
     setting: Vec<String>,
@@ -121,9 +122,10 @@ impl de::Error for Problem {
         Self::new(format!("must be {expected}"))
     }
 
-    fn unknown_variant(_: &str, expected: &'static [&'static str]) -> Self {
+    fn unknown_variant(given: &str, expected: &'static [&'static str]) -> Self {
         let words: Vec<_> = expected.iter().map(|word| format!("`{word}`")).collect();
-        Self::new(format!("must be one of {}", words.join(", ")))
+        let near = did_you_mean(given, expected.iter().copied());
+        Self::new(format!("must be one of {}{near}", words.join(", ")))
     }
 
     fn unknown_field(name: &str, expected: &'static [&'static str]) -> Self {
@@ -131,7 +133,7 @@ impl de::Error for Problem {
     }
 }
 
-/// What was meant by a name that is none.
+/// A hint at the right name for an unknown one.
 fn hint(name: &str, names: &'static [&'static str]) -> String {
     if name == "schema_registry" {
         return " in this program; enable the feature `avro`, `protobuf` or `json-schema`".to_owned();
@@ -241,7 +243,7 @@ impl<'de> Deserializer<'de> for &'de Node {
     }
 }
 
-/// What stands between commas; brackets and quotes, as in a file, may stand around.
+/// The texts between commas; brackets and quotes, as in a file, are allowed.
 fn list(text: &str) -> Vec<String> {
     let text = text.trim();
     let inside = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
@@ -289,7 +291,7 @@ impl<'de> Deserializer<'de> for Word {
 /// The settings of a section, and the one whose name was read last.
 struct Map<'n>(std::collections::btree_map::Iter<'n, String, Node>, Option<(&'n String, &'n Node)>);
 
-/// Says of which setting something is wrong.
+/// Adds the name of the setting to a fault.
 fn of<T>((name, node): (&String, &Node), read: Result<T, Problem>) -> Result<T, Problem> {
     read.map_err(|problem| {
         let at = problem.at.clone().or_else(|| node.origin().cloned());

@@ -1,4 +1,4 @@
-//! Gets what was set, gives all settings, with their defaults and checked.
+//! Gets the settings as given, gives all settings with their defaults, checked.
 
 use super::{
     Config, DeadLetterConfig, DedupeKind, GroupProtocol, OutOfRange, Start, brokers, promises, properties,
@@ -168,16 +168,13 @@ impl Resolved {
             ));
         }
         if self.dedupe_window < SHORTEST_WINDOW {
-            return Err(Error::config(
-                "dedupe_window",
-                "is shorter than a day; what was done is kept in tables that each take half a window",
-            ));
+            return Err(Error::config("dedupe_window", "is shorter than a day; set it to `1day` or more"));
         }
         if self.dedupe_copies_found_within > self.dedupe_window {
             return Err(Error::config(
                 "dedupe_copies_found_within",
                 format!(
-                    "= {} is longer than `dedupe_window` = {}, beyond which nothing is known; make that one longer",
+                    "is {}, longer than `dedupe_window` = {}; make it shorter, or the window longer",
                     humantime::format_duration(self.dedupe_copies_found_within),
                     humantime::format_duration(self.dedupe_window),
                 ),
@@ -185,7 +182,7 @@ impl Resolved {
         }
         if self.commit_interval.is_zero() || self.max_run_time.is_zero() {
             let setting = if self.commit_interval.is_zero() { "commit_interval" } else { "max_run_time" };
-            return Err(Error::config(setting, "is 0; it must be longer than that"));
+            return Err(Error::config(setting, "is 0; set it to a duration such as `250ms`"));
         }
         Ok(())
     }

@@ -1,12 +1,12 @@
-//! Where the schema registry is.
+//! The settings of the schema registry.
 
 use serde::Deserialize;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Where the schema registry is, and who asks it: Confluent's API, which other registries
-/// offer too (Apicurio under `/apis/ccompat/v7`, Karapace, Redpanda).
+/// The schema registry: its address and the login. It must offer Confluent's API, which other
+/// registries do too (Apicurio under `/apis/ccompat/v7`, Karapace, Redpanda).
 ///
 /// ```toml
 /// [schema_registry]
@@ -18,40 +18,40 @@ use std::time::Duration;
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct SchemaRegistryConfig {
-    /// Its address, several with commas; they are asked in this order. Also
+    /// Its address, several with commas, which are tried in this order. Also
     /// `SCHEMA_REGISTRY_URL`.
     pub url: Option<String>,
     /// For basic authentication.
     pub username: Option<String>,
     /// For basic authentication.
     pub password: Option<String>,
-    /// For bearer authentication, in place of user name and password.
+    /// For bearer authentication, instead of user name and password.
     pub token: Option<String>,
-    /// A file with the certificates (PEM) of whom to trust, beside the system's;
-    /// needs the feature `schemas-tls`.
+    /// A PEM file with certificate authorities to trust beside the system's; needs the feature
+    /// `schemas-tls`.
     pub ca: Option<PathBuf>,
-    /// A file with our own certificate and its key (PEM), for mutual TLS; needs the
+    /// A PEM file with the service's own certificate and its key, for mutual TLS; needs the
     /// feature `schemas-tls`.
     pub identity: Option<PathBuf>,
-    /// What happens at the start where a handler's type cannot read what stands in the
-    /// registry for its topics; it is refused by default.
+    /// What a start does if a handler's type cannot read a schema of its topics in the
+    /// registry; it is refused by default.
     pub check: Option<SchemaCheck>,
-    /// How long an answer may take, 5 s by default.
+    /// How long the registry may take to answer, 5 s by default.
     #[serde(default, deserialize_with = "crate::config::duration")]
     pub timeout: Option<Duration>,
 }
 
-/// Whether handlers are checked against the registry at the start.
+/// Whether a start checks handlers against the registry.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum SchemaCheck {
-    /// A handler that does not fit is refused, with the field named.
+    /// A handler that does not fit is refused; the error names the field.
     #[default]
     Refuse,
-    /// It is logged.
+    /// A handler that does not fit is logged.
     Warn,
-    /// Nothing is looked at.
+    /// Handlers are not checked.
     Off,
 }
 

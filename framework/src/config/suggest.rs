@@ -1,4 +1,4 @@
-//! Finds the name that was meant by one that is misspelt.
+//! Finds the right name for a misspelt one.
 
 /// The name that is nearest to a misspelt one, if one is near.
 pub(super) fn nearest<'n>(misspelt: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
@@ -8,7 +8,7 @@ pub(super) fn nearest<'n>(misspelt: &str, names: impl IntoIterator<Item = &'n st
 }
 
 /// `; did you mean ..?`, or nothing.
-pub(super) fn did_you_mean<'n>(misspelt: &str, names: impl IntoIterator<Item = &'n str>) -> String {
+pub(crate) fn did_you_mean<'n>(misspelt: &str, names: impl IntoIterator<Item = &'n str>) -> String {
     nearest(misspelt, names).map(|name| format!("; did you mean `{name}`?")).unwrap_or_default()
 }
 

@@ -49,7 +49,7 @@ pub(crate) type Consumer = BaseConsumer<Assignment>;
 /// How long it takes until a look-up that failed is tried again.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// What does not change while the group is consumed.
+/// The parts that do not change while the group is consumed.
 pub(crate) struct Setup {
     pub(crate) group: Arc<str>,
     pub(crate) routers: Routers,

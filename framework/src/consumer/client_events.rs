@@ -1,5 +1,5 @@
-//! Gets what librdkafka says of a group's client, gives log lines that are counted instead of
-//! repeated, and what an error means for the group.
+//! Gets the log lines and errors of a group's client, gives counted log lines and the group's
+//! conditions.
 
 use crate::base::sync::lock;
 use crate::config::Resolved;
@@ -18,7 +18,7 @@ const LINES: usize = 256;
 #[derive(Debug, Default)]
 pub(crate) struct ClientLog {
     lines: Mutex<HashMap<String, Rarely>>,
-    /// What it has said of the error that `poll` gives next.
+    /// Its reason for the error that `poll` returns next.
     reason: Mutex<Option<String>>,
 }
 
@@ -136,7 +136,7 @@ impl GroupTroubles {
             let is_joined = has_joined && trouble.kind == Some(ConditionKind::Join);
             let lasts = !is_joined && trouble.last.elapsed() < RECURS_WITHIN;
             if !lasts && trouble.kind.is_some() {
-                tracing::info!(group, after = ?trouble.since.elapsed(), was = trouble.sentence, "is over");
+                tracing::info!(group, after = ?trouble.since.elapsed(), was = trouble.sentence, "the problem is over");
             }
             lasts
         });

@@ -5,7 +5,7 @@ use crate::record::notes::{Note, Notes};
 use crate::worker::ahead::Ahead;
 use crate::worker::offsets::OffsetTracker;
 
-/// What is known of one partition's committed offset.
+/// The state of one partition's committed offset.
 #[derive(Debug, Default)]
 pub(crate) struct Committed {
     /// What the broker said it has.

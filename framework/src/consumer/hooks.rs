@@ -1,4 +1,4 @@
-//! What the application wants to be told.
+//! The application's functions for assigned, revoked and out-of-range partitions.
 
 use crate::error::panic::without_panic;
 use crate::{BoxError, Error, TopicPartition};

@@ -1,5 +1,5 @@
-//! What is written beside the committed offset: where it belongs, notes of starts, and
-//! what is finished ahead of it.
+//! The metadata beside a committed offset: where it belongs, notes of starts, and the ranges
+//! finished ahead of it.
 
 use crate::kafka::admin::Topic;
 use crate::record::notes::Note;
@@ -7,7 +7,7 @@ use crate::worker::ahead::Ahead;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-/// What is noted beside a committed offset.
+/// The metadata beside a committed offset.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Memo {
     pub(crate) note: Note,
@@ -25,7 +25,7 @@ pub(crate) struct Place {
     pub(crate) first_count: Option<i32>,
 }
 
-/// What was found beside a committed offset.
+/// The metadata that was found beside a committed offset.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Found {
     /// Nothing, or what somebody else wrote, or what was written for another partition.

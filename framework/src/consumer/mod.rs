@@ -1,4 +1,5 @@
-//! One thread a consumer group: it serves rebalances, commits and errors, and reads no records.
+//! One thread per consumer group: it serves rebalances, commits and errors, and reads no
+//! records.
 
 pub(crate) mod poll;
 pub(crate) mod subscription;

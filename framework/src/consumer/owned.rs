@@ -92,7 +92,7 @@ impl OwnedPartition {
         }
     }
 
-    /// What it is short of.
+    /// Its conditions.
     pub(crate) fn told(&self) -> Vec<Told> {
         let source = &self.partition.source;
         let (partition, group, troubles) = (&source.partition, &source.group, &source.troubles);
@@ -153,7 +153,7 @@ impl OwnedPartition {
     }
 }
 
-/// What is due of some partitions.
+/// The due commits of some partitions.
 pub(crate) fn list<'o>(
     partitions: impl Iterator<Item = &'o OwnedPartition>,
     due: impl Fn(&OwnedPartition) -> Option<(i64, Memo)>,

@@ -179,7 +179,7 @@ impl Poller {
             let polling = assignment.polling();
             // What is wrong with the client now does not keep work from finishing.
             if let Err(error) = self.serve_events() {
-                tracing::warn!(%error, "while shutting down");
+                tracing::warn!(%error, "the client has a fault while it shuts down; work goes on");
             }
             // A partition that came in between.
             assignment.begin_drain();

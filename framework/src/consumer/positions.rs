@@ -1,4 +1,4 @@
-//! A side road: gets partitions that are assigned, gives where they begin, and what is known of them.
+//! A side road: gets assigned partitions, gives the offsets at which they begin.
 
 use crate::config::{OutOfRange, Start};
 use crate::consumer::memo::{Found, Memo, Place, Written};
@@ -23,7 +23,7 @@ pub(crate) struct Beginning {
     pub(crate) offset: Offset,
     /// What the group has committed, where that is an offset of this topic.
     pub(crate) committed: Option<i64>,
-    /// What was noted beside it.
+    /// The metadata beside it.
     pub(crate) memo: Memo,
     /// Whether somebody may have had it before.
     pub(crate) had_owner: bool,

@@ -56,7 +56,7 @@ pub(crate) struct Subscription {
     /// Topics that were there and are not listed any more, and since how many looks.
     absent: BTreeMap<String, u32>,
     left_out: BTreeSet<String>,
-    /// What is missing: a name or a pattern, and since when.
+    /// The missing names and patterns, and since when they are missing.
     missing: BTreeMap<String, Instant>,
 }
 
@@ -105,6 +105,16 @@ impl Subscription {
             left_out: BTreeSet::new(),
             missing: BTreeMap::new(),
         }
+    }
+
+    /// The topics that handlers name.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &String> {
+        self.names.iter()
+    }
+
+    /// The patterns that handlers name.
+    pub(crate) fn patterns(&self) -> impl Iterator<Item = &str> {
+        self.patterns.iter().map(|pattern| &*pattern.text)
     }
 
     /// Subscribes for the first time.
@@ -229,7 +239,7 @@ impl Subscription {
         Ok(())
     }
 
-    /// What is told of topics that are not there.
+    /// The conditions of missing topics.
     pub(crate) fn told(&self, group: &str) -> Vec<Told> {
         let told = |(name, since): (&String, &Instant)| {
             let pattern = self.patterns.iter().find(|pattern| pattern.text == *name);

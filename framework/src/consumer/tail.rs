@@ -1,4 +1,5 @@
-//! Gets partitions that seem to lag behind nothing, closes the hole at their end.
+//! Closes the offset gap at the end of a partition: offsets that will never be delivered would
+//! count as lag.
 //!
 //! Transaction markers, aborted records and compaction leave offsets that are never
 //! delivered. Behind the last record they would count as lag for ever. librdkafka

@@ -12,14 +12,14 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// What a handler returns: `Ok`, or an error that says whether trying again can help.
+/// The result of a handler. Its error says whether a retry can help.
 pub type HandlerResult<T = ()> = Result<T, HandlerError>;
 
 /// Why a record failed.
 ///
-/// `?` on any error makes one that is retryable. [`permanent`](Self::permanent)
-/// says that trying again will not help. It deliberately does not implement
-/// `std::error::Error`, so that `?` works on every type that does.
+/// `?` converts any error to a retryable one. [`permanent`](Self::permanent) marks an error
+/// that a retry cannot help. This type deliberately does not implement `std::error::Error`, so
+/// that `?` works on every type that does.
 pub struct HandlerError(Box<Inner>);
 
 struct Inner {
@@ -49,12 +49,12 @@ pub enum ErrorKind {
     Panicked,
     /// The handler ran longer than its timeout.
     TimedOut,
-    /// The record could not be decoded or lacks what an extractor needs.
+    /// The record could not be decoded, or lacks a value that an extractor needs.
     Rejected,
 }
 
 impl HandlerError {
-    /// Makes an error of any other, or of a text. It is retryable.
+    /// Makes a retryable error from another error or a text.
     pub fn new<E: Into<BoxError>>(source: E) -> Self {
         Self::of_kind(ErrorKind::Returned, source)
     }
@@ -87,7 +87,7 @@ impl HandlerError {
         self
     }
 
-    /// What has to be looked up before anything can be said of the record.
+    /// The look-up that is needed before the record can be decoded.
     #[cfg(feature = "schemas")]
     pub(crate) fn needed_lookup(&self) -> Option<&Lookup> {
         match self.0.schema.as_ref()? {
@@ -116,7 +116,7 @@ impl HandlerError {
         Self::held(Cause::Outage, error)
     }
 
-    /// Gives what Onceward's own work failed by, if it is that.
+    /// Returns the failure of Onceward's own work, if it is one.
     pub(crate) fn into_held(self) -> Result<Held, Self> {
         let Self(inner) = self;
         match inner.source.downcast::<Held>() {
@@ -173,31 +173,32 @@ impl HandlerError {
         self.0.copied.store(true, Ordering::Relaxed);
     }
 
-    /// What Onceward's own work cannot go on for, if it is that and no failure of the record.
+    /// The failure of Onceward's own work, if it is one and not the record's.
     pub(crate) fn held_by(&self) -> Option<&Held> {
         self.0.source.downcast_ref()
     }
 
-    /// The name of the error's type, as dead letters carry it.
+    /// The name of the error's type, as in the header of a dead letter.
     pub fn class(&self) -> &'static str {
         self.0.class
     }
 
-    /// Says that trying again will not help.
+    /// Marks the error as permanent: a retry cannot help.
     #[must_use]
     pub fn permanent(mut self) -> Self {
         self.0.permanent = true;
         self
     }
 
-    /// Says when to try again, in place of the backoff. A delay of more than a day is one day.
+    /// Sets the delay before the next attempt, instead of the backoff. A delay of more than a
+    /// day is one day.
     #[must_use]
     pub fn retry_after(mut self, delay: Duration) -> Self {
         self.0.retry_after = Some(delay.min(LONGEST));
         self
     }
 
-    /// Whether trying again cannot help.
+    /// Whether the error is permanent: a retry cannot help.
     pub fn is_permanent(&self) -> bool {
         self.0.permanent
     }
@@ -207,7 +208,7 @@ impl HandlerError {
         self.0.kind
     }
 
-    /// The delay asked for by [`retry_after`](Self::retry_after).
+    /// The delay set by [`retry_after`](Self::retry_after).
     pub fn delay(&self) -> Option<Duration> {
         self.0.retry_after
     }
@@ -251,13 +252,13 @@ impl fmt::Debug for HandlerError {
 /// assert!(parse("x").unwrap_err().is_permanent());
 /// ```
 pub trait ResultExt<T> {
-    /// Says that trying again will not help.
+    /// Marks the error as permanent: a retry cannot help.
     ///
     /// # Errors
     /// Returns the error it was called on, marked.
     fn permanent(self) -> HandlerResult<T>;
 
-    /// Says when to try again, in place of the backoff.
+    /// Sets the delay before the next attempt, instead of the backoff.
     ///
     /// # Errors
     /// Returns the error it was called on, marked.

@@ -19,9 +19,9 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
 
 /// Why the application did not start or had to stop.
 ///
-/// Each message says in one sentence what is wrong and names the setting; the
-/// source, where there is one, says why. `Debug` prints both, so that a `main`
-/// that returns it ends with a readable line.
+/// Each message says in one sentence what is wrong and names the setting. The source, if there
+/// is one, says why. `Debug` prints both, so a `main` that returns it ends with a readable
+/// line.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -32,10 +32,10 @@ pub enum Error {
     Config {
         /// The setting, by the name it has in a file or on the builder.
         setting: Cow<'static, str>,
-        /// What is wrong and what would be right.
+        /// What is wrong, and how to fix it.
         problem: String,
-        /// The environment variable, or the line of the file, that it comes from; `None` where
-        /// code sets it.
+        /// The environment variable, or the line of the file, where it was set; `None` if code
+        /// sets it.
         origin: Option<String>,
     },
     /// A handler cannot run as it is set up.
@@ -43,7 +43,7 @@ pub enum Error {
     Handler {
         /// The handler's name.
         handler: String,
-        /// What is wrong and what would be right.
+        /// What is wrong, and how to fix it.
         problem: String,
     },
     /// A topic that a handler reads cannot be read.
@@ -51,36 +51,36 @@ pub enum Error {
     Topic {
         /// The topic.
         topic: String,
-        /// What is wrong and what would be right.
+        /// What is wrong, and how to fix it.
         problem: String,
     },
     /// The Kafka client failed for good.
     #[error("cannot {action} (setting `brokers` = {brokers})")]
     Kafka {
-        /// What was tried.
+        /// The action that failed.
         action: String,
-        /// The brokers it was tried on.
+        /// The brokers, as they are set.
         brokers: String,
-        /// What the client said.
+        /// The client's error.
         source: BoxError,
     },
     /// The dedupe table could not be used at startup.
     #[error("cannot {action} (setting `database_url`)")]
     Store {
-        /// What was tried.
+        /// The action that failed.
         action: String,
-        /// What the database said.
+        /// The database's error.
         source: BoxError,
     },
-    /// The schema registry cannot be asked.
+    /// The schema registry cannot be reached.
     #[error("cannot {action} (setting `schema_registry`)")]
     Registry {
-        /// What was tried.
+        /// The action that failed.
         action: String,
         /// Why it failed.
         source: BoxError,
     },
-    /// A record that no handler takes arrived, and the route's policy is to stop.
+    /// A record arrived that no handler takes, and the topic's policy is to stop.
     #[error(
         "no handler of group `{group}` takes the record at {topic}/{partition}/{offset} (event type {event}); \
          add a handler for it, or set `unmatched` of the topic to `skip`"
@@ -94,7 +94,7 @@ pub enum Error {
         partition: i32,
         /// The record's offset.
         offset: i64,
-        /// What the record says it is.
+        /// The record's event type.
         event: String,
     },
     /// Work did not finish within the shutdown deadline. It was not committed
@@ -111,7 +111,7 @@ pub enum Error {
     /// A hook or a thread of the application failed.
     #[error("{what} failed")]
     Internal {
-        /// What failed.
+        /// The part that failed.
         what: String,
         /// Why.
         source: BoxError,
@@ -123,7 +123,7 @@ impl Error {
         Self::Config { setting: setting.into(), problem: problem.into(), origin: None }
     }
 
-    /// Says where the setting was given that is wrong.
+    /// Adds the place where the wrong setting was set.
     pub(crate) fn at(mut self, place: &impl fmt::Display) -> Self {
         if let Self::Config { origin, .. } = &mut self {
             origin.get_or_insert_with(|| place.to_string());

@@ -2,25 +2,25 @@
 
 use std::time::Duration;
 
-/// Why a record was given up.
+/// Why a record failed for good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reason {
-    /// Its bytes do not decode, or lack what the handler takes.
+    /// Its bytes do not decode, or lack a value that the handler takes.
     Rejected,
-    /// The handler said that trying again will not help.
+    /// The handler returned a permanent error.
     Permanent,
     /// It was tried `max_attempts` times.
     MaxAttempts,
-    /// It was tried for `max_elapsed`.
+    /// `max_elapsed` has passed since its first failure.
     MaxElapsed,
-    /// A policy for its error says so.
+    /// A policy for its error type.
     Policy,
     /// No handler takes its event type.
     Unmatched,
     /// The process ended `max_starts` times while it was tried.
     MaxStarts,
-    /// What is published because of it would have passed the limit of hops.
+    /// A record published because of it would have passed `max_hops`.
     MaxHops,
 }
 

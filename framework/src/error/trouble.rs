@@ -1,5 +1,5 @@
-//! Why something does not go on: said once in the log and then counted, and shown by
-//! [`App::health`](crate::App::health) for as long as it lasts.
+//! The reasons why work does not go on: each is logged once and then counted, and shown by
+//! [`App::health`](crate::App::health) as long as it lasts.
 
 use super::BoxError;
 use super::text::chain;
@@ -30,7 +30,7 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    /// What it was, with its causes.
+    /// The error's text, with its sources.
     pub(crate) fn text(&self) -> String {
         chain(&*self.source).map(ToString::to_string).collect::<Vec<_>>().join(": ")
     }
@@ -39,8 +39,8 @@ impl Held {
 /// How often a trouble that lasts is logged again.
 const LOGGED_EVERY: Duration = Duration::from_secs(30);
 
-/// Tells which occurrences of a repeated event to log: the first, then at most one in 30 s, which
-/// tells how many there were.
+/// Decides which occurrences of a repeated event to log: the first, then at most one in 30 s,
+/// with the number of occurrences.
 #[derive(Debug, Default)]
 pub(crate) struct Rarely {
     logged: Option<Instant>,
@@ -64,7 +64,7 @@ impl Rarely {
     }
 }
 
-/// What keeps one partition, or one group, from going on.
+/// The troubles of one partition, or of one group.
 #[derive(Debug, Default)]
 pub(crate) struct Troubles {
     /// So that work that goes well takes no lock.
@@ -73,7 +73,7 @@ pub(crate) struct Troubles {
     current: Mutex<Vec<Trouble>>,
 }
 
-/// What does not go on, and since when.
+/// A trouble, and since when it lasts.
 #[derive(Debug)]
 struct Trouble {
     cause: Cause,
@@ -113,7 +113,7 @@ impl Troubles {
         current.drain(..).map(|trouble| trouble.since.elapsed()).max()
     }
 
-    /// What is the trouble, the worst and newest of several, and for how long it has been.
+    /// The current trouble, the worst and newest of several, and how long it has lasted.
     pub(crate) fn current(&self) -> Option<(Cause, String, Duration)> {
         if !self.any.load(Ordering::Relaxed) {
             return None;

@@ -6,18 +6,18 @@ use crate::error::lookup::Part;
 use crate::schemas::{self, Parsed, Schema, samples};
 use serde::Deserialize;
 
-/// The payload, decoded from Avro by the schema that it was written with, which the record
-/// names and the [schema registry](crate::SchemaRegistryConfig) has. `Key<Avro<T>>` is the
-/// same of the key.
+/// The payload, decoded from Avro with the schema that it was written with. The record has the
+/// schema's id, and the [schema registry](crate::SchemaRegistryConfig) has the schema.
+/// `Key<Avro<T>>` is the same for the key.
 ///
 /// The writer's schema resolves onto `T` as serde says: a field is found by its name or
 /// `#[serde(alias)]`, one that the writer did not have takes its `#[serde(default)]`, and
 /// numbers widen. `T` may borrow from the record. A tombstone decodes to `Avro(None)` where
 /// `T` is an `Option`, and is rejected else.
 ///
-/// A registry that cannot be asked costs no attempt: the record waits. A schema id that the
-/// registry does not know, and bytes that do not fit their schema or `T`, are rejected; so is
-/// a schema by which few bytes would become much memory, as by a list of nulls.
+/// If the registry cannot be reached, the record waits, and no attempt is counted. These are
+/// rejected: a schema id that the registry does not know, bytes that do not fit their schema or
+/// `T`, and a schema with which few bytes would take much memory, such as a list of nulls.
 ///
 /// `T` is checked against the registry's versions at the start, and against files of the crate
 /// at compile time with [`ReadsAvro`](crate::ReadsAvro).

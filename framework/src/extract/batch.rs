@@ -1,26 +1,26 @@
-//! One extractor a record of a whole run.
+//! One extractor per record of a run.
 
 use super::{Context, FromRecord};
 use crate::{HandlerError, Run};
 use std::ops::Deref;
 
-/// A record of a run that cannot be decoded.
+/// A record of a run that could not be decoded.
 #[derive(Debug)]
 pub struct Rejected {
-    /// Its place in the run.
+    /// Its index in the run.
     pub index: usize,
     /// Why.
     pub error: HandlerError,
 }
 
-/// What a batch handler takes: one `E` a record of the run, in offset order.
+/// The records of a run, for a batch handler: one `E` per record, in offset order.
 ///
-/// `E` is any extractor, or a tuple of them: `Batch<(Key<String>, Json<Flight>)>`.
-/// Duplicates are taken out before.
+/// `E` is any extractor, or a tuple of them: `Batch<(Key<String>, Json<Flight>)>`. Duplicates
+/// are removed before.
 ///
-/// A batch handler that returns `HandlerResult` gives one outcome for all; if it
-/// fails, the run is halved until the record that fails is found. With
-/// `Vec<HandlerResult>` it names the records itself.
+/// A batch handler that returns `HandlerResult` gives one outcome for all records. If it fails,
+/// the run is halved until the failing record is found. With `Vec<HandlerResult>` it names the
+/// failing records itself.
 #[derive(Debug)]
 pub struct Batch<E>(Vec<E>);
 

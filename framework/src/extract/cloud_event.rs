@@ -13,8 +13,8 @@ use serde::de::IgnoredAny;
 /// payload and `content-type: application/cloudevents+json`. Extension attributes are
 /// left out; in binary mode [`Headers`](super::Headers) has them.
 ///
-/// An event without data decodes where `T` is an `Option`, and is rejected else. `T` may
-/// borrow from the record.
+/// An event without data decodes if `T` is an `Option`; else it is rejected. `T` may borrow
+/// from the record.
 ///
 /// # Example
 ///
@@ -35,17 +35,17 @@ use serde::de::IgnoredAny;
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CloudEvent<T> {
-    /// Tells it from all others of its source.
+    /// The attribute `id`, unique within its source.
     pub id: String,
-    /// Where it happened, a URI reference.
+    /// The attribute `source`: where it happened, a URI reference.
     pub source: String,
-    /// What happened: the attribute `type`.
+    /// The attribute `type`: what happened.
     pub event_type: String,
-    /// What it happened to, within the source.
+    /// The attribute `subject`: what it happened to, within the source.
     pub subject: Option<String>,
-    /// When it happened, in the form of RFC 3339: `2018-04-05T17:31:00Z`.
+    /// The attribute `time`: when it happened, in the form of RFC 3339: `2018-04-05T17:31:00Z`.
     pub time: Option<String>,
-    /// The URI of its data's schema: the attribute `dataschema`.
+    /// The attribute `dataschema`: the URI of its data's schema.
     pub data_schema: Option<String>,
     /// The data.
     pub data: T,

@@ -1,10 +1,10 @@
-//! What a format makes of a record's payload or key.
+//! Formats: they decode a record's payload or key.
 
 use super::{Context, FromKey, FromRecord, Rejection};
 use crate::Record;
 use crate::error::lookup::Part;
 
-/// A payload or key that is to be decoded, with its record.
+/// A payload or key to decode, with its record.
 #[derive(Debug, Clone, Copy)]
 pub struct Encoded<'a> {
     part: Part,
@@ -26,7 +26,7 @@ impl<'a> Encoded<'a> {
         self.record
     }
 
-    /// Its bytes; none of a tombstone, or where the record has no key.
+    /// Its bytes; `None` for a tombstone, or for a record without a key.
     pub fn bytes(self) -> Option<&'a [u8]> {
         match self.part {
             Part::Key => self.record.key(),
@@ -34,15 +34,15 @@ impl<'a> Encoded<'a> {
         }
     }
 
-    /// Its bytes, where the format has no null.
+    /// Its bytes, for a format without a null.
     ///
     /// # Errors
-    /// Says that there are none, and how to take such records.
+    /// If there are none; the text says how to take such records.
     pub fn required(self) -> Result<&'a [u8], Rejection> {
         self.bytes().ok_or_else(|| self.is_null("an `Option`"))
     }
 
-    /// What is null: `None`, where `T` is an `Option`.
+    /// The value for null: `None`, if `T` is an `Option`.
     #[cfg(any(feature = "avro", feature = "json"))]
     pub(super) fn none<T: serde::Deserialize<'a>>(self, extractor: &str) -> Result<T, Rejection> {
         use serde::de::IntoDeserializer;
@@ -63,8 +63,8 @@ impl<'a> Encoded<'a> {
 
 /// A format: an extractor of the payload, and inside [`Key`](super::Key) of the key.
 ///
-/// [`Json`](super::Json) is one. With this trait any other becomes one; an `Option` around it
-/// takes tombstones, and records without a key.
+/// [`Json`](super::Json) is one. Implement this trait for a format of your own. An `Option`
+/// around it takes tombstones, and records without a key.
 ///
 /// ```
 /// use onceward::extract::{Context, Decode, Encoded, Rejection};
@@ -99,7 +99,7 @@ pub trait Decode<'a>: Sized + Send {
     /// dead letters: it should not quote the record.
     fn decode(encoded: Encoded<'a>, context: &'a Context) -> Result<Self, Rejection>;
 
-    /// Says at startup what is missing for it.
+    /// Returns an error at startup if something is missing for it.
     ///
     /// # Errors
     /// One sentence with the fix.
@@ -142,8 +142,7 @@ impl<'a, D: Decode<'a>> FromKey<'a> for D {
     }
 }
 
-/// What all formats that are a wrapper around a type have, and what of
-/// [`Format`](super::Format) is true of it.
+/// Implements the traits that all wrapper formats share, [`Format`](super::Format) among them.
 #[cfg(any(feature = "json", feature = "avro", feature = "protobuf"))]
 macro_rules! format_of {
     ($format:ident $(, $is_so:ident)*) => {

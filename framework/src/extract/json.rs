@@ -4,10 +4,10 @@ use super::decode::format_of;
 use super::{Context, Decode, Encoded, Rejection};
 use serde::Deserialize;
 
-/// The payload, decoded from JSON. `Key<Json<T>>` is the same of the key.
+/// The payload, decoded from JSON. `Key<Json<T>>` is the same for the key.
 ///
-/// A tombstone decodes to `Json(None)` where `T` is an `Option`, and is rejected
-/// else. `T` may borrow from the record.
+/// A tombstone decodes to `Json(None)` if `T` is an `Option`; else it is rejected. `T` may
+/// borrow from the record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Json<T>(pub T);
 

@@ -1,4 +1,4 @@
-//! The payload, or the key, as JSON that a schema describes.
+//! The payload, or the key, as JSON with a schema.
 
 use super::decode::format_of;
 use super::json::not_json;
@@ -7,16 +7,16 @@ use crate::error::lookup::Part;
 use crate::schemas::{Parsed, Schema, json};
 use serde::Deserialize;
 
-/// The payload, JSON that fits the JSON Schema that the record names and the
-/// [schema registry](crate::SchemaRegistryConfig) has. `Key<JsonSchema<T>>` is the same of the
-/// key.
+/// The payload, decoded from JSON and checked against its JSON Schema. The record has the
+/// schema's id, and the [schema registry](crate::SchemaRegistryConfig) has the schema.
+/// `Key<JsonSchema<T>>` is the same for the key.
 ///
-/// It is checked against its schema and then decoded. A schema may refer to others that are
-/// among its references in the registry, and to nothing else: no address is asked for. `T`
-/// may borrow from the record. A tombstone decodes to `JsonSchema(None)` where `T` is an
-/// `Option`, and is rejected else.
+/// It is checked against its schema and then decoded. A schema may refer to schemas that are
+/// among its references in the registry, and to no others: no address is fetched. `T` may
+/// borrow from the record. A tombstone decodes to `JsonSchema(None)` if `T` is an `Option`;
+/// else it is rejected.
 ///
-/// A registry that cannot be asked costs no attempt: the record waits.
+/// If the registry cannot be reached, the record waits, and no attempt is counted.
 ///
 /// ```
 /// use onceward::prelude::*;

@@ -7,16 +7,16 @@ use crate::Record;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key<T>(pub T);
 
-/// What a key can be read as: text, bytes, a number in text, and whatever
-/// [`Decode`](super::Decode) reads; an `Option` of these where there may be none.
+/// Implemented for the types that a key can be read as: text, bytes, a number in text, and all
+/// types with [`Decode`](super::Decode). Take an `Option` of these if a record may have no key.
 pub trait FromKey<'a>: Sized + Send {
     /// Reads it.
     ///
     /// # Errors
-    /// Says what the key is not.
+    /// If the key cannot be read as this type.
     fn from_key(record: Record<'a>, context: &'a Context) -> Result<Self, Rejection>;
 
-    /// Says at startup what is missing for it.
+    /// Returns an error at startup if something is missing for it.
     ///
     /// # Errors
     /// One sentence with the fix.

@@ -1,28 +1,28 @@
-//! A record's parts as a handler's arguments.
+//! The arguments of handlers, taken from a record.
 //!
-//! | argument | what it is | rejected where |
+//! | argument | what it is | rejected if |
 //! |---|---|---|
 //! | [`Json<T>`](Json) | the payload, decoded | it is not JSON of a `T`; null, unless `T` is an `Option` |
-//! | `Avro<T>` | the payload, decoded from Avro by the schema that it names (feature `avro`) | its schema is unknown; it does not fit its schema or `T`; null, unless `T` is an `Option` |
+//! | `Avro<T>` | the payload, decoded from Avro with its schema (feature `avro`) | its schema is unknown; it does not fit its schema or `T`; null, unless `T` is an `Option` |
 //! | `Protobuf<T>` | the payload, a Protobuf message (feature `protobuf`) | its schema is unknown; it is another message; null, unless `Option<Protobuf<T>>` |
-//! | `JsonSchema<T>` | the payload, JSON that fits the schema that it names (feature `json-schema`) | its schema is unknown; it does not fit its schema or `T`; null, unless `T` is an `Option` |
+//! | `JsonSchema<T>` | the payload, JSON checked against its schema (feature `json-schema`) | its schema is unknown; it does not fit its schema or `T`; null, unless `T` is an `Option` |
 //! | [`CloudEvent<T>`](CloudEvent) | a CloudEvent's attributes, and its data, decoded | an attribute is missing; the data is not JSON of a `T`; there is none, unless `T` is an `Option` |
 //! | [`Bytes`] | the payload, copied | null, unless `Option<Bytes>` |
 //! | `&[u8]` | the payload, borrowed | null, unless `Option<&[u8]>` |
-//! | [`Upcast<F>`](Upcast) | the payload in a format `F` of these, old versions turned into today's | as `F`; its version is missing or unknown |
-//! | any other [`Decode`] | the payload in a format of your own | it says so; null, unless in an `Option` |
+//! | [`Upcast<F>`](Upcast) | the payload in a format `F` of these, old versions converted to today's type | as `F`; its version is missing or unknown |
+//! | any other [`Decode`] | the payload in a format of your own | its `decode` returns an error; null, unless in an `Option` |
 //! | [`Key<T>`](Key) | the key as `String`, `&str`, `Vec<u8>`, `&[u8]`, an integer in text, one of the formats above, or an `Option` of these | it is missing or not a `T` |
 //! | [`Headers`] | all headers | never |
 //! | [`Record`] | the record itself | never |
 //! | [`Position`] | topic, partition, offset, timestamp | never |
-//! | [`Attempt`] | which attempt this is, the first being 1 | never |
-//! | [`State<T>`](State) | what the application shares | at startup, where none was given |
+//! | [`Attempt`] | the number of this attempt, starting with 1 | never |
+//! | [`State<T>`](State) | a value of `App::state` | at startup, if none was given |
 //! | [`Publisher`] | publishes records in the middle of the handler | never |
-//! | `&mut Tx` | the record's PostgreSQL transaction | at startup, where no database is set |
-//! | [`Batch<E>`](Batch) | one `E` a record of a whole run | as `E`, for the record that it is |
+//! | `&mut Tx` | the record's PostgreSQL transaction | at startup, if no database is set |
+//! | [`Batch<E>`](Batch) | one `E` per record of a run | as `E`, for the single record |
 //!
-//! A rejected record counts as permanently failed: the same bytes will not decode
-//! better the next time. Records are decoded before their transaction begins.
+//! A rejected record fails permanently: the same bytes cannot be decoded later either. Records
+//! are decoded before their transaction begins.
 
 #[cfg(feature = "avro")]
 mod avro;
@@ -72,7 +72,7 @@ use crate::error::{BoxError, ErrorKind, HandlerError};
 #[cfg(feature = "schemas")]
 use std::sync::Arc;
 
-/// Why a record does not have what a handler asks for.
+/// Why a handler's argument cannot be taken from a record.
 #[derive(Debug)]
 pub struct Rejection {
     reason: BoxError,
@@ -82,7 +82,7 @@ pub struct Rejection {
 }
 
 impl Rejection {
-    /// Gives the reason.
+    /// Makes a rejection with this reason.
     pub fn new(reason: impl Into<BoxError>) -> Self {
         Self {
             reason: reason.into(),
@@ -116,7 +116,7 @@ impl From<Rejection> for HandlerError {
     }
 }
 
-/// A handler's argument that is made of a record.
+/// A handler's argument, taken from a record.
 ///
 /// # Example
 ///
@@ -146,10 +146,10 @@ pub trait FromRecord<'a>: Sized + Send {
     /// Takes it from the record.
     ///
     /// # Errors
-    /// Says what the record lacks. It counts as a permanent failure.
+    /// If the record lacks it. That is a permanent failure.
     fn from_record(record: Record<'a>, context: &'a Context) -> Result<Self, Rejection>;
 
-    /// Says at startup what is missing for it.
+    /// Returns an error at startup if something is missing for it.
     ///
     /// # Errors
     /// One sentence with the fix.

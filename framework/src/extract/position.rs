@@ -1,16 +1,16 @@
-//! Where a record stands, and how often it was tried.
+//! A record's position, and the number of the attempt.
 
 use super::{Context, FromRecord, Rejection};
 use crate::{Record, TopicPartition};
 
-/// Where a record stands.
+/// A record's position in its topic.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Position {
     /// Topic and partition.
     pub partition: TopicPartition,
     /// The offset in the partition.
     pub offset: i64,
-    /// Milliseconds since the epoch; `None` in formats without a timestamp.
+    /// Milliseconds since the epoch; `None` for message formats without a timestamp.
     pub timestamp: Option<i64>,
 }
 
@@ -24,10 +24,10 @@ impl<'a> FromRecord<'a> for Position {
     }
 }
 
-/// Which attempt at a record this is; the first is 1.
+/// The number of this attempt at the record; the first is 1.
 ///
-/// It counts the failures that were the record's own: a run that is repeated
-/// because a neighbour failed, or because PostgreSQL was away, adds nothing.
+/// It counts the record's own failures only. A run that is repeated because another record
+/// failed, or because PostgreSQL was down, adds nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Attempt(pub u32);
 

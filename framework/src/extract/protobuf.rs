@@ -7,14 +7,14 @@ use crate::schemas::protobuf::Messages;
 use crate::schemas::{Framed, Parsed, Schema};
 use prost::{Message, Name};
 
-/// The payload, a Protobuf message of the schema that the record names and the
-/// [schema registry](crate::SchemaRegistryConfig) has. `Key<Protobuf<T>>` is the same of the
-/// key, and `Option<Protobuf<T>>` takes tombstones too.
+/// The payload, decoded as a Protobuf message. The record has its schema's id, and the [schema
+/// registry](crate::SchemaRegistryConfig) has the schema. `Key<Protobuf<T>>` is the same for
+/// the key, and `Option<Protobuf<T>>` takes tombstones too.
 ///
-/// `T` is what prost generates, with its name (`enable_type_names` of `prost_build::Config`):
-/// a record of another message of the same topic would decode to a wrong value, so it is
-/// rejected. Fields that the writer did not have take Protobuf's defaults. A registry that
-/// cannot be asked costs no attempt: the record waits.
+/// `T` is a type that prost generates, with its name (`enable_type_names` of
+/// `prost_build::Config`): a record of another message of the same topic would decode to a
+/// wrong value, so it is rejected. Fields that the writer did not have take Protobuf's
+/// defaults. If the registry cannot be reached, the record waits, and no attempt is counted.
 ///
 /// ```
 /// use onceward::prelude::*;

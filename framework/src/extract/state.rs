@@ -1,4 +1,4 @@
-//! What the application shares with its handlers.
+//! Values that the application shares with its handlers.
 
 #[cfg(feature = "schemas")]
 use super::Encoded;
@@ -19,8 +19,7 @@ use std::sync::Arc;
 #[cfg(feature = "schemas")]
 use std::sync::{Mutex, PoisonError};
 
-/// A value that was given with [`App::state`](crate::App::state), shared by all
-/// handlers.
+/// A value of [`App::state`](crate::App::state), shared by all handlers.
 #[derive(Debug)]
 pub struct State<T: ?Sized>(pub Arc<T>);
 
@@ -38,7 +37,7 @@ impl<T> Clone for State<T> {
     }
 }
 
-/// What extractors may use beside the record: the application's states.
+/// What extractors may use besides the record: the application's states.
 #[derive(Clone, Default)]
 pub struct Context {
     states: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
@@ -125,7 +124,7 @@ impl Context {
     /// The full name of what its schema describes, if it has one.
     ///
     /// # Errors
-    /// What has to be looked up first.
+    /// If a schema must be looked up first.
     #[cfg(feature = "schemas")]
     pub(crate) fn record_type(&self, encoded: Encoded<'_>) -> Result<Option<String>, Lookup> {
         let Ok((schemas, id, framed)) = self.framed(encoded) else { return Ok(None) };
@@ -194,7 +193,7 @@ impl Context {
         checked
     }
 
-    /// What was noted since this was last asked.
+    /// Takes the entries since the last call.
     #[cfg(feature = "schemas")]
     pub(crate) fn take_reads(&self) -> Vec<(Part, Reads)> {
         std::mem::take(&mut self.reads.lock().unwrap_or_else(PoisonError::into_inner))

@@ -1,18 +1,18 @@
-//! Old versions of an event, turned into today's.
+//! Old versions of an event, converted to today's type.
 
 use super::{Context, Decode, Encoded, Rejection};
 use crate::error::BoxError;
 use crate::error::lookup::Part;
 use std::convert::Infallible;
 
-/// The event as it is today, whichever version the record is: old ones are decoded as what they
-/// were, and turned into the next version, and the next, by plain functions.
+/// The event in today's type, whatever version the record has. Old versions are decoded as
+/// their old types, and plain functions convert each version to the next.
 ///
 /// [`versions!`](crate::versions) lists them. `Key<Upcast<..>>`, `Option<Upcast<..>>` and
 /// [`Batch<Upcast<..>>`](super::Batch) work as with any format.
 ///
-/// A record whose version is missing or not in the list is rejected, and so is one that a function
-/// returns an error for.
+/// A record is rejected if its version is missing or not in the list, or if a function returns
+/// an error.
 ///
 /// ```
 /// use onceward::prelude::*;
@@ -59,7 +59,7 @@ use std::convert::Infallible;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Upcast<F>(pub F);
 
-/// Where a record says which version of its event it is.
+/// Where a record has the version of its event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum VersionSource {
@@ -110,7 +110,7 @@ pub trait Versioned: Version {
     const ELSE: Option<u32> = None;
 }
 
-/// A format that decodes to whatever type is asked for, as [`Upcast`] does with each version's.
+/// A format that can decode to any type. [`Upcast`] decodes each version with it.
 ///
 /// ```
 /// use onceward::extract::{Context, Decode, Encoded, Format, Rejection};
@@ -151,7 +151,8 @@ pub trait Format {
     fn into_value(self) -> Self::Value;
 }
 
-/// What an upcasting function may return: the next version, or a `Result` of it.
+/// Implemented for all types that an upcasting function may return: the next version, or a
+/// `Result` of it.
 #[diagnostic::on_unimplemented(
     message = "a function that makes `{V}` returned `{Self}`",
     label = "not the next version",

@@ -1,4 +1,4 @@
-//! Records that failed: how often they are tried again, when they are given up, and where they go then.
+//! Records that failed: retries, the end of retries, and dead letters.
 
 pub(crate) mod policy;
 pub(crate) mod trials;

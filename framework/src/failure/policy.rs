@@ -1,5 +1,4 @@
-//! What happens to a record that failed: how often it is tried again, and when
-//! it is given up.
+//! The policy for a record that failed: how often it is retried, and when retries end.
 
 use crate::Error;
 use crate::base::backoff;
@@ -12,16 +11,16 @@ use std::any::type_name;
 use std::fmt;
 use std::time::Duration;
 
-/// How often and for how long a failed record is tried again, in its place: what
-/// comes after it in its partition waits.
+/// How often and for how long a failed record is retried in its place. The records behind it in
+/// its partition wait.
 ///
 /// The delay before the attempt after the nth is random between 0 and
 /// `backoff * 2^(n-1)`, at most `max_backoff`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RetryPolicy {
-    /// Attempts in all, the first included; 12 by default: with the other defaults, the
-    /// last one about a second after the first.
+    /// The maximum number of attempts, the first one included; 12 by default. With the other
+    /// defaults, the last one is about a second after the first.
     pub max_attempts: u32,
     /// No attempt begins later than this after the first failure; 1 min by default.
     pub max_elapsed: Duration,
@@ -80,7 +79,7 @@ impl RetryPolicy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorPolicy {
-    /// It is tried again, also where the error is permanent.
+    /// It is retried, even if the error is permanent.
     Retry,
     /// It is skipped and counted.
     Skip,
@@ -115,7 +114,7 @@ pub(crate) struct FailurePolicy {
     pub(crate) rules: Vec<ErrorRule>,
 }
 
-/// What comes next for a failed record.
+/// The next step for a failed record.
 #[derive(Debug)]
 pub(crate) enum Verdict {
     RetryAfter(Duration),
@@ -178,8 +177,8 @@ impl FailurePolicy {
                 handler,
                 longest = ?self.retry.longest(),
                 drain_deadline = ?drain,
-                "a record may be tried for longer than a drain waits; it is given away with its attempts \
-                 uncounted then, and begins anew where it arrives"
+                "retries of a record may take longer than a drain waits; if its partition is revoked meanwhile, the next owner \
+                 counts its attempts from the beginning"
             );
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! The books on one handler's attempts at records that failed and are not done.
+//! Counts one handler's attempts at records that failed and are not finished.
 
 use crate::Record;
 use crate::base::backoff::LONGEST;
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// What is known of a failed record's attempts.
+/// The attempts at a failed record.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Trial {
     /// How many have failed.

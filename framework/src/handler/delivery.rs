@@ -5,7 +5,7 @@ use crate::telemetry::trace::Spans;
 use crate::{Record, Run};
 use std::time::Duration;
 
-/// A record on its way to the handler, with what the handler may use. For a batch
+/// A record on its way to the handler, with its transaction and time limit. For a batch
 /// handler, all records of the call.
 #[derive(Debug)]
 pub struct Delivery<'a> {
@@ -42,7 +42,7 @@ impl<'a> Delivery<'a> {
         self.tx.as_deref_mut()
     }
 
-    /// How long the route lets the handler run.
+    /// The route's time limit for the handler.
     pub fn timeout(&self) -> Option<Duration> {
         self.call.timeout
     }

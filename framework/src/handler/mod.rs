@@ -12,8 +12,8 @@ use crate::{HandlerError, HandlerResult, Outcome, ProducerRecord, Run};
 use std::future::Future;
 use std::time::Duration;
 
-/// What handles the records of a route. `#[handler]` makes one of an async fn;
-/// without the macro, implement it.
+/// Handles the records of a route. `#[handler]` implements it for an async fn; you can also
+/// implement it by hand.
 ///
 /// A run's records are decoded by [`extract`](Self::extract) before any
 /// transaction is opened, then [`call`](Self::call) does the work.
@@ -23,7 +23,7 @@ use std::time::Duration;
     note = "put `#[handler(topic = \"..\", group = \"..\")]` on the async fn `f` and pass `f {{}}`: the value of the type that the attribute leaves beside it"
 )]
 pub trait Handler: Send + Sync + 'static {
-    /// What a call gets, decoded.
+    /// The decoded arguments of a call.
     type Args<'a>: Send
     where
         Self: 'a;
@@ -54,7 +54,7 @@ pub trait Handler: Send + Sync + 'static {
         delivery: Delivery<'a>,
     ) -> impl Future<Output = HandlerResult<Handled>> + Send + 'a;
 
-    /// Says at startup what an extractor lacks, for example a missing `State`.
+    /// Returns an error at startup if an extractor lacks something, for example a `State`.
     ///
     /// # Errors
     /// One sentence with the fix.
@@ -64,18 +64,18 @@ pub trait Handler: Send + Sync + 'static {
     }
 }
 
-/// How a call of a handler ended: one outcome for all its records, or one each.
+/// The result of a call: one outcome for all its records, or one for each.
 #[derive(Debug)]
 pub enum Handled {
     /// All records of the call ended this way.
     All(Outcome),
-    /// One result a record, in order.
+    /// One result per record, in order.
     Each(Vec<HandlerResult<Outcome>>),
-    /// All completed; these records are to be published before they count as done.
+    /// All records are completed once these records are published.
     Publish(Vec<ProducerRecord>),
 }
 
-/// What a handler may return. The macro asks for it.
+/// Implemented for all types that a handler may return.
 #[diagnostic::on_unimplemented(
     message = "a handler cannot return `{Self}`",
     label = "not a handler's result",
@@ -137,7 +137,7 @@ impl IntoHandled for Vec<HandlerResult<Outcome>> {
     }
 }
 
-/// What a handler's attribute sets, as a plain value.
+/// The settings of a handler's attribute, as a plain value.
 ///
 /// A [`Route`](crate::Route)'s methods set the same, and configuration overrides both; see
 /// [`Config`](crate::Config) for the precedence.
@@ -165,8 +165,7 @@ pub struct Settings {
 /// As the name of a dead-letter topic: there is none.
 pub(crate) const NO_DEAD_LETTERS: &str = "none";
 
-/// What happens to a record with a null value whose handler does not take
-/// `Option<T>`.
+/// The policy for records with a null value whose handler does not take `Option<T>`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Tombstones {
@@ -179,8 +178,8 @@ pub enum Tombstones {
 }
 
 impl Settings {
-    /// Names the handler. The name is the scope of what was done before: with
-    /// another name all would be done again, so it is checked at startup.
+    /// Names the handler. Processed records are recorded under this name. With another name all
+    /// records would be handled again, so it is checked at startup.
     pub fn new(name: impl Into<String>) -> Self {
         Self { name: name.into(), ..Self::default() }
     }
@@ -203,62 +202,61 @@ impl Settings {
         self
     }
 
-    /// Bounds each call of the handler.
+    /// Limits how long each call of the handler may take.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = Some(limit);
         self
     }
 
-    /// Says what tells one event from another.
+    /// Sets where records have their identity.
     pub fn identity(mut self, identity: IdentitySource) -> Self {
         self.identity = identity;
         self
     }
 
-    /// Gives a name that the handler had before.
+    /// Adds a name that the handler had before.
     pub fn formerly(mut self, name: impl Into<String>) -> Self {
         self.formerly.push(name.into());
         self
     }
 
-    /// Says what happens to tombstones.
+    /// Sets what happens to tombstones.
     pub fn tombstones(mut self, tombstones: Tombstones) -> Self {
         self.tombstones = tombstones;
         self
     }
 
-    /// Says which records are handled in order.
+    /// Sets which records are handled in order.
     pub fn order(mut self, order: Order) -> Self {
         self.order = order;
         self
     }
 
-    /// Says how often a record is handled; see [`Guarantee`].
+    /// Sets how often a record is handled; see [`Guarantee`].
     pub fn guarantee(mut self, guarantee: Guarantee) -> Self {
         self.guarantee = guarantee;
         self
     }
 
-    /// Bounds how many handlers run at once; see [`Route::concurrency`](crate::Route::concurrency).
+    /// Limits how many handlers run at once; see [`Route::concurrency`](crate::Route::concurrency).
     pub fn concurrency(mut self, handlers: usize) -> Self {
         self.concurrency = Some(handlers);
         self
     }
 
-    /// Bounds the records of a run.
+    /// Limits the number of records in a run.
     pub fn max_run_records(mut self, records: usize) -> Self {
         self.max_run_records = Some(records);
         self
     }
 
-    /// Says how often a failed record is tried; see
-    /// [`RetryPolicy::max_attempts`].
+    /// Sets the maximum number of attempts; see [`RetryPolicy::max_attempts`].
     pub fn max_attempts(mut self, attempts: u32) -> Self {
         self.failure.retry.max_attempts = attempts;
         self
     }
 
-    /// Says for how long a failed record is tried; see [`RetryPolicy::max_elapsed`].
+    /// Sets for how long a failed record is retried; see [`RetryPolicy::max_elapsed`].
     pub fn max_elapsed(mut self, limit: Duration) -> Self {
         self.failure.retry.max_elapsed = limit;
         self
@@ -276,13 +274,13 @@ impl Settings {
         self
     }
 
-    /// Sets how a failed record is tried again.
+    /// Sets how a failed record is retried.
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
         self.failure.retry = policy;
         self
     }
 
-    /// Says what happens to records that fail with an error of this type.
+    /// Sets what happens to records that fail with an error of this type.
     pub fn on_error<E: std::error::Error + 'static>(mut self, policy: ErrorPolicy) -> Self {
         self.failure.rules.push(ErrorRule::new::<E>(policy));
         self
@@ -300,7 +298,7 @@ impl Settings {
         self
     }
 
-    /// Says how often a process may end while it tries one record; see
+    /// Sets how often a process may end while it tries one record; see
     /// [`Route::max_starts`](crate::Route::max_starts).
     pub fn max_starts(mut self, starts: u32) -> Self {
         self.max_starts = Some(starts);

@@ -1,4 +1,5 @@
-//! What librdkafka gets: what we need, what makes it fast, and what was set for it.
+//! librdkafka's properties: those that the promises need, those that make it fast, and those
+//! that the user sets.
 
 use crate::config::properties::{canonical, did_you_mean, values};
 use crate::config::{GroupProtocol, Resolved};
@@ -68,7 +69,7 @@ impl ClientSettings for Resolved {
             return Err(Error::config(
                 "drain_deadline",
                 format!(
-                    "= {:?} is not well below `max.poll.interval.ms` = {poll:?}: a drain that long costs the \
+                    "is {:?}, not well below `max.poll.interval.ms` = {poll:?}: a drain that long costs the \
                      membership; make it less than half",
                     self.drain_deadline
                 ),
@@ -79,7 +80,7 @@ impl ClientSettings for Resolved {
             return Err(Error::config(
                 "drain_deadline",
                 format!(
-                    "= {:?} is longer than `session.timeout.ms` = {session:?}; make it shorter",
+                    "is {:?}, longer than `session.timeout.ms` = {session:?}; make it shorter",
                     self.drain_deadline
                 ),
             ));
@@ -88,7 +89,7 @@ impl ClientSettings for Resolved {
             return Err(Error::config(
                 "shutdown_deadline",
                 format!(
-                    "= {:?} is shorter than `drain_deadline` = {:?}",
+                    "is {:?}, shorter than `drain_deadline` = {:?}; make it longer",
                     self.shutdown_deadline, self.drain_deadline
                 ),
             ));
@@ -268,7 +269,7 @@ fn native(name: &str, value: &str) -> Result<NativeClientConfig, Error> {
     ClientConfig::new().set(name, value).create_native_config().map_err(refused)
 }
 
-/// What is wrong with a property, in words of ours: librdkafka's quote its value.
+/// The error for a wrong property, in our own words: librdkafka's quote its value.
 fn refused(error: KafkaError) -> Error {
     let KafkaError::ClientConfig(code, problem, name, _) = error else {
         return Error::config("kafka", "holds a property with a zero byte");

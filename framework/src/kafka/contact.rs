@@ -1,4 +1,4 @@
-//! Notices a broker that says nothing: a frozen one raises no event.
+//! Notices a silent broker by probes: a frozen one raises no event.
 
 use crate::base::backoff::Backoff;
 use crate::base::sync::lock;

@@ -240,7 +240,7 @@ impl fmt::Debug for KafkaMessage {
     }
 }
 
-/// An error that stands in a partition's queue.
+/// An error in a partition's queue.
 #[derive(Debug, Clone)]
 pub(crate) struct FetchError {
     pub(crate) code: RDKafkaErrorCode,

@@ -1,11 +1,11 @@
-//! Looks at the topics before anything is consumed.
+//! Checks the topics before anything is consumed.
 
 use super::client_config::ClientSettings as _;
 use super::pattern::{is_pattern, matches};
 use crate::base::backoff::after;
 use crate::config::Resolved;
 use crate::error::Error;
-use crate::kafka::unreachable::{Unreachable, why};
+use crate::kafka::unreachable::{Quiet, Unreachable, why};
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ConfigSource, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -17,8 +17,9 @@ use std::time::{Duration, Instant};
 /// How long one request may take.
 pub(crate) const REQUEST: Duration = Duration::from_secs(10);
 
-/// How long the first one may take before it is asked why nothing answers.
-const FIRST: Duration = Duration::from_secs(3);
+/// How long the first one may take before the reason is looked for. With that, a reason that can be
+/// known is said within 5 s.
+const FIRST: Duration = Duration::from_secs(2);
 
 /// Refuses topics that are not there or may not be read; waits for those that may
 /// still come, as long as `wait_for_topics` says.
@@ -41,7 +42,7 @@ pub(crate) async fn check(config: &Resolved, topics: Vec<String>) -> Result<(), 
     check_patterns(config, patterns).await
 }
 
-/// Says which patterns match nothing; their topics may still come.
+/// Warns of patterns that match nothing; their topics may still come.
 async fn check_patterns(config: &Resolved, patterns: Vec<String>) -> Result<(), Error> {
     if patterns.is_empty() {
         return Ok(());
@@ -86,7 +87,7 @@ pub(crate) struct Layout {
 pub(crate) async fn layout(config: &Resolved, topic: &str) -> Result<Layout, KafkaError> {
     let (config, topic) = (config.clone(), topic.to_owned());
     let look = move || -> Result<Layout, KafkaError> {
-        let client: BaseConsumer = config.client().create()?;
+        let client: BaseConsumer<Quiet> = config.client().create_with_context(Quiet)?;
         let metadata = client.fetch_metadata(Some(&topic), REQUEST)?;
         let topic = metadata.topics().first();
         if let Some(error) = topic.and_then(|topic| topic.error()) {
@@ -103,8 +104,8 @@ pub(crate) async fn layout(config: &Resolved, topic: &str) -> Result<Layout, Kaf
 }
 
 /// A client that joins no group.
-pub(crate) fn client(config: &Resolved) -> Result<BaseConsumer, Error> {
-    let client = config.client().create();
+pub(crate) fn client(config: &Resolved) -> Result<BaseConsumer<Quiet>, Error> {
+    let client = config.client().create_with_context(Quiet);
     client.map_err(|source| config.failed("create a Kafka client (setting `kafka`)", source))
 }
 
@@ -136,7 +137,7 @@ async fn look_at(config: &Resolved, topic: &str) -> Result<Result<(), Missing>, 
     blocking(move || look_with(&client, &topic, &brokers)).await
 }
 
-fn look_with(client: &BaseConsumer, topic: &str, brokers: &str) -> Result<(), Missing> {
+fn look_with(client: &BaseConsumer<Quiet>, topic: &str, brokers: &str) -> Result<(), Missing> {
     let metadata = metadata(client, Some(topic), brokers, &format!("look up topic `{topic}`"))?;
     let error = metadata.topics().first().and_then(|found| found.error());
     let problem = |problem: &str| Error::Topic { topic: topic.to_owned(), problem: problem.to_owned() };
@@ -159,9 +160,9 @@ fn look_with(client: &BaseConsumer, topic: &str, brokers: &str) -> Result<(), Mi
     }
 }
 
-/// What the broker says of a topic, or of all. Where none answers soon, it is found out why.
+/// Asks for the metadata of a topic, or of all. If no broker answers soon, finds out why.
 fn metadata(
-    client: &BaseConsumer,
+    client: &BaseConsumer<Quiet>,
     topic: Option<&str>,
     brokers: &str,
     action: &str,
@@ -172,9 +173,10 @@ fn metadata(
         Some(Unreachable::Because(cause)) => {
             Err(Missing::ForNow(failed(format!("{action}, since {cause}"), source)))
         }
-        None => client
-            .fetch_metadata(topic, REQUEST.saturating_sub(FIRST))
-            .map_err(|source| Missing::ForNow(failed(action.to_owned(), source))),
+        None => client.fetch_metadata(topic, REQUEST.saturating_sub(FIRST)).map_err(|source| {
+            let action = format!("{action}, since no broker answers within {REQUEST:?}; check `brokers`");
+            Missing::ForNow(failed(action, source))
+        }),
     })
 }
 
@@ -274,7 +276,7 @@ pub(crate) async fn check_retention(config: &Resolved, topics: &[String]) -> Res
             return Err(Error::config(
                 "dedupe_window",
                 format!(
-                    "= {} is shorter than topic `{topic}` keeps its records ({kept}), so a replay of old ones would do \
+                    "is {}, and topic `{topic}` keeps its records longer ({kept}), so a replay of old ones would handle \
                      them again; make it longer, or accept that with `dedupe_window_shorter_than_retention = true`",
                     humantime::format_duration(config.dedupe_window),
                 ),

@@ -15,7 +15,7 @@ use crate::telemetry::trace::Spans;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What a route has at run time beside its stack.
+/// The parts of a route at run time, besides its stack.
 #[derive(Debug)]
 pub struct Parts<H> {
     pub(crate) handler: H,

@@ -1,4 +1,4 @@
-//! Puts a copy of a record that was given up into the dead-letter topic.
+//! Copies a record that failed for good to the dead-letter topic.
 
 use super::Stack;
 use crate::dedupe::{Claim, State};
@@ -9,16 +9,15 @@ use crate::failure::dead_letter::{self, Letter};
 use crate::middleware::bound::{Bound, Parts};
 use crate::{Handler, HandlerError, HandlerResult, Outcome, Outcomes, Record, Run};
 
-/// Puts a copy of a record that was given up into the dead-letter topic.
+/// Copies a record that failed for good to the dead-letter topic.
 ///
-/// The record is finished when all in-sync replicas have the copy and its identity
-/// is noted as dead-lettered, so that a redelivery does not run after its
-/// successors. Until then its partition waits, or where the order is by key, what has its key,
-/// for as long as it takes: a dead-letter topic that is missing, full or forbidden holds the
-/// record, and loses nothing.
+/// The record is finished when all in-sync replicas have the copy and its identity is marked as
+/// dead-lettered, so that a redelivery does not run after its successors. Until then its
+/// partition waits, or with order by key only its key, as long as it takes: a dead-letter topic
+/// that is missing, full or forbidden holds the record, and nothing is lost.
 ///
-/// A record that is given up leaves its run as failed. Its copy is made in a run of its own, so that
-/// others do not wait for that, and for this record its handler is not called again.
+/// The record leaves its run as failed. Its copy is written in a run of its own, so that other
+/// records do not wait for it. The handler is not called again for this record.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct DeadLetter;
 
@@ -36,7 +35,7 @@ impl DeadLetter {
     }
 }
 
-/// Marks those that were given up as to be put away, if there is where to.
+/// Marks the records that failed for good to be dead-lettered, if there is a dead-letter topic.
 pub(super) fn mark(mut outcomes: Outcomes, bound: &Bound) -> Outcomes {
     if bound.letters.is_none() {
         return outcomes;

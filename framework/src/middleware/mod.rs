@@ -1,4 +1,4 @@
-//! What stands around a handler.
+//! Middleware: code around a handler.
 //!
 //! Two kinds, in one list, outermost first:
 //!
@@ -69,7 +69,7 @@ pub(crate) fn after_panic(run: Run<'_>, error: HandlerError, bound: &Bound, laye
     outcomes
 }
 
-/// What comes after a [`RecordMiddleware`].
+/// The rest of the way behind a [`RecordMiddleware`].
 pub trait Next<'a>: Send + 'a {
     /// Goes on to the next middleware, or to the handler.
     fn run(self, delivery: Delivery<'a>) -> impl Future<Output = HandlerResult<Outcome>> + Send + 'a;
@@ -77,8 +77,30 @@ pub trait Next<'a>: Send + 'a {
 
 /// Wraps each call of the handler. Write the method as a plain `async fn`.
 ///
-/// It runs inside the record's transaction, so whatever it does through
-/// [`Delivery::tx`] counts once, like the handler's own effects.
+/// It runs inside the record's transaction, so everything that it does through
+/// [`Delivery::tx`] counts once, like the handler's own effects. It goes into
+/// [`Route::middleware`](crate::Route::middleware).
+///
+/// # Example
+///
+/// Copy this signature; others give long messages of the compiler.
+///
+/// ```
+/// use onceward::prelude::*;
+///
+/// struct Mine;
+///
+/// impl RecordMiddleware for Mine {
+///     async fn call<'a, N: Next<'a>>(&'a self, delivery: Delivery<'a>, next: N) -> HandlerResult<Outcome> {
+///         next.run(delivery).await
+///     }
+/// }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no middleware around a call",
+    label = "not a `RecordMiddleware`",
+    note = "`Route::middleware` takes a `RecordMiddleware`, `Route::around` a `Middleware`"
+)]
 pub trait RecordMiddleware: Send + Sync + 'static {
     /// Does its part, and calls `next` once, or not at all.
     fn call<'a, N: Next<'a>>(
@@ -88,7 +110,7 @@ pub trait RecordMiddleware: Send + Sync + 'static {
     ) -> impl Future<Output = HandlerResult<Outcome>> + Send + 'a;
 }
 
-/// What comes after a [`Middleware`].
+/// The rest of the way behind a [`Middleware`].
 pub trait NextRun: Sync {
     /// Goes on to the next middleware with this run, or a part of it.
     fn run<'a>(&'a self, run: Run<'a>) -> impl Future<Output = Outcomes> + Send + 'a;
@@ -96,8 +118,29 @@ pub trait NextRun: Sync {
 
 /// Wraps the handling of a run. Write the method as a plain `async fn`.
 ///
-/// It gives one outcome a record, in the run's order. An outcome that says
-/// finished finishes the record's offset for good.
+/// It returns one outcome per record, in the run's order. A finished outcome finishes the
+/// record's offset for good. It goes into [`Route::around`](crate::Route::around).
+///
+/// # Example
+///
+/// Copy this signature; others give long messages of the compiler.
+///
+/// ```
+/// use onceward::prelude::*;
+///
+/// struct Mine;
+///
+/// impl Middleware for Mine {
+///     async fn call<'a, N: NextRun>(&'a self, run: Run<'a>, next: &'a N) -> Outcomes {
+///         next.run(run).await
+///     }
+/// }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no middleware around a run",
+    label = "not a `Middleware`",
+    note = "`Route::around` takes a `Middleware`, `Route::middleware` a `RecordMiddleware`"
+)]
 pub trait Middleware: Send + Sync + 'static {
     /// Does its part, and calls `next` with the run or parts of it.
     fn call<'a, N: NextRun>(

@@ -1,4 +1,4 @@
-//! Tries a failed record again, until it is done or given up.
+//! Retries a failed record until it succeeds or its policy ends.
 
 use super::Stack;
 use crate::error::reason::Decision;
@@ -9,17 +9,17 @@ use crate::middleware::bound::{Bound, Parts};
 use crate::{Handler, HandlerError, Outcome, Outcomes, Record, Run};
 use std::time::Duration;
 
-/// Tries a failed record again, in its place, until it is done or its route's
-/// [`RetryPolicy`](crate::RetryPolicy) gives it up.
+/// Retries a failed record in its place, until it succeeds or its route's
+/// [`RetryPolicy`](crate::RetryPolicy) ends.
 ///
-/// What comes after it in its partition waits, or where the order is by key, what has its
-/// key. Others go on, and so does the poll thread. While a record waits its partition may be given away: then it
-/// is not finished, and the next owner tries it again. Where that is this process,
-/// its attempts go on counting.
+/// The records behind it in its partition wait, or with order by key only those of its key.
+/// Other records go on, and so does the poll thread. While a record waits, its partition may be
+/// revoked: then the record is not finished, and the next owner retries it. If that is this
+/// process, it goes on counting attempts.
 ///
-/// The waiting is its worker's: a record that is to be tried again leaves as failed, with
-/// its delay, and begins a later run. In a transaction one that fails for a moment is tried
-/// again before that, in the same run.
+/// The worker does the waiting: a record that is to be retried leaves as failed, with its
+/// delay, and begins a later run. In a transaction, a short delay is waited for in the same
+/// run.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Retry;
 

@@ -1,4 +1,4 @@
-//! How middleware are put together: the one file full of generics.
+//! Composes middleware: the one file full of generics.
 //!
 //! A stack is a list of types, `(first, (second, (third, ())))`, outermost first.
 //! The compiler sees through all of it, so a record costs no allocation; it is
@@ -16,7 +16,7 @@ use crate::{Error, Handler, HandlerResult, Outcome, Outcomes, Run};
 use std::any::type_name;
 use std::future::Future;
 
-/// The list that stands around a handler unless another is given.
+/// The default list of middleware around a handler.
 pub type DefaultStack =
     (DeadLetter, (Retry, (Idempotency, (Each<Trace>, (Each<CatchPanic>, (Each<Timeout>, ()))))));
 
@@ -34,7 +34,7 @@ pub struct Each<M>(pub M);
 #[derive(Debug, Clone, Copy)]
 pub struct Around<M>(pub M);
 
-/// What a list element is, for the check at startup.
+/// The kind of a list element, for the check at startup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Layer {

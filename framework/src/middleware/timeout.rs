@@ -16,13 +16,12 @@ pub struct Timeout {
 }
 
 impl Timeout {
-    /// Gives each call of the handler at most `limit`, whatever the route says.
+    /// Gives each call of the handler at most `limit`, whatever the route sets.
     pub fn new(limit: Duration) -> Self {
         Self { limit: Some(limit) }
     }
 
-    /// Gives each call what the route's `timeout` says, and all the time it wants
-    /// where that is not set.
+    /// Gives each call at most the route's `timeout`, or unlimited time if that is not set.
     pub fn of_route() -> Self {
         Self::default()
     }

@@ -5,21 +5,20 @@ use crate::error::ErrorKind;
 use crate::{HandlerResult, Outcome};
 use futures_util::future::Either;
 
-/// Puts a span of OpenTelemetry around each call of the handler, `process {topic}`.
+/// Puts an OpenTelemetry span `process {topic}` around each call of the handler.
 ///
-/// It needs the feature `otel`, and a tracer provider that is installed when the
-/// application starts (`onceward::otlp` does that); without either it does nothing. A
-/// record that is tried again has a span for each attempt, and a batch handler's call has
-/// one with a link for each record.
+/// It needs the feature `otel`, and a tracer provider that is installed before the application
+/// starts (`onceward::otlp` does that); without either it does nothing. A retried record has a
+/// span for each attempt. A batch handler's call has one span, with a link for each record.
 ///
-/// [`App::trace`](crate::App::trace) says how it stands to the producer's span, which the
-/// record's headers `traceparent` and `tracestate` name. Where that says that the
-/// producer's trace is not recorded there is no span. A record without `traceparent` begins
-/// a trace of its own, if the provider's sampler takes it.
+/// [`App::trace`](crate::App::trace) sets how it relates to the producer's span, which the
+/// record's headers `traceparent` and `tracestate` name. If the producer's trace is not
+/// recorded, there is no span. A record without `traceparent` begins a new trace, if the
+/// provider's sampler takes it.
 ///
-/// The span is the current one while the handler is polled. A failure leaves its kind in
-/// `error.type`, and nothing of its text, in which data may stand. A batch handler that says
-/// for itself which records failed leaves nothing of that.
+/// The span is current while the handler is polled. A failure sets its kind in `error.type`,
+/// but not its text, which may contain data. If a batch handler returns one result per record,
+/// their failures are not in the span.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Trace;
 

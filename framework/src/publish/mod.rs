@@ -1,4 +1,4 @@
-//! What a handler publishes because of a record.
+//! Records that a handler publishes because of a record.
 
 mod producer_record;
 mod publisher;
@@ -8,6 +8,6 @@ pub use producer_record::ProducerRecord;
 pub use publisher::{Published, Publisher};
 pub(crate) use publishing::Publishing;
 
-/// How many handlers a chain of records has gone through. Onceward counts it up on each record
-/// that a handler publishes, whatever the handler itself puts there.
+/// The number of handlers that a chain of records has passed. Onceward sets it on each record
+/// that a handler publishes, whatever value the handler sets.
 pub const HOPS_HEADER: &str = "onceward.hops";

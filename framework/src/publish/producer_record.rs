@@ -1,4 +1,4 @@
-//! A record to be published.
+//! A record to publish.
 
 use crate::record::identity::{Content, Identity, hash, is_blank, is_nil};
 #[cfg(feature = "json")]
@@ -7,13 +7,13 @@ use crate::{HandlerError, HandlerResult};
 /// Headers that differ from attempt to attempt at one event, and do not make another of it.
 const OF_THE_TRACE: [&str; 3] = ["traceparent", "tracestate", "baggage"];
 
-/// A record to be published.
+/// A record to publish.
 ///
-/// A handler that returns one, an `Option` or a `Vec` of them has them published
-/// when it has succeeded; its own record is finished when all in-sync replicas have
-/// them. [`Publisher`](crate::Publisher) publishes in the middle of a handler.
+/// If a handler returns one, or an `Option` or a `Vec` of them, Onceward publishes them after
+/// it succeeded, and finishes the handler's own record when all in-sync replicas have them.
+/// [`Publisher`](crate::Publisher) publishes in the middle of a handler.
 ///
-/// Beside its own headers a published record gets, unless it has them:
+/// Besides its own headers a published record gets these, unless it has them:
 ///
 /// - `traceparent` and `tracestate`, so that the trace goes on;
 /// - `ce_correlationid`, inherited, else the id of the record that caused it, and
@@ -54,7 +54,7 @@ pub struct ProducerRecord {
 }
 
 impl ProducerRecord {
-    /// Begins a record for this topic: no key, and a null value.
+    /// Makes a record for this topic, without a key and with a null value.
     pub fn to(topic: impl Into<String>) -> Self {
         Self {
             topic: topic.into(),
@@ -66,7 +66,7 @@ impl ProducerRecord {
         }
     }
 
-    /// Sets the key. It finds the partition as Java's producers do (murmur2).
+    /// Sets the key. It determines the partition as in Java's producers (murmur2).
     pub fn key(mut self, key: impl Into<Vec<u8>>) -> Self {
         self.key = Some(key.into());
         self
@@ -81,7 +81,7 @@ impl ProducerRecord {
     /// Sets the value to the JSON of `value`.
     ///
     /// # Errors
-    /// Where it has no JSON, which will not help to try again.
+    /// If it cannot be written as JSON. That is a permanent failure.
     #[cfg(feature = "json")]
     pub fn json(self, value: &impl serde::Serialize) -> HandlerResult<Self> {
         let payload = serde_json::to_vec(value).map_err(|error| HandlerError::new(error).permanent())?;
@@ -94,13 +94,13 @@ impl ProducerRecord {
         self
     }
 
-    /// Sets the partition, in place of the one that the key finds.
+    /// Sets the partition, instead of the one by the key.
     pub fn partition(mut self, partition: i32) -> Self {
         self.partition = Some(partition);
         self
     }
 
-    /// Sets the timestamp, in milliseconds since the epoch, in place of now.
+    /// Sets the timestamp, in milliseconds since the epoch, instead of the current time.
     pub fn timestamp(mut self, milliseconds: i64) -> Self {
         self.timestamp = Some(milliseconds);
         self

@@ -6,7 +6,7 @@ use crate::{HandlerResult, Record};
 use std::fmt;
 use std::sync::Arc;
 
-/// Where a published record is.
+/// The position of a published record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Published {
@@ -18,10 +18,10 @@ pub struct Published {
 
 /// Publishes in the middle of a handler.
 ///
-/// Not in a handler that takes `&mut Tx`, which the compiler refuses: sent after
-/// the COMMIT, a crash in between loses the record, since the redelivery is a
-/// duplicate; sent before it, a rollback leaves a ghost. Write it to an outbox table
-/// in the transaction.
+/// The compiler refuses it in a handler that takes `&mut Tx`. If the record were sent after the
+/// COMMIT, a crash in between would lose it, because the redelivery is a duplicate; if it were
+/// sent before, a rollback would leave a record of work that did not happen. Write it to an
+/// outbox table in the transaction.
 pub struct Publisher<'a> {
     publishing: Arc<Publishing>,
     cause: Record<'a>,
@@ -36,8 +36,9 @@ impl<'a> Publisher<'a> {
     /// Publishes a record, and waits until all in-sync replicas have it.
     ///
     /// # Errors
-    /// Retryable where the broker refuses the record. Let the error out: where Kafka cannot be reached, or
-    /// the topic is not there or forbidden, Onceward waits and counts no attempt.
+    /// Retryable if the broker refuses the record. Return the error: if Kafka cannot be
+    /// reached, or the topic does not exist or is forbidden, Onceward waits and counts no
+    /// attempt.
     pub async fn publish(&self, record: ProducerRecord) -> HandlerResult<Published> {
         self.publishing.publish(record, self.cause, Some(&self.equals)).await
     }

@@ -1,4 +1,4 @@
-//! Where a record that is a CloudEvent has its attributes.
+//! Finds the attributes of a CloudEvent in a record.
 //!
 //! Kafka's binding of CloudEvents 1.0.2 knows two modes. In binary mode the attributes
 //! are headers, `ce_id` and so on, and the data is the payload. In structured mode the

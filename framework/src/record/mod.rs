@@ -1,4 +1,4 @@
-//! What Kafka delivered: a record and where it came from.
+//! A record that Kafka delivered, and its position.
 
 #[cfg(feature = "postgres")]
 pub(crate) mod breaks;
@@ -66,11 +66,11 @@ pub(crate) struct Origin {
     pub(crate) group: Arc<str>,
 }
 
-/// One record, as Kafka delivered it.
+/// A record, as Kafka delivered it.
 ///
-/// A view that costs nothing to copy: key and payload are borrowed from the
-/// client's fetch buffer and live as long as the run. Copy what has to live
-/// longer ([`Bytes`](crate::extract::Bytes) does).
+/// A view that costs nothing to copy: key and payload are borrowed from the client's fetch
+/// buffer and live as long as the run. Copy data that must live longer
+/// ([`Bytes`](crate::extract::Bytes) does).
 #[derive(Clone, Copy)]
 pub struct Record<'a> {
     message: &'a Message,
@@ -112,7 +112,7 @@ impl<'a> Record<'a> {
         self.message.offset()
     }
 
-    /// Its key; `None` where it has none.
+    /// Its key; `None` if it has none.
     pub fn key(&self) -> Option<&'a [u8]> {
         self.message.key()
     }
@@ -125,8 +125,8 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// Its timestamp in milliseconds since the epoch, as the topic keeps it
-    /// (the producer's or the broker's); `None` in formats without one.
+    /// Its timestamp in milliseconds since the epoch, the producer's or the broker's by the
+    /// topic's setting; `None` in message formats without one.
     pub fn timestamp(&self) -> Option<i64> {
         match self.message {
             Message::Kafka(message) => message.timestamp(),
@@ -156,7 +156,7 @@ impl<'a> Record<'a> {
         Self { attempt, ..self }
     }
 
-    /// Which attempt at this record this is, the first being 1.
+    /// The number of this attempt at the record, starting with 1.
     pub fn attempt(&self) -> u32 {
         self.attempt
     }
@@ -194,12 +194,12 @@ impl<'a> Header<'a> {
         self.name
     }
 
-    /// The name; `None` where it is not UTF-8.
+    /// The name; `None` if it is not UTF-8.
     pub fn name(&self) -> Option<&'a str> {
         std::str::from_utf8(self.name).ok()
     }
 
-    /// The value; `None` where it is null, which is not the same as empty.
+    /// The value; `None` if it is null, which is not the same as empty.
     pub fn value(&self) -> Option<&'a [u8]> {
         self.value
     }
@@ -211,7 +211,7 @@ impl<'a> Headers<'a> {
         Self { message }
     }
 
-    /// How many there are.
+    /// The number of headers.
     pub fn len(&self) -> usize {
         match self.message {
             Message::Kafka(message) => message.header_count(),
@@ -219,24 +219,24 @@ impl<'a> Headers<'a> {
         }
     }
 
-    /// Whether there are none.
+    /// Whether there are no headers.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// All of them, in order.
+    /// All headers, in order.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = Header<'a>> + use<'a> {
         let headers = *self;
         (0..self.len()).filter_map(move |index| headers.at(index))
     }
 
-    /// The last value under this name, which is the one that counts where a name
-    /// stands twice. `None` where it is missing or null.
+    /// The last value of this name: the last one counts if a name occurs twice. `None` if it is
+    /// missing or null.
     pub fn get(&self, name: &str) -> Option<&'a [u8]> {
         self.iter().rev().find(|header| header.name == name.as_bytes())?.value
     }
 
-    /// The last value under this name, where it is UTF-8.
+    /// The last value of this name, if it is UTF-8.
     pub fn get_str(&self, name: &str) -> Option<&'a str> {
         self.get(name).and_then(|value| std::str::from_utf8(value).ok())
     }

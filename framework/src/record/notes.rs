@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// What is noted of starts at an offset.
+/// The note of starts at an offset.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Note {
     /// How often a worker began there.
@@ -56,7 +56,7 @@ impl Notes {
         Self { state: Mutex::new(State { there: committed, ..State::default() }), written: Notify::new() }
     }
 
-    /// What is noted beside the committed offset; `None` where none is committed.
+    /// The note beside the committed offset; `None` if none is committed.
     pub(crate) fn found(&self) -> Option<(i64, Note)> {
         self.lock().there
     }
@@ -119,7 +119,7 @@ impl Notes {
         let _ = tokio::time::timeout(START_IS_NOTED_WITHIN, self.written(drain)).await;
     }
 
-    /// What is to be committed now.
+    /// The note to commit now.
     pub(crate) fn wanted(&self) -> Option<(i64, Note)> {
         self.lock().wanted
     }

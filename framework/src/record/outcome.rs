@@ -5,24 +5,24 @@ use std::borrow::Cow;
 
 /// How one record ended.
 ///
-/// All but [`Failed`](Outcome::Failed) and [`NotReached`](Outcome::NotReached)
-/// finish the record's offset. Those two exist inside a run only: whatever still
-/// has them when the run comes back to its worker is run again.
+/// All but [`Failed`](Outcome::Failed) and [`NotReached`](Outcome::NotReached) finish the
+/// record's offset. These two exist inside a run only: a record that has one when the run comes
+/// back to its worker is run again.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Outcome {
     /// The handler did its work, and the work is durable.
     Completed,
-    /// Done before under the same identity.
+    /// A record with the same identity was processed before.
     Duplicate,
     /// Deliberately not handled, with the reason.
     Skipped(Cow<'static, str>),
-    /// It was given up for this reason, and its copy is in the dead-letter topic,
-    /// acknowledged by all in-sync replicas.
+    /// It failed for good, for this reason. Its copy is in the dead-letter topic, acknowledged
+    /// by all in-sync replicas.
     DeadLettered(Reason),
     /// The handler failed.
     Failed(HandlerError),
-    /// The run ended before this record: it goes on in the next one.
+    /// The run ended before this record; the next run has it.
     NotReached,
 }
 
@@ -68,18 +68,18 @@ impl From<Result<Outcome, HandlerError>> for Outcome {
     }
 }
 
-/// One outcome a record of a [`Run`], in the run's order.
+/// The outcomes of a [`Run`], one per record, in the run's order.
 #[derive(Debug)]
 pub struct Outcomes(Vec<Outcome>);
 
 impl Outcomes {
-    /// Takes one outcome a record, in the run's order. The worker treats a
-    /// record without an outcome as not reached.
+    /// Takes one outcome per record, in the run's order. The worker treats a record without an
+    /// outcome as not reached.
     pub fn new(outcomes: Vec<Outcome>) -> Self {
         Self(outcomes)
     }
 
-    /// No record of the run was reached.
+    /// The outcomes of a run of which no record was reached.
     pub fn not_reached(run: Run<'_>) -> Self {
         Self(run.iter().map(|_| Outcome::NotReached).collect())
     }
@@ -89,17 +89,17 @@ impl Outcomes {
         self.0.iter()
     }
 
-    /// The outcomes, to change.
+    /// The outcomes, mutable.
     pub fn iter_mut(&mut self) -> std::slice::IterMut<'_, Outcome> {
         self.0.iter_mut()
     }
 
-    /// How many there are.
+    /// The number of outcomes.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no outcomes.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

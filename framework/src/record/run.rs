@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 /// Records of one partition, in offset order, on their way to one handler.
 ///
-/// A view that costs nothing to copy. A part of it is a run again.
+/// A view that costs nothing to copy. A part of a run is a run too.
 #[derive(Debug, Clone, Copy)]
 pub struct Run<'a> {
     records: &'a [Record<'a>],
@@ -57,17 +57,17 @@ impl<'a> Run<'a> {
         self.records.iter().copied()
     }
 
-    /// How many records there are.
+    /// The number of records.
     pub fn len(&self) -> usize {
         self.records.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no records.
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
     }
 
-    /// Where all of them come from.
+    /// The partition of all its records.
     pub fn source(&self) -> &'a TopicPartition {
         &self.source.partition
     }
@@ -80,14 +80,14 @@ impl<'a> Run<'a> {
         Run { records, ..*self }
     }
 
-    /// Whether the run should end after the record in hand: its time is up, or
-    /// the partition is being given away. What it did not reach is
+    /// Whether the run should end after the current record, because its time is up or the
+    /// partition is being revoked. The records behind it are
     /// [`NotReached`](crate::Outcome::NotReached).
     pub fn should_stop(&self) -> bool {
         self.clock.should_stop()
     }
 
-    /// Whether the partition is being given away.
+    /// Whether the partition is being revoked.
     pub fn is_draining(&self) -> bool {
         self.clock.drain.has_begun()
     }

@@ -20,7 +20,7 @@ pub(crate) struct Source {
     pub(crate) breaks: super::breaks::Breaks,
     /// Its dead letters that owners before have written; see `failure/dead_letter/written.rs`.
     pub(crate) written: Written,
-    /// What is noted of starts beside its committed offset.
+    /// The notes of starts beside its committed offset.
     pub(crate) notes: Notes,
     /// Why it does not go on.
     pub(crate) troubles: Troubles,

@@ -1,4 +1,5 @@
-//! What the handlers of one assigned partition have done, and that could not be noted yet.
+//! Records of one assigned partition that were processed, but could not be recorded as
+//! processed yet.
 
 use crate::base::sync::lock;
 use std::collections::HashSet;

@@ -17,7 +17,7 @@ pub(crate) trait Handle: Send + Sync {
     /// Whether several lanes share a run.
     fn sharing(&self) -> Sharing;
 
-    /// What copies of the record share, where it is noted what was done.
+    /// The record's dedupe key, if deduplication is on.
     fn identity(&self, record: Record<'_>) -> Option<u128>;
 }
 

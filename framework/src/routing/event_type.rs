@@ -1,4 +1,4 @@
-//! Which event a record is, where a topic carries several types.
+//! The event type of a record, on a topic with several types.
 
 #[cfg(feature = "schemas")]
 use crate::error::lookup::{Lookup, Part};
@@ -12,7 +12,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-/// What says which event a record is, where a topic carries several types.
+/// How a record names its event type, on a topic with several types.
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub enum EventType {
@@ -25,13 +25,13 @@ pub enum EventType {
     /// A text field at the top level of a JSON payload.
     #[cfg(feature = "json")]
     Field(Cow<'static, str>),
-    /// The full name of its payload's schema, which the record names and the
-    /// [schema registry](crate::SchemaRegistryConfig) has: of the Avro record (`shop.OrderPlaced`;
-    /// of a union, the branch that was written), of the Protobuf message, or the `title` of the
-    /// JSON Schema.
+    /// The full name of its payload's schema in the [schema
+    /// registry](crate::SchemaRegistryConfig): the name of the Avro record (`shop.OrderPlaced`;
+    /// in a union, of the branch that was written), the name of the Protobuf message, or the
+    /// `title` of the JSON Schema.
     #[cfg(feature = "schemas")]
     Schema,
-    /// Whatever this function makes of the record.
+    /// The result of this function.
     Function(EventFunction),
 }
 
@@ -50,7 +50,7 @@ impl EventType {
         Self::Field(name.into())
     }
 
-    /// What a function makes of the record.
+    /// The result of a function.
     pub fn function(
         function: impl for<'a> Fn(Record<'a>) -> Option<Cow<'a, str>> + Send + Sync + 'static,
     ) -> Self {
@@ -84,7 +84,7 @@ impl EventType {
         })
     }
 
-    /// What has to be looked up before the record's event type is known.
+    /// The look-up that is needed before the record's event type is known.
     #[cfg(feature = "schemas")]
     pub(crate) fn needs(&self, record: Record<'_>, context: &Context) -> Option<Lookup> {
         match self {

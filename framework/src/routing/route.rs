@@ -1,4 +1,4 @@
-//! A handler with all that is set for it.
+//! A handler with its settings and middleware.
 
 use super::bound_route::{BoundRoute, Handle};
 use crate::config::{Guarantee, Order};
@@ -14,8 +14,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A handler with its topics, group and middleware: what `#[handler]` sets, and
-/// what can be set without it.
+/// A handler with its topics, group and middleware. Its methods override the attribute
+/// `#[handler]`.
 ///
 /// ```
 /// # use onceward::prelude::*;
@@ -35,14 +35,14 @@ pub struct Route<H, S = DefaultStack> {
 }
 
 impl<H: Handler> Route<H> {
-    /// Takes a handler with what its attribute says.
+    /// Makes a route from a handler, with the settings of its attribute.
     pub fn new(handler: H) -> Self {
         Self { settings: handler.settings(), handler, stack: default_stack() }
     }
 }
 
 impl<H: Handler, S: Stack> Route<H, S> {
-    /// Reads this topic, or pattern of topics that starts with `^`, and no other.
+    /// Reads this topic, or this pattern of topics that starts with `^`, and no other.
     pub fn topic(mut self, topic: impl Into<String>) -> Self {
         self.settings.topics = vec![topic.into()];
         self
@@ -66,100 +66,99 @@ impl<H: Handler, S: Stack> Route<H, S> {
         self
     }
 
-    /// Bounds each call of the handler.
+    /// Limits how long each call of the handler may take.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.settings.timeout = Some(limit);
         self
     }
 
-    /// Says what tells one event from another.
+    /// Sets where records have their identity.
     pub fn identity(mut self, identity: IdentitySource) -> Self {
         self.settings.identity = identity;
         self
     }
 
-    /// Gives a name that the handler had before, so that what it did then is not
-    /// done again.
+    /// Adds a name that the handler had before, so that records it processed under that name
+    /// are not handled again.
     pub fn formerly(mut self, name: impl Into<String>) -> Self {
         self.settings.formerly.push(name.into());
         self
     }
 
-    /// Says what happens to records with a null value.
+    /// Sets what happens to records with a null value.
     pub fn tombstones(mut self, tombstones: Tombstones) -> Self {
         self.settings.tombstones = tombstones;
         self
     }
 
-    /// Says which records are handled in order. All handlers of a topic in a group have the
-    /// same.
+    /// Sets which records are handled in order. All handlers of a topic in a group must have
+    /// the same.
     pub fn order(mut self, order: Order) -> Self {
         self.settings = self.settings.order(order);
         self
     }
 
-    /// Says how often a record is handled, whatever ends the process. All handlers of a topic in
-    /// a group have the same.
+    /// Sets how often a record is handled, whatever ends the process. All handlers of a topic
+    /// in a group must have the same.
     pub fn guarantee(mut self, guarantee: Guarantee) -> Self {
         self.settings = self.settings.guarantee(guarantee);
         self
     }
 
-    /// Bounds how many of the topic's handlers run at once in the process, where the order
-    /// is by key or none; 64 by default.
+    /// Limits how many of the topic's handlers run at once in the process, with order by key or
+    /// none; 64 by default.
     pub fn concurrency(mut self, handlers: usize) -> Self {
         self.settings = self.settings.concurrency(handlers);
         self
     }
 
-    /// Bounds the records of a run.
+    /// Limits the number of records in a run.
     pub fn max_run_records(mut self, records: usize) -> Self {
         self.settings.max_run_records = Some(records);
         self
     }
 
-    /// Says how often and for how long a failed record is tried again.
+    /// Sets how often and for how long a failed record is retried.
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
         self.settings = self.settings.retry(policy);
         self
     }
 
-    /// Says how often a failed record is tried, the first attempt included.
+    /// Sets the maximum number of attempts, the first one included.
     pub fn max_attempts(mut self, attempts: u32) -> Self {
         self.settings = self.settings.max_attempts(attempts);
         self
     }
 
-    /// Says what happens to records that fail with an error of this type, wherever
-    /// it stands in the chain of causes.
+    /// Sets what happens to records that fail with an error of this type, at any place in the
+    /// chain of sources.
     pub fn on_error<E: std::error::Error + 'static>(mut self, policy: ErrorPolicy) -> Self {
         self.settings = self.settings.on_error::<E>(policy);
         self
     }
 
-    /// Sets the topic for records that were given up, in place of `<topic>.dlq`. With
-    /// `"none"` there is no such topic, and a record that was given up holds its
-    /// partition until it succeeds.
+    /// Sets the dead-letter topic, instead of `<topic>.dlq`. With `"none"` there is no such
+    /// topic, and a record that fails for good holds its partition until it succeeds.
     pub fn dead_letter(mut self, topic: impl Into<String>) -> Self {
         self.settings = self.settings.dead_letter(topic);
         self
     }
 
-    /// Sets a topic of its own for records whose bytes do not decode.
+    /// Sets another dead-letter topic for records that do not decode.
     pub fn rejected(mut self, topic: impl Into<String>) -> Self {
         self.settings = self.settings.rejected(topic);
         self
     }
 
-    /// Says how often a process may end (abort, out of memory) while it tries one
-    /// record, before that is dead-lettered untried; 3 by default.
+    /// Sets how often a process may end (abort, out of memory) while it tries one record,
+    /// before that record is dead-lettered without another try; 3 by default.
     pub fn max_starts(mut self, starts: u32) -> Self {
         self.settings = self.settings.max_starts(starts);
         self
     }
 
-    /// Puts a middleware around each call, next to the handler: inside the
-    /// transaction, and inside all that were put before it.
+    /// Adds a middleware around each call, next to the handler: inside the transaction, and
+    /// inside all middleware that were added before.
     pub fn middleware<M: RecordMiddleware>(self, middleware: M) -> Route<H, S::Output>
     where
         S: Push<Each<M>>,
@@ -167,13 +166,13 @@ impl<H: Handler, S: Stack> Route<H, S> {
         Route { handler: self.handler, settings: self.settings, stack: self.stack.push(Each(middleware)) }
     }
 
-    /// Puts a middleware around the run, outside all that are there.
+    /// Adds a middleware around the run, outside all others.
     pub fn around<M: Middleware>(self, middleware: M) -> Route<H, (Around<M>, S)> {
         Route { handler: self.handler, settings: self.settings, stack: (Around(middleware), self.stack) }
     }
 
-    /// Replaces the whole list of middleware. A list that would undo a promise is
-    /// refused at startup.
+    /// Replaces the whole list of middleware. A list that would break a promise is refused at
+    /// startup.
     pub fn stack<T: Stack>(self, stack: T) -> Route<H, T> {
         Route { handler: self.handler, settings: self.settings, stack }
     }
@@ -198,7 +197,7 @@ pub trait HandlerExt: Handler + Sized {
 
 impl<H: Handler> HandlerExt for H {}
 
-/// What [`App::handler`](crate::App::handler) takes: a handler, or a [`Route`] made of
+/// The argument of [`App::handler`](crate::App::handler): a handler, or a [`Route`] made from
 /// one.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is neither a handler nor a route",

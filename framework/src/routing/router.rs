@@ -19,13 +19,12 @@ use std::fmt;
 use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedSender;
 
-/// What happens to a record that no handler of its topic takes.
+/// The policy for a record that no handler of its topic takes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Unmatched {
-    /// The application stops with an error that names the record. The default: a
-    /// type that nobody handles is a handler that was forgotten, until said
-    /// otherwise.
+    /// The application stops with an error that names the record. The default, because an event
+    /// type without a handler is usually a forgotten handler.
     #[default]
     Stop,
     /// It is skipped and counted.
@@ -34,7 +33,7 @@ pub enum Unmatched {
     DeadLetter,
 }
 
-/// What is said of topics, each by its name or by a pattern as a handler has it.
+/// The policies for topics, each by its name or by a pattern as a handler has it.
 #[derive(Default)]
 pub(crate) struct Policies {
     pub(crate) event_types: HashMap<String, EventType>,
@@ -134,7 +133,7 @@ impl Router {
         }
     }
 
-    /// What copies of the record share, where it is noted what was done.
+    /// The record's dedupe key, if deduplication is on.
     pub(crate) fn identity(&self, record: Record<'_>) -> Option<u128> {
         match self.target(record) {
             Target::Route(index) => self.routes[index].route.identity(record),

@@ -1,22 +1,23 @@
-//! The one table of what an application can be short of, and whether it is ready meanwhile.
+//! The one table of conditions: what can be wrong with an application, and whether it is ready
+//! meanwhile.
 
 use crate::TopicPartition;
 use crate::error::trouble::Cause;
 use std::fmt;
 use std::time::{Instant, SystemTime};
 
-/// Something that is not as it should be. [`Health::conditions`](crate::Health::conditions) gives
-/// them.
+/// Something that is wrong with the application.
+/// [`Health::conditions`](crate::Health::conditions) returns them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Condition {
-    /// What it is.
+    /// Its kind.
     pub kind: ConditionKind,
     /// Whether the application is ready meanwhile.
     pub severity: Severity,
-    /// What is wrong, where, by which setting, and what to do.
+    /// What is wrong, where, the setting, and what to do.
     pub sentence: String,
-    /// Since when.
+    /// When it began.
     pub since: SystemTime,
     /// The consumer group that it is about.
     pub group: Option<String>,
@@ -46,7 +47,7 @@ impl fmt::Display for Severity {
 /// Makes the kinds and their table from one list.
 macro_rules! kinds {
     ($($name:ident, $text:literal, $severity:ident, $meaning:literal;)+) => {
-        /// What a condition is.
+        /// The kind of a condition.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum ConditionKind {
@@ -57,7 +58,7 @@ macro_rules! kinds {
             #[cfg(test)]
             const ALL: &'static [Self] = &[$(Self::$name),+];
 
-            /// Its name, as a program reads it.
+            /// Its name, for programs.
             pub fn name(self) -> &'static str {
                 match self { $(Self::$name => $text),+ }
             }

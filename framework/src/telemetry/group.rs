@@ -20,7 +20,7 @@ pub(super) struct Group {
 pub(crate) struct Oldest {
     pub(super) offset: i64,
     pub(super) key_hash: Option<u32>,
-    /// What it waits for that is expected to pass by itself.
+    /// The cause for which it waits, if it is expected to pass by itself.
     pub(super) waits_for: Option<String>,
     pub(super) since: Instant,
     pub(super) is_said: bool,
@@ -37,7 +37,7 @@ impl Group {
         let mut conditions = Vec::new();
         if self.polled.elapsed() > POLLED_WITHIN {
             let sentence = format!(
-                "group {name} was not polled for {}: its thread stands, or the process gets no CPU time",
+                "group {name} was not polled for {}: its poll thread is blocked, or the process gets no CPU time",
                 seconds(self.polled.elapsed())
             );
             conditions.push(Told::new(ConditionKind::NotPolled, sentence, self.polled));
@@ -66,7 +66,7 @@ impl Group {
         let why = match &oldest.waits_for {
             Some(waits_for) => format!(": {waits_for}"),
             None => format!(
-                "; its retries take that long, or a handler ({}) does not come back: set its `timeout`",
+                "; its retries take that long, or a handler ({}) does not return: set its `timeout`",
                 self.handlers.join(", ")
             ),
         };

@@ -1,4 +1,4 @@
-//! What one can ask of a running application: whether it is ready, and what stands for long.
+//! The health of a running application: whether it is ready, and which records stay unfinished.
 
 use super::group::{Group, Oldest};
 use crate::TopicPartition;
@@ -9,13 +9,13 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// How an application is. [`App::health`](crate::App::health) gives it; ask it from wherever,
-/// such as a readiness probe.
+/// The health of an application. [`App::health`](crate::App::health) returns it. Use it
+/// anywhere, such as in a readiness probe.
 ///
 /// A fault of this process or of its settings makes it not ready. An outage that all instances
 /// share (PostgreSQL, Kafka, the schema registry) leaves it ready, but
-/// [degraded](Self::degraded): an orchestrator that took all instances away would mend nothing.
-/// [`ConditionKind`] has the whole table.
+/// [degraded](Self::degraded): if an orchestrator took all instances away, nothing would be
+/// better. [`ConditionKind`] has the whole table.
 #[derive(Clone, Default)]
 pub struct Health(Arc<Mutex<State>>);
 
@@ -60,44 +60,44 @@ pub struct Unfinished {
     pub partition: TopicPartition,
     /// Its offset.
     pub offset: i64,
-    /// For how long it has been the oldest one.
+    /// How long it has been the oldest one.
     pub age: Duration,
-    /// The hash of its key (FNV-1a, 32 bits), since keys may be personal data. `None` where it
-    /// has no key or no worker has taken it yet.
+    /// The hash of its key (FNV-1a, 32 bits), since keys may be personal data. `None` if it has
+    /// no key or no worker has taken it yet.
     pub key_hash: Option<u32>,
-    /// The group's handlers, one of which has it.
+    /// The group's handlers, one of which handles it.
     pub handlers: Vec<String>,
 }
 
 impl Health {
     /// Whether the application consumes and nothing is [wrong](Self::problems) with it.
     ///
-    /// It stays ready in an outage that all instances share; [`degraded`](Self::degraded) tells
-    /// of it.
+    /// It stays ready in an outage that all instances share; then [`degraded`](Self::degraded)
+    /// has a sentence.
     pub fn is_ready(&self) -> bool {
         self.problems().is_empty()
     }
 
-    /// Whether the process works at all: each group's poll thread comes round, and no error has
-    /// ended the consuming. It never depends on whether a server can be reached.
+    /// Whether the process works at all: each group's poll thread runs, and no error has ended
+    /// the consuming. It never depends on whether a server can be reached.
     ///
-    /// A restart is the cure of what makes it false.
+    /// If it is false, a restart helps.
     pub fn is_alive(&self) -> bool {
         !self.conditions().iter().any(|condition| condition.kind.is_deadly())
     }
 
-    /// Whether the start is over: all checks have passed, and each group's poll thread has come
-    /// round once. Stays true from then on.
+    /// Whether the start is over: all checks have passed, and each group's poll thread has run
+    /// once. Stays true from then on.
     pub fn has_started(&self) -> bool {
         lock(&self.0).phase != Phase::Starting
     }
 
-    /// What keeps it from being ready, a sentence each, with the setting and what to do.
+    /// The reasons why it is not ready: a sentence each, with the setting and what to do.
     pub fn problems(&self) -> Vec<String> {
         self.sentences(Severity::NotReady)
     }
 
-    /// What it waits for without being at fault, a sentence each. It is ready meanwhile.
+    /// The outages that it waits for: a sentence each. It is ready meanwhile.
     pub fn degraded(&self) -> Vec<String> {
         self.sentences(Severity::Degraded)
     }
@@ -107,7 +107,7 @@ impl Health {
         conditions.filter(|c| c.severity == severity).map(|condition| condition.sentence).collect()
     }
 
-    /// All that is not as it should be, the worst first.
+    /// Everything that is wrong, the worst first.
     pub fn conditions(&self) -> Vec<Condition> {
         let state = lock(&self.0);
         let mut conditions: Vec<Condition> = state.failed.iter().map(|told| told.condition(None)).collect();
@@ -115,18 +115,14 @@ impl Health {
             Phase::Starting => conditions.push(
                 Told::new(
                     ConditionKind::Starting,
-                    "it does not consume yet: the start is not over",
+                    "not started: settings, topics and tables are being checked",
                     state.since,
                 )
                 .condition(None),
             ),
             Phase::Stopping => conditions.push(
-                Told::new(
-                    ConditionKind::Stopping,
-                    "it does not consume any more: it is shut down",
-                    state.since,
-                )
-                .condition(None),
+                Told::new(ConditionKind::Stopping, "stopped: the application is shut down", state.since)
+                    .condition(None),
             ),
             Phase::Started => {}
         }
@@ -215,7 +211,7 @@ impl Health {
     pub(crate) fn ends(&self, error: Option<&crate::Error>) {
         let mut state = lock(&self.0);
         if let (Some(error), None) = (error, &state.failed) {
-            let sentence = format!("it has failed and ends: {error:?}");
+            let sentence = format!("failed, and the process ends: {error:?}");
             state.failed = Some(Told::new(ConditionKind::Failed, sentence, Instant::now()));
         }
         state.stop();
@@ -269,14 +265,14 @@ mod tests {
     #[test]
     fn it_is_ready_from_when_each_group_is_polled_until_it_is_shut_down() {
         let health = Health::default();
-        assert_eq!(health.problems(), ["it does not consume yet: the start is not over"]);
+        assert_eq!(health.problems(), ["not started: settings, topics and tables are being checked"]);
         health.expect(2, Duration::from_secs(60));
         health.note(&group(), &[], Vec::new(), empty());
         assert!(!health.is_ready() && !health.has_started() && health.is_alive(), "{health:?}");
         health.note(&Arc::from("another"), &[], Vec::new(), empty());
         assert!(health.is_ready() && health.has_started(), "{health:?}");
         health.ended("g");
-        assert_eq!(health.problems(), ["it does not consume any more: it is shut down"]);
+        assert_eq!(health.problems(), ["stopped: the application is shut down"]);
         assert!(health.has_started() && health.is_alive());
     }
 
@@ -295,7 +291,7 @@ mod tests {
             health.problems(),
             [
                 "t/0/7 is unfinished in group g for 1m 1s (`stuck_after` is 1m); its retries take that long, or a handler \
-              (totals) does not come back: set its `timeout`"
+              (totals) does not return: set its `timeout`"
             ]
         );
         assert!(health.oldest()[0].age > Duration::from_secs(60));
@@ -341,7 +337,7 @@ mod tests {
         health.ends(Some(&crate::Error::config("x", "is wrong")));
         health.ends(None);
         assert!(!health.is_alive(), "{health:?}");
-        assert_eq!(health.problems()[1], "it has failed and ends: setting `x`: is wrong");
+        assert_eq!(health.problems()[0], "failed, and the process ends: setting `x`: is wrong");
     }
 
     #[test]

@@ -179,7 +179,7 @@ impl LeftOut {
 }
 
 impl Drop for LeftOut {
-    /// Says what would be said later.
+    /// Logs the counts now that would be logged later.
     fn drop(&mut self) {
         let rest = |count: &Count| (count.unsaid > 0).then_some(count.unsaid);
         for (partition, counts) in &*lock(&self.partitions) {

@@ -1,4 +1,4 @@
-//! How the application is, and what it does: health, metrics, traces.
+//! Health, metrics and traces.
 
 pub(crate) mod condition;
 pub(crate) mod group;

@@ -1,6 +1,6 @@
-//! Sends spans to a collector of OpenTelemetry.
+//! Sends spans to an OpenTelemetry collector.
 //!
-//! Needs the feature `otlp`. One line of `main` is all there is to it:
+//! Needs the feature `otlp`. It takes one line of `main`:
 //!
 //! ```no_run
 //! use onceward::prelude::*;
@@ -30,10 +30,10 @@ use tokio::runtime::{Builder, Runtime};
 const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 const ENDPOINT_OF_TRACES: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
 
-/// Sends the spans of this process until it is dropped, which sends the last ones.
+/// Sends the spans of this process until it is dropped. Dropping it sends the last ones.
 ///
-/// That waits for the collector, at most 5 s, and logs where they were not taken;
-/// [`shutdown`](Self::shutdown) gives the error.
+/// Dropping it waits for the collector, at most 5 s, and logs a failure;
+/// [`shutdown`](Self::shutdown) returns the error.
 #[must_use = "spans are sent until it is dropped"]
 pub struct Otlp {
     provider: SdkTracerProvider,
@@ -43,20 +43,20 @@ pub struct Otlp {
 /// Installs a global tracer provider that sends spans over gRPC, in batches, to the
 /// collector at `OTEL_EXPORTER_OTLP_ENDPOINT`, by default `http://127.0.0.1:4317`.
 ///
-/// `service` is the name under which they are found; `OTEL_SERVICE_NAME` is stronger. The
-/// SDK's other variables count too, for example `OTEL_TRACES_SAMPLER`. There is no TLS: the
+/// `service` is the service's name in the spans; `OTEL_SERVICE_NAME` overrides it. The SDK's
+/// other variables are read too, for example `OTEL_TRACES_SAMPLER`. There is no TLS: the
 /// endpoint is `http`, of a collector on this host or in this network.
 ///
-/// A collector that is not there costs spans and nothing else. An application traces what it
-/// handles if this was called before it runs.
+/// If the collector is down, spans are lost and nothing else. Call this before the application
+/// runs.
 ///
 /// # Errors
-/// Where the endpoint is none that spans can be sent to.
+/// If the endpoint is not a valid address.
 pub fn start(service: impl Into<String>) -> Result<Otlp, Error> {
     start_to(service, "http://127.0.0.1:4317")
 }
 
-/// As [`start`], with another endpoint where the environment names none.
+/// As [`start`], with another default endpoint.
 ///
 /// # Errors
 /// As [`start`].
@@ -87,7 +87,7 @@ impl Otlp {
     /// Sends the last spans, and no more after that.
     ///
     /// # Errors
-    /// Where the collector did not take them.
+    /// If the collector did not take them.
     pub fn shutdown(self) -> Result<(), Error> {
         self.provider.shutdown().map_err(|source| Error::Internal {
             what: format!("sending the last spans (setting `{ENDPOINT}`)"),

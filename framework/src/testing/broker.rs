@@ -18,14 +18,14 @@ const REQUEST: Duration = Duration::from_secs(10);
 /// How often [`TestBroker::caught_up`] looks.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// A Kafka broker in this process, on a port of its own of 127.0.0.1: nothing to
-/// install, there at once, gone when dropped.
+/// A Kafka broker in this process, on a free port of 127.0.0.1: nothing to install, started at
+/// once, gone when dropped.
 ///
-/// It is librdkafka's mock cluster. It speaks Kafka's protocol and knows consumer
-/// groups and committed offsets, which is enough for a demo, an example, and a
-/// quick test of a handler with all that stands around it.
+/// It is librdkafka's mock cluster. It speaks Kafka's protocol and knows consumer groups and
+/// committed offsets, which is enough for a demo, an example, and a quick test of a handler
+/// with retries, order and commits.
 ///
-/// It is **not Kafka**; test what you promise on a real one. What differs:
+/// It is **not Kafka**: test your own promises with a real one. The differences:
 ///
 /// - Nothing is written to disk. A partition keeps its newest 5 MB and drops what
 ///   is older without a word; there is no retention or compaction to set.
@@ -76,7 +76,7 @@ impl TestBroker {
     /// Starts it.
     ///
     /// # Errors
-    /// Where no port can be opened.
+    /// If no port can be opened.
     pub fn start() -> Result<Self, Error> {
         let failed = |source| failed("start the embedded broker", "127.0.0.1", source);
         let producer: FutureProducer = ClientConfig::new()
@@ -94,7 +94,7 @@ impl TestBroker {
         Ok(Self { producer, brokers })
     }
 
-    /// Where it is, as `host:port`.
+    /// Its address, as `host:port`.
     pub fn brokers(&self) -> &str {
         &self.brokers
     }
@@ -106,10 +106,10 @@ impl TestBroker {
         self.producer.client().mock_cluster().expect("made with one")
     }
 
-    /// Makes a topic.
+    /// Creates a topic.
     ///
     /// # Errors
-    /// Where it is there already, or its name is not legal.
+    /// If it exists already, or its name is not legal.
     pub fn topic(&self, name: &str, partitions: i32) -> Result<(), Error> {
         let cluster = self.producer.client().mock_cluster().expect("made with one");
         cluster
@@ -117,9 +117,8 @@ impl TestBroker {
             .map_err(|source| self.failed(&format!("make the topic `{name}`"), source))
     }
 
-    /// The settings with which an application begins to handle within a second:
-    /// where the broker is, the group protocol that forms a group at once, and
-    /// short waits.
+    /// Settings with which an application begins to handle within a second: the broker's
+    /// address, the group protocol that forms a group at once, and short waits.
     pub fn config(&self) -> Config {
         Config {
             brokers: Some(self.brokers.clone()),
@@ -141,7 +140,7 @@ impl TestBroker {
     /// Produces records in this order, and waits until all are acknowledged.
     ///
     /// # Errors
-    /// Where one is not.
+    /// If one is not acknowledged.
     pub async fn produce(
         &self,
         topic: &str,
@@ -171,11 +170,10 @@ impl TestBroker {
         Ok(())
     }
 
-    /// Waits until a group has committed all that is in a topic, for as long as
-    /// that takes.
+    /// Waits until a group has committed all records of a topic, however long that takes.
     ///
     /// # Errors
-    /// Where the topic is not there.
+    /// If the topic does not exist.
     pub async fn caught_up(&self, group: &str, topic: &str) -> Result<(), Error> {
         let failed = |source| self.failed(&format!("look up what `{group}` did of `{topic}`"), source);
         let consumer: BaseConsumer = ClientConfig::new()

@@ -1,4 +1,4 @@
-//! Extractors, tried on records that are nowhere.
+//! Tests extractors on records in memory.
 
 use super::TestRecord;
 use crate::extract::{Context, FromRecord};
@@ -9,7 +9,7 @@ use crate::record::{Record, TopicPartition};
 use crate::{HandlerError, HandlerResult};
 use std::fmt;
 
-/// A record in memory, to try an extractor or a type on without any Kafka.
+/// A record in memory, to test an extractor or a type without Kafka.
 ///
 /// ```
 /// use onceward::extract::{Context, Json};
@@ -40,10 +40,10 @@ impl InMemoryRecord {
         Record::new(&self.message, &self.source, 1)
     }
 
-    /// What this extractor makes of it. A schema that it needs is looked up.
+    /// Runs this extractor on it. A schema that it needs is looked up.
     ///
     /// # Errors
-    /// Why it is rejected, or the registry's trouble.
+    /// If it is rejected, or the registry cannot be reached.
     pub async fn extract<'a, E: FromRecord<'a>>(&'a self, context: &'a Context) -> HandlerResult<E> {
         let extract = || E::from_record(self.record(), context).map_err(HandlerError::from);
         #[cfg(feature = "schemas")]
@@ -81,10 +81,10 @@ impl fmt::Debug for InMemoryRecord {
     }
 }
 
-/// What extractors may use beside the record, with a schema registry.
+/// The context of extractors, with a schema registry.
 ///
 /// # Errors
-/// Where a setting of the registry is wrong.
+/// If a setting of the registry is wrong.
 #[cfg(feature = "schemas")]
 pub fn context_with_registry(registry: &crate::SchemaRegistryConfig) -> Result<Context, crate::Error> {
     let mut context = Context::default();

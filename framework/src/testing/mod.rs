@@ -1,7 +1,6 @@
 //! For demos and quick tests of applications: Kafka in this process.
 //!
-//! Needs the feature `testing`. [`TestBroker`] says what it is good for, and what
-//! it is not.
+//! Needs the feature `testing`. [`TestBroker`] says what it can test and what it cannot.
 
 mod broker;
 mod extraction;

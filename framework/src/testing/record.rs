@@ -35,7 +35,7 @@ impl TestRecord {
         self
     }
 
-    /// Adds a header behind those that are there.
+    /// Adds a header behind the others.
     pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         self.headers = self.headers.insert(Header { key: name, value: Some(value.as_ref()) });
         self

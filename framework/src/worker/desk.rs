@@ -1,5 +1,5 @@
-//! Gets the records of a partition and what runs have left of them, gives those that go next, where
-//! runs go side by side.
+//! Gets the records of a partition and the unfinished ones of its runs, gives the next records,
+//! where runs are concurrent.
 //!
 //! It decides and does nothing: all that it knows it is told, the time too.
 

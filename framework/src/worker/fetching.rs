@@ -1,5 +1,4 @@
-//! Gets the errors of a partition's fetches, gives what they mean: a log line, a condition, or that
-//! the partition is fetched anew.
+//! Gets the errors of a partition's fetches, gives a log line, a condition, or a new fetch.
 
 use crate::TopicPartition;
 use crate::base::backoff::Backoff;
@@ -12,7 +11,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// What it is, and a sentence that says what to do.
+/// The condition, and a sentence that says what to do.
 fn meaning(error: &FetchError, place: &TopicPartition) -> (ConditionKind, String) {
     let FetchError { code, offset, reason } = error;
     let batch = format!("{place} does not go on: its batch at offset {offset}");
@@ -136,7 +135,7 @@ impl Fetching {
         failing.as_mut().and_then(due).is_some()
     }
 
-    /// What is told of it. An error that has not come again is over.
+    /// The condition of it. An error that has not occurred again is over.
     pub(crate) fn told(&self, place: &TopicPartition) -> Option<Told> {
         if !self.is_failing() {
             return None;

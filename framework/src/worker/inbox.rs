@@ -35,7 +35,7 @@ struct Contents {
 /// Records of one read, so that a bound without end takes no memory.
 const BATCH: usize = 1024;
 
-/// What came of looking into the queue.
+/// The result of a look into the queue.
 #[derive(Default)]
 pub(crate) struct Found {
     pub(crate) fetched: Option<Fetched>,

@@ -13,7 +13,7 @@ use std::time::Instant;
 /// costs time and harms nothing.
 pub(crate) type LaneId = u64;
 
-/// What stands in a lane.
+/// An entry of a lane.
 pub(crate) trait Queued {
     /// Whether it goes in a run of its own, by [`Lanes::take_apart`].
     fn is_apart(&self) -> bool;

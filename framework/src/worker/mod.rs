@@ -1,4 +1,4 @@
-//! One task a partition: reads its records, has them handled, and keeps the books on their offsets.
+//! One task per partition: reads its records, lets them be handled, and tracks their offsets.
 
 pub(crate) mod inbox;
 pub(crate) mod shared;

@@ -52,7 +52,7 @@ impl OffsetTracker {
         self.remembered = ahead.0.into();
     }
 
-    /// What is finished beyond the watermark.
+    /// The finished offsets beyond the watermark.
     pub(crate) fn ahead(&self) -> Ahead {
         let mut ahead = Ahead::default();
         let mut joins = false;

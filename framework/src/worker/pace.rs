@@ -1,4 +1,4 @@
-//! How many records the next run may have.
+//! Sizes the next run: the adaptive batch size.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Gets fetched records, gives what of them is still to be done.
+//! Gets fetched records, gives those that are not finished.
 
 use crate::record::outcome::{Outcome, Outcomes};
 use crate::record::run::{Fetched, Run, RunClock};

@@ -1,5 +1,4 @@
-//! Gets a partition's records, gives them to runs that go side by side, each of one lane
-//! or of several.
+//! Gets a partition's records, gives them to concurrent runs, each of one lane or of several.
 
 use super::desk::{Desk, Ended, Item, Left, MOST_QUICK, Next, PutAway, TROUBLE, Terms, UnderWay, Wait};
 use super::lanes::LaneId;

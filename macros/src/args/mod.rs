@@ -1,4 +1,4 @@
-//! The attribute's arguments: what there is, duplicates, unknown names.
+//! The attribute's arguments: their names, duplicates, unknown names.
 
 mod nearest;
 mod table;

@@ -1,4 +1,4 @@
-//! What serde makes of a type, as far as its attributes say.
+//! A type as serde sees it, by its attributes.
 
 use syn::ext::IdentExt;
 use syn::{Attribute, Ident, LitStr};

@@ -177,6 +177,9 @@ fn an_error_names_the_variable_or_the_line_and_what_was_meant() {
         ("ONCEWARD_MIGRATE", "hunter2", "`true` or `false`"),
         ("ONCEWARD_DRAIN_DEADLINE", "2 hunter2", "`7days`"),
         ("ONCEWARD_START", "offset:hunter2", "`offset:N`"),
+        ("ONCEWARD_START", "earlist", "did you mean `earliest`?"),
+        ("ONCEWARD_HANDLERS__X__ORDER", "keys", "did you mean `key`?"),
+        ("ONCEWARD_DEDUPE", "postgress", "did you mean `postgres`?"),
         ("ONCEWARD_MAX_CONNECTIONS", "0", "at least 1"),
         ("ONCEWARD_KAFKA__ACKS", "0", "would undo a promise"),
     ] {

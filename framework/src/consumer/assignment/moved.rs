@@ -1,5 +1,5 @@
-//! A side road: partitions that do not go on where they are: their position is not known yet, or
-//! the broker does not have it, or their topic is another.
+//! A side road: partitions that cannot go on at their position, because it is not known yet,
+//! the broker does not have it, or the topic was created again.
 
 use super::{AGAIN_AFTER, Assignment, Consumer, Owned};
 use crate::config::OutOfRange;
@@ -104,7 +104,7 @@ impl Assignment {
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(&name.0, name.1, Offset::Offset(offset))?;
         self.begin(consumer, vec![Beginning::made_anew(partition.clone(), place, offset)]);
-        tracing::warn!(%partition, offset, "the partition begins anew");
+        tracing::warn!(%partition, offset, "the partition goes on in the new topic");
         self.restart_or_find(consumer, &list);
         Ok(())
     }

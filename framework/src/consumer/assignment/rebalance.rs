@@ -102,7 +102,7 @@ impl Assignment {
         let (read_lock, contact) = (self.read_lock.clone(), self.contact.clone());
         let shared = Arc::new(Partition::new(source, inbox, drain, read_lock, contact, self.wake.clone()));
         if !memo.ahead.is_empty() {
-            tracing::info!(%partition, committed, ahead = memo.ahead.len(), "offsets ahead are done");
+            tracing::info!(%partition, committed, ahead = memo.ahead.len(), "records behind the committed offset were finished before; they are not handled again");
         }
         shared.offsets().remember(memo.ahead.clone());
         if let (None, Offset::Offset(start)) = (committed, offset) {

@@ -1,4 +1,4 @@
-//! Makes dead-letter topics that are missing.
+//! Creates missing dead-letter topics.
 
 use crate::config::{DedupeKind, Resolved};
 use crate::error::Error;

@@ -1,5 +1,5 @@
-//! Gets records that were given up, gives acknowledged copies of them in the
-//! dead-letter topic.
+//! Gets records that failed for good, gives acknowledged copies of them in the dead-letter
+//! topic.
 
 mod headers;
 mod make;

@@ -1,4 +1,4 @@
-//! Looks at the dead-letter topics before anything is consumed.
+//! Checks the dead-letter topics before anything is consumed.
 
 use super::make::{self, HEADER_ROOM};
 use super::topic_of;

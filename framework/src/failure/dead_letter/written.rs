@@ -1,5 +1,4 @@
-//! Finds the dead letters that an owner before has written, so that none is written
-//! twice.
+//! Finds the dead letters that a former owner has written, so that none is written twice.
 //!
 //! A process that is killed between the acknowledgement of a copy and the commit of
 //! its record's offset leaves both: the next owner gets the record again, gives it

@@ -19,7 +19,7 @@ pub(super) trait Attempts: Sync {
     fn attempt<'a>(&'a self, part: Run<'a>, apart: bool) -> impl Future<Output = Attempt> + Send + 'a;
 }
 
-/// What came of an attempt.
+/// The result of an attempt.
 #[derive(Debug)]
 pub(super) enum Attempt {
     /// It is durable: one outcome a record, in order, from the first on. It may

@@ -11,7 +11,7 @@ use crate::middleware::bound::Parts;
 use crate::middleware::{Next, Stack};
 use crate::{HandlerError, HandlerResult, Outcome, Record, Run};
 
-/// What is needed to call the handler.
+/// The parts that a call of the handler needs.
 pub(super) struct Calls<'r, S, H> {
     stack: &'r S,
     pub(super) parts: &'r Parts<H>,

@@ -9,7 +9,7 @@ use crate::middleware::Stack;
 use crate::{Outcome, Record, Run};
 use std::collections::HashSet;
 
-/// What is known of a record before it is handled.
+/// The state of a record before it is handled.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Found {
     Fresh,

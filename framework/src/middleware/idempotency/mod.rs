@@ -1,4 +1,4 @@
-//! Does nothing twice.
+//! Deduplicates records.
 
 #[cfg(feature = "postgres")]
 mod alone;

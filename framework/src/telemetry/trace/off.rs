@@ -1,4 +1,4 @@
-//! What there is without the feature `otel`: no spans.
+//! Without the feature `otel`: no spans.
 
 use crate::config::TraceMode;
 use crate::{Record, Run};
