@@ -132,11 +132,16 @@ pub use config::{
 pub use dedupe::migrate::migrate;
 pub use error::{BoxError, Error, ErrorKind, HandlerError, HandlerResult, ResultExt};
 pub use event_type::{EventFunction, EventType};
+#[cfg(feature = "avro")]
+pub use extract::ReaderSchema;
 pub use failure::{ErrorPolicy, Reason, RetryPolicy};
 pub use handler::{Handled, Handler, IntoHandled, Rejected, Settings, Tombstones};
 pub use health::{Health, Unfinished};
 pub use identity::{IDENTITY_HEADER, IdentityFunction, IdentitySource, REDRIVEN_HEADER};
 pub use middleware::{Delivery, Middleware, Next, NextRun, RecordMiddleware};
+#[cfg(all(feature = "macros", feature = "avro"))]
+#[doc = include_str!("docs/reader_schema.md")]
+pub use onceward_macros::ReaderSchema;
 #[cfg(all(feature = "macros", feature = "avro"))]
 #[doc = include_str!("docs/reads_avro.md")]
 pub use onceward_macros::ReadsAvro;
@@ -166,8 +171,6 @@ pub use tx::Tx;
 
 /// What most services use.
 pub mod prelude {
-    #[cfg(feature = "avro")]
-    pub use crate::extract::Avro;
     #[cfg(feature = "json-schema")]
     pub use crate::extract::JsonSchema;
     #[cfg(feature = "protobuf")]
@@ -175,6 +178,8 @@ pub mod prelude {
     pub use crate::extract::{
         Attempt, Batch, Bytes, Headers, Key, Position, Publisher, Record, State, Upcast,
     };
+    #[cfg(feature = "avro")]
+    pub use crate::extract::{Avro, ResolvedAvro};
     #[cfg(feature = "json")]
     pub use crate::extract::{CloudEvent, Json};
     #[cfg(feature = "macros")]

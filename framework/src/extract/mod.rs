@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | [`Json<T>`](Json) | the payload, decoded | it is not JSON of a `T`; null, unless `T` is an `Option` |
 //! | `Avro<T>` | the payload, decoded from Avro by the schema that it names (feature `avro`) | its schema is unknown; it does not fit its schema or `T`; null, unless `T` is an `Option` |
+//! | `ResolvedAvro<T>` | the same, resolved to the schema that `T` declares (feature `avro`) | as `Avro<T>`; its schema does not resolve to that one; null, unless `Option<ResolvedAvro<T>>` |
 //! | `Protobuf<T>` | the payload, a Protobuf message (feature `protobuf`) | its schema is unknown; it is another message; null, unless `Option<Protobuf<T>>` |
 //! | `JsonSchema<T>` | the payload, JSON that fits the schema that it names (feature `json-schema`) | its schema is unknown; it does not fit its schema or `T`; null, unless `T` is an `Option` |
 //! | [`CloudEvent<T>`](CloudEvent) | a CloudEvent's attributes, and its data, decoded | an attribute is missing; the data is not JSON of a `T`; there is none, unless `T` is an `Option` |
@@ -45,7 +46,7 @@ mod upcast;
 pub use crate::publish::Publisher;
 pub use crate::record::{Headers, Record};
 #[cfg(feature = "avro")]
-pub use avro::Avro;
+pub use avro::{Avro, ReaderSchema, ResolvedAvro};
 pub use batch::Batch;
 pub use bytes::Bytes;
 #[cfg(feature = "json")]

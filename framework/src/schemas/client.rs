@@ -285,7 +285,9 @@ fn parsed(id: SchemaId, registered: RegisteredSchema, referenced: &Referenced) -
     };
     let parsed = match format {
         #[cfg(feature = "avro")]
-        SchemaFormat::Avro => super::avro::parse(&registered.schema, referenced).map(Parsed::Avro),
+        SchemaFormat::Avro => {
+            super::avro::parse(&registered.schema, referenced).map(Box::new).map(Parsed::Avro)
+        }
         #[cfg(feature = "protobuf")]
         SchemaFormat::Protobuf => super::protobuf::parse(&registered.schema).map(Parsed::Protobuf),
         #[cfg(feature = "json-schema")]

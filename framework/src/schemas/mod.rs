@@ -21,8 +21,6 @@ pub(crate) mod protobuf;
 mod references;
 #[cfg(any(feature = "avro", feature = "json-schema", feature = "protobuf"))]
 mod registration;
-#[cfg(feature = "avro")]
-pub(crate) mod samples;
 #[cfg(feature = "schemas-tls")]
 mod tls;
 #[cfg(feature = "avro")]
@@ -163,7 +161,7 @@ impl Schema {
 #[derive(Debug)]
 pub(crate) enum Parsed {
     #[cfg(feature = "avro")]
-    Avro(serde_avro_fast::Schema),
+    Avro(Box<avro::Schema>),
     #[cfg(feature = "protobuf")]
     Protobuf(protobuf::Messages),
     #[cfg(feature = "json-schema")]
