@@ -5,6 +5,8 @@
 
 mod fault;
 mod logical;
+#[cfg(test)]
+mod oracle;
 mod plan;
 mod read;
 mod reader;
