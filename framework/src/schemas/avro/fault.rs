@@ -1,9 +1,10 @@
 //! Where a datum does not fit, in words without a value of it.
 
-use super::read::{LEFT_OVER, NO_VARIANT, NOT_TEXT, OUT_OF_RANGE, Reading};
+use super::input::Input;
+use super::read::{LEFT_OVER, NO_VARIANT, OUT_OF_RANGE};
 use super::samples::SAMPLE;
-use super::walk::{Step, Wrong};
-use super::{PLAN, Plan, Schema};
+use super::walk::{Problem, Step, Wrong};
+use super::{Plan, Schema};
 use serde::de::{Deserialize, DeserializeOwned, Deserializer};
 use std::fmt;
 
@@ -46,6 +47,11 @@ impl Fault {
         Self::new(wrong.what, Place(Some(text).filter(|text| !text.is_empty())), kind)
     }
 
+    #[cold]
+    pub(super) fn behind() -> Self {
+        Self::new(Problem::Behind.to_string(), Place(None), Kind::Value)
+    }
+
     /// See [`SAMPLE`].
     pub(crate) fn proposal(&self) -> Option<&(usize, String)> {
         self.proposal.as_ref()
@@ -76,8 +82,8 @@ fn push(path: &mut String, name: &str) {
 
 /// Decodes once more what does not decode, to say where.
 #[cold]
-pub(super) fn find<T: DeserializeOwned>(schema: &Schema, mut datum: &[u8]) -> Fault {
-    match super::read_some::<Traced<T>>(schema, &mut datum) {
+pub(super) fn find<T: DeserializeOwned>(schema: &Schema, datum: &[u8]) -> Fault {
+    match super::read::<Traced<T>>(schema, &Input::of(datum)) {
         Ok(Traced(Err((text, path)))) => {
             let (what, kind) = without_values(&text);
             let place = place(&path, &schema.plan);
@@ -96,8 +102,8 @@ struct Traced<T>(Result<T, (String, serde_path_to_error::Path)>);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Traced<T> {
     fn deserialize<D: Deserializer<'de>>(inner: D) -> Result<Self, D::Error> {
-        let read = PLAN.with(|plan| serde_path_to_error::deserialize(Reading::whole(inner, plan)));
-        Ok(Self(read.map_err(|error| {
+        let read = super::whole(inner, |reading| serde_path_to_error::deserialize(reading));
+        Ok(Self(read.map_err(|error: serde_path_to_error::Error<D::Error>| {
             let path = error.path().clone();
             (error.into_inner().to_string(), path)
         })))
@@ -110,7 +116,8 @@ fn without_values(text: &str) -> (String, Kind) {
     if ["missing field `", "duplicate field `", NO_VARIANT].iter().any(|known| text.starts_with(known)) {
         return (text.to_owned(), Kind::Shape);
     }
-    if [LEFT_OVER, OUT_OF_RANGE, NOT_TEXT].contains(&text) {
+    let is_of_bytes = Problem::ALL.iter().any(|problem| problem.to_string() == text);
+    if is_of_bytes || [LEFT_OVER, OUT_OF_RANGE].contains(&text) {
         return (text.to_owned(), Kind::Value);
     }
     if let Some((found, expected)) = text.rsplit_once(", expected ") {

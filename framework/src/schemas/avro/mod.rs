@@ -1,9 +1,10 @@
 //! Avro's binary encoding, into a serde type and out of one, by `apache-avro`.
 //!
-//! `text.rs` makes of a schema what that crate takes, `plan.rs` lays it out, `walk.rs` goes over a
-//! datum before the crate decodes it, and `read.rs` stands between its decoder and the type.
+//! `text.rs` makes of a schema what that crate takes, `plan.rs` lays it out, `input.rs` is what the
+//! crate's decoder reads, and `read.rs` stands between it and the type.
 
 mod fault;
+mod input;
 mod logical;
 #[cfg(test)]
 mod oracle;
@@ -26,6 +27,7 @@ use crate::error::BoxError;
 use apache_avro::AvroResult;
 use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::writer::datum::GenericDatumWriter;
+use input::Input;
 use read::Reading;
 use scoped_tls::scoped_thread_local;
 use serde::Serialize;
@@ -95,24 +97,19 @@ fn parse_as(role: Role, text: &str, referenced: &Referenced) -> Result<Schema, S
 /// Decodes a datum that was written with `schema`.
 #[inline]
 pub(crate) fn decode<T: DeserializeOwned>(schema: &Schema, datum: &[u8]) -> Result<T, Fault> {
-    walk::check(&schema.plan, datum).map_err(|wrong| Fault::of_bytes(*wrong))?;
-    match read::<As<T>>(schema, datum) {
-        Ok(As(value)) => Ok(value),
+    let input = Input::of(datum);
+    // As it comes: to map it would copy the whole value once more.
+    match read::<As<T>>(schema, &input) {
+        Ok(As(value)) if input.is_at_end() => Ok(value),
+        Ok(_) => Err(Fault::behind()),
         Err(_) => Err(fault::find::<T>(schema, datum)),
     }
 }
 
-/// Reads a datum that has been gone over.
-fn read<T: DeserializeOwned>(schema: &Schema, mut datum: &[u8]) -> AvroResult<T> {
-    let value = read_some(schema, &mut datum)?;
-    match datum {
-        [] => Ok(value),
-        _ => Err(serde::de::Error::custom("not all of it was read")),
-    }
-}
-
-fn read_some<T: DeserializeOwned>(schema: &Schema, datum: &mut &[u8]) -> AvroResult<T> {
-    PLAN.set(&schema.plan, || schema.layout.borrow_dependent().reader.read_deser(datum))
+#[inline]
+fn read<T: DeserializeOwned>(schema: &Schema, input: &Input) -> AvroResult<T> {
+    let reader = &schema.layout.borrow_dependent().reader;
+    PLAN.set(&schema.plan, || INPUT.set(input, || reader.read_deser(&mut input::Reader(input))))
 }
 
 /// Writes a value behind what is there.
@@ -132,12 +129,27 @@ scoped_thread_local! {
     static PLAN: Plan
 }
 
+scoped_thread_local! {
+    static INPUT: Input
+}
+
+/// Reads what the decoder has come to.
+#[inline]
+fn whole<'de, T: Deserialize<'de>, D: Deserializer<'de>, E>(
+    inner: D,
+    read: impl FnOnce(Reading<'_, D>) -> Result<T, E>,
+) -> Result<T, E> {
+    PLAN.with(|plan| INPUT.with(|input| read(Reading::whole(inner, plan, input))))
+}
+
 /// A type that is read as the schema says.
+#[repr(transparent)]
 struct As<T>(T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for As<T> {
+    #[inline]
     fn deserialize<D: Deserializer<'de>>(inner: D) -> Result<Self, D::Error> {
-        PLAN.with(|plan| T::deserialize(Reading::whole(inner, plan))).map(Self)
+        whole(inner, |reading| T::deserialize(reading)).map(Self)
     }
 }
 

@@ -196,6 +196,12 @@ impl Node {
         full.into_iter().chain(short).chain([kind])
     }
 
+    /// Whether it has no other values in it.
+    #[inline]
+    pub(super) fn is_simple(&self) -> bool {
+        !matches!(self.kind, Kind::Array(_) | Kind::Map(_) | Kind::Union(_) | Kind::Record(_))
+    }
+
     fn kind_name(&self) -> &'static str {
         use Unit::{Micros, Millis, Nanos};
         match (self.logical, &self.kind) {

@@ -10,22 +10,40 @@ mod leaf;
 mod variant;
 
 pub(super) use inside::LEFT_OVER;
-pub(super) use leaf::{NOT_TEXT, OUT_OF_RANGE};
+pub(super) use leaf::OUT_OF_RANGE;
 pub(super) use variant::NO_VARIANT;
 
-use super::plan::{Kind, Logical, Node, Plan};
+use super::input::{Input, deeper};
+use super::plan::{Kind, Node, Place, Plan, Symbols};
 use inside::{Entries, Fields, Items};
 use serde::Deserializer;
-use serde::de::{Error as _, Visitor};
-use variant::{Choice, Named, Symbol, UnitOnly};
+use serde::de::value::StrDeserializer;
+use serde::de::{Error, Visitor};
+use variant::{Choice, Chosen, Named};
 
 /// A value that was not read yet, with its schema.
 pub(super) struct Reading<'p, D> {
+    /// Reads it, if there is something in it.
     inner: D,
-    plan: &'p Plan,
+    at: At<'p>,
     node: &'p Node,
     /// A variant of a Rust enum may be named after the branch.
     is_branch: bool,
+}
+
+/// Where a value is.
+#[derive(Clone, Copy)]
+struct At<'p> {
+    plan: &'p Plan,
+    input: &'p Input,
+    depth: usize,
+}
+
+impl At<'_> {
+    #[inline]
+    fn deeper<E: Error>(self) -> Result<Self, E> {
+        Ok(Self { depth: deeper(self.depth).map_err(E::custom)?, ..self })
+    }
 }
 
 /// What a type asks for.
@@ -46,12 +64,12 @@ enum Ask {
 
 impl<'p, D> Reading<'p, D> {
     /// A whole datum.
-    pub(super) fn whole(inner: D, plan: &'p Plan) -> Self {
-        Self::of(inner, plan, plan.node(Plan::ROOT))
+    pub(super) fn whole(inner: D, plan: &'p Plan, input: &'p Input) -> Self {
+        Self::of(inner, At { plan, input, depth: 0 }, plan.node(Plan::ROOT))
     }
 
-    fn of(inner: D, plan: &'p Plan, node: &'p Node) -> Self {
-        Self { inner, plan, node, is_branch: false }
+    fn of(inner: D, at: At<'p>, node: &'p Node) -> Self {
+        Self { inner, at, node, is_branch: false }
     }
 
     /// No variant is named after it: the variant that is has been found.
@@ -60,35 +78,83 @@ impl<'p, D> Reading<'p, D> {
     }
 }
 
-impl<'de, D: Deserializer<'de>> Reading<'_, D> {
+impl<'de, 'p, D: Deserializer<'de>> Reading<'p, D> {
     #[inline]
     fn read<V: Visitor<'de>>(self, ask: Ask, visitor: V) -> Result<V::Value, D::Error> {
         if let Ask::Enum(variants) = ask {
             return self.read_enum(variants, visitor);
         }
-        let Self { inner, plan, node, .. } = self;
-        match &node.kind {
+        let input = self.at.input;
+        let wrong = D::Error::custom;
+        match &self.node.kind {
             Kind::Null => visitor.visit_unit(),
-            Kind::Boolean => inner.deserialize_bool(visitor),
-            Kind::Int if is_moment(ask, node.logical) => leaf::moment(inner, node, visitor),
-            Kind::Int => inner.deserialize_i32(visitor),
-            Kind::Long if is_moment(ask, node.logical) => leaf::moment(inner, node, visitor),
-            Kind::Long => inner.deserialize_i64(visitor),
-            Kind::Float => inner.deserialize_f32(visitor),
+            Kind::Boolean => visitor.visit_bool(input.boolean().map_err(wrong)?),
+            Kind::Int => {
+                let number = input.int().map_err(wrong)?;
+                match self.node.logical {
+                    Some(logical) if matches!(ask, Ask::Text) => {
+                        leaf::moment(logical, number.into(), visitor)
+                    }
+                    _ => visitor.visit_i32(number),
+                }
+            }
+            Kind::Long => {
+                let number = input.long().map_err(wrong)?;
+                match self.node.logical {
+                    Some(logical) if matches!(ask, Ask::Text) => leaf::moment(logical, number, visitor),
+                    _ => visitor.visit_i64(number),
+                }
+            }
+            Kind::Float => visitor.visit_f32(f32::from_le_bytes(input.chunk().map_err(wrong)?)),
             Kind::Double if matches!(ask, Ask::Float32) => {
                 Err(D::Error::invalid_type(serde::de::Unexpected::Other("a double"), &visitor))
             }
-            Kind::Double => inner.deserialize_f64(visitor),
-            Kind::String => inner.deserialize_string(visitor),
-            Kind::Bytes | Kind::Fixed(_) => leaf::bytes(inner, node, ask, visitor),
-            Kind::Enum(symbols) => inner.deserialize_enum("", &[], Symbol { symbols, visitor }),
-            Kind::Union(branches) => {
-                inner.deserialize_enum("", &[], Choice { ask: Some(ask), plan, branches, visitor })
+            Kind::Double => visitor.visit_f64(f64::from_le_bytes(input.chunk().map_err(wrong)?)),
+            Kind::String => visitor.visit_str(input.text().map_err(wrong)?),
+            Kind::Bytes => leaf::bytes(input.delimited().map_err(wrong)?, self.node.logical, ask, visitor),
+            Kind::Fixed(size) => {
+                leaf::bytes(input.take(*size).map_err(wrong)?, self.node.logical, ask, visitor)
             }
-            Kind::Array(items) => inner.deserialize_seq(Items { plan, node: plan.node(*items), visitor }),
-            Kind::Map(values) => inner.deserialize_map(Entries { plan, node: plan.node(*values), visitor }),
-            Kind::Record(fields) => inner.deserialize_map(Fields { plan, fields, visitor }),
+            Kind::Enum(symbols) => visitor.visit_str(symbol(input, symbols)?),
+            Kind::Union(branches) => self.read_branch(branches, Some(ask), visitor),
+            Kind::Array(items) => {
+                let at = self.at.deeper()?;
+                let node = at.plan.node(*items);
+                input.next_block(node.takes_room).map_err(wrong)?;
+                self.inner.deserialize_seq(Items { at, node, visitor })
+            }
+            Kind::Map(values) => {
+                let at = self.at.deeper()?;
+                input.next_block(true).map_err(wrong)?;
+                self.inner.deserialize_map(Entries { at, node: at.plan.node(*values), visitor })
+            }
+            Kind::Record(fields) => {
+                self.inner.deserialize_map(Fields { at: self.at.deeper()?, fields, visitor })
+            }
         }
+    }
+
+    /// The branch of a union. Without a question an `Option` is asked for.
+    #[inline]
+    fn read_branch<V: Visitor<'de>>(
+        self,
+        branches: &'p [Place],
+        ask: Option<Ask>,
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        let Self { inner, at, .. } = self;
+        let branch = at.input.next_index(branches.len()).map_err(D::Error::custom)?;
+        let at = at.deeper()?;
+        let node = at.plan.node(branches[branch]);
+        // Of two, one null, the other is what it is and no variant of anything.
+        let is_optional = branches.len() == 2
+            && branches.iter().any(|branch| matches!(at.plan.node(*branch).kind, Kind::Null));
+        let chosen = Chosen { ask, at, node, is_branch: !(is_optional && ask.is_none()), visitor };
+        if node.is_simple() {
+            at.input.index(branches.len()).map_err(D::Error::custom)?;
+            return chosen.read(inner);
+        }
+        inner.deserialize_enum("", &[], Choice(chosen))
     }
 
     /// The variant is named after the branch of a union, after the type, or by the value.
@@ -97,30 +163,26 @@ impl<'de, D: Deserializer<'de>> Reading<'_, D> {
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, D::Error> {
-        let node = self.node;
+        let (node, input) = (self.node, self.at.input);
         if let Kind::Union(branches) = &node.kind {
-            let choice = Choice { ask: Some(Ask::Enum(variants)), plan: self.plan, branches, visitor };
-            return self.inner.deserialize_enum("", &[], choice);
+            return self.read_branch(branches, Some(Ask::Enum(variants)), visitor);
         }
-        let mut named = node.branch_names().filter(|name| variants.contains(name));
-        match (named.next(), &node.kind) {
-            (None, Kind::Enum(symbols)) => {
-                self.inner.deserialize_enum("", &[], Symbol { symbols, visitor: UnitOnly(visitor) })
-            }
-            (None, Kind::String) => self.inner.deserialize_string(UnitOnly(visitor)),
-            (None, _) => visitor.visit_enum(Named { name: None, reading: self }),
+        let name = node.branch_names().find(|name| variants.contains(name));
+        match (name, &node.kind) {
+            (None, Kind::Enum(symbols)) => visitor.visit_enum(StrDeserializer::new(symbol(input, symbols)?)),
             (Some(_), Kind::Enum(symbols)) if !self.is_branch => {
-                self.inner.deserialize_enum("", &[], Symbol { symbols, visitor: UnitOnly(visitor) })
+                visitor.visit_enum(StrDeserializer::new(symbol(input, symbols)?))
             }
-            (Some(name), _) => visitor.visit_enum(Named { name: Some(name), reading: self }),
+            (None, Kind::String) => {
+                visitor.visit_enum(StrDeserializer::new(input.text().map_err(D::Error::custom)?))
+            }
+            (name, _) => visitor.visit_enum(Named { name, reading: self }),
         }
     }
 }
 
-/// Whether a date or a time is asked for as a text.
-#[inline]
-fn is_moment(ask: Ask, logical: Option<Logical>) -> bool {
-    matches!(ask, Ask::Text) && logical.is_some()
+fn symbol<'p, E: Error>(input: &Input, symbols: &'p Symbols) -> Result<&'p str, E> {
+    Ok(&symbols.names[input.index(symbols.names.len()).map_err(E::custom)?])
 }
 
 macro_rules! ask {
@@ -166,9 +228,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Reading<'_, D> {
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
         match &self.node.kind {
             Kind::Null => visitor.visit_none(),
-            Kind::Union(branches) => {
-                self.inner.deserialize_enum("", &[], Choice { ask: None, plan: self.plan, branches, visitor })
-            }
+            Kind::Union(branches) => self.read_branch(branches, None, visitor),
             _ => visitor.visit_some(self),
         }
     }

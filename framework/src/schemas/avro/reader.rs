@@ -3,7 +3,7 @@
 use super::resolve::Resolution;
 use super::samples;
 use super::text::Role;
-use super::{As, Fault, Referenced, Schema, fault, parse_as, read, walk};
+use super::{Fault, Referenced, Schema, decode, parse_as};
 use arc_swap::ArcSwap;
 use serde::de::DeserializeOwned;
 use std::fmt;
@@ -27,20 +27,14 @@ impl Reader {
     fn decode<T: DeserializeOwned>(&self, writer: &Schema, datum: &[u8]) -> Result<T, Fault> {
         let resolved;
         let datum = match self.resolution {
-            Resolution::Same => {
-                walk::check(&writer.plan, datum).map_err(|wrong| Fault::of_bytes(*wrong))?;
-                datum
-            }
+            Resolution::Same => datum,
             Resolution::By(_) => {
                 let datum = self.resolution.resolve(writer, datum);
                 resolved = datum.map_err(|wrong| Fault::of_bytes(*wrong))?;
                 &resolved
             }
         };
-        match read::<As<T>>(&self.schema, datum) {
-            Ok(As(value)) => Ok(value),
-            Err(_) => Err(fault::find::<T>(&self.schema, datum)),
-        }
+        decode(&self.schema, datum)
     }
 }
 

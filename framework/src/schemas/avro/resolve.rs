@@ -9,8 +9,9 @@ mod default;
 mod matching;
 
 use super::Schema;
+use super::input::deeper;
 use super::plan::{Kind, Place, Plan};
-use super::walk::{Checked, Step as Within, Walk, Wrong};
+use super::walk::{Checked, Problem, Step as Within, Walk, Wrong};
 use matching::Matching;
 
 /// How data of a writer's schema becomes that of a reader's.
@@ -76,11 +77,7 @@ impl Resolution {
             Self::Same => transcript.copy(Plan::ROOT, &mut walk, 0)?,
             Self::By(steps) => transcript.write(steps, 0, &mut walk, 0)?,
         }
-        if walk.rest.is_empty() {
-            Ok(transcript.bytes)
-        } else {
-            Err(Wrong::new("there are bytes behind its end"))
-        }
+        if walk.rest.is_empty() { Ok(transcript.bytes) } else { Err(Problem::Behind.into()) }
     }
 }
 
@@ -110,7 +107,7 @@ impl Transcript {
                 }
             },
             Step::Union(branches) => {
-                let depth = super::walk::deeper(depth)?;
+                let depth = deeper(depth)?;
                 match &branches[walk.index(branches.len())?] {
                     Ok(step) => self.write(steps, *step, walk, depth)?,
                     Err(problem) => return Err(Wrong::of_shape(problem.clone())),
@@ -121,10 +118,10 @@ impl Transcript {
                 self.write(steps, *step, walk, depth)?;
             }
             Step::List { items, has_keys, step } => {
-                let depth = super::walk::deeper(depth)?;
+                let depth = deeper(depth)?;
                 self.list((*items, *has_keys), (steps, *step), walk, depth)?;
             }
-            Step::Record(fields) => self.record(fields, steps, walk, super::walk::deeper(depth)?)?,
+            Step::Record(fields) => self.record(fields, steps, walk, deeper(depth)?)?,
         }
         if self.bytes.len() > self.most {
             return Err(Wrong::new("the defaults of the reader's schema make too much of it"));

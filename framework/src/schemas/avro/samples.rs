@@ -117,7 +117,7 @@ impl Writer<'_> {
             Kind::Map(values) => self.list(*values, true, depth)?,
             Kind::Union(branches) => {
                 let chosen = if depth > DEEP {
-                    branches.iter().position(|branch| self.is_simple(*branch)).unwrap_or(0)
+                    branches.iter().position(|branch| self.plan.node(*branch).is_simple()).unwrap_or(0)
                 } else {
                     self.turn % branches.len().max(1)
                 };
@@ -141,12 +141,6 @@ impl Writer<'_> {
         }
         self.number(0);
         Some(())
-    }
-
-    fn is_simple(&self, place: Place) -> bool {
-        let complex =
-            |kind: &Kind| matches!(kind, Kind::Array(_) | Kind::Map(_) | Kind::Union(_) | Kind::Record(_));
-        !complex(&self.plan.node(place).kind)
     }
 
     fn text(&mut self, text: &str) {

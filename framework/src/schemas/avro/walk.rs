@@ -1,11 +1,9 @@
-//! Follows a datum through its schema, before anything is made of it.
-//!
-//! `apache-avro` takes what is missing for null, believes a length before it reads so much, and
-//! goes as deep as the data does. So a datum is decoded only once it is known that each length,
-//! number and index in it is one, that it ends where the bytes end, and how deep it goes.
+//! Follows a datum through its schema, without making anything of it.
 
 use super::DEEPEST;
+use super::input::deeper;
 use super::plan::{Kind, Place, Plan};
+use std::fmt;
 
 /// What is wrong with a datum, and where.
 #[derive(Debug)]
@@ -47,13 +45,52 @@ impl Wrong {
 pub(super) type Checked<T = ()> = Result<T, Box<Wrong>>;
 
 /// Items that take no bytes may come of nothing; so many of them all lists of a datum may have.
-const MOST_OF_NO_ROOM: usize = 1000;
+pub(super) const MOST_OF_NO_ROOM: usize = 1000;
 
-/// Whether the bytes are one datum of the schema, and nothing else.
-pub(super) fn check(plan: &Plan, datum: &[u8]) -> Checked {
-    let mut walk = Walk::new(plan, datum);
-    walk.over(Plan::ROOT, 0)?;
-    if walk.rest.is_empty() { Ok(()) } else { Err(Wrong::new("there are bytes behind its end")) }
+/// What is wrong with bytes, whatever is made of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Problem {
+    Short,
+    Behind,
+    LongList,
+    ManyOfNoRoom,
+    Deep,
+    NoText,
+    Other,
+}
+
+impl Problem {
+    pub(super) const ALL: [Self; 7] = [
+        Self::Short,
+        Self::Behind,
+        Self::LongList,
+        Self::ManyOfNoRoom,
+        Self::Deep,
+        Self::NoText,
+        Self::Other,
+    ];
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Short => f.write_str("its bytes end too early"),
+            Self::Behind => f.write_str("there are bytes behind its end"),
+            Self::LongList => f.write_str("it has a list that is longer than its bytes allow"),
+            Self::ManyOfNoRoom => {
+                write!(f, "it has more than {MOST_OF_NO_ROOM} items in lists whose items take no room")
+            }
+            Self::Deep => write!(f, "it is nested more than {DEEPEST} deep"),
+            Self::NoText => f.write_str("its bytes are no UTF-8"),
+            Self::Other => f.write_str("its bytes are not what the schema says"),
+        }
+    }
+}
+
+impl From<Problem> for Box<Wrong> {
+    fn from(problem: Problem) -> Self {
+        Wrong::new(problem.to_string())
+    }
 }
 
 /// A place in a datum.
@@ -119,60 +156,47 @@ impl<'p, 'd> Walk<'p, 'd> {
 
     /// How many items the next block of a list has.
     pub(super) fn block(&mut self, items: Place, has_keys: bool) -> Checked<usize> {
-        const TOO_LONG: &str = "it has a list that is longer than its bytes allow";
         let mut count = self.long()?;
         if count < 0 {
             // How many bytes they take is told too. Nobody has to believe it.
             self.long()?;
-            count = count.checked_neg().ok_or_else(|| Wrong::new(TOO_LONG))?;
+            count = count.checked_neg().ok_or(Problem::LongList)?;
         }
-        let count = usize::try_from(count).map_err(|_| Wrong::new(TOO_LONG))?;
+        let count = usize::try_from(count).map_err(|_| Problem::LongList)?;
         if has_keys || self.plan.node(items).takes_room {
-            return if count <= self.rest.len() { Ok(count) } else { Err(Wrong::new(TOO_LONG)) };
+            return if count <= self.rest.len() { Ok(count) } else { Err(Problem::LongList.into()) };
         }
         self.of_no_room = self.of_no_room.saturating_add(count);
-        if self.of_no_room > MOST_OF_NO_ROOM {
-            return Err(Wrong::new(format!(
-                "it has more than {MOST_OF_NO_ROOM} items in lists whose items take no room"
-            )));
-        }
-        Ok(count)
+        if self.of_no_room > MOST_OF_NO_ROOM { Err(Problem::ManyOfNoRoom.into()) } else { Ok(count) }
     }
 
     pub(super) fn take(&mut self, count: usize) -> Checked<&'d [u8]> {
-        match self.rest.split_at_checked(count) {
-            Some((taken, rest)) => {
-                self.rest = rest;
-                Ok(taken)
-            }
-            None => Err(Wrong::new("its bytes end too early")),
-        }
+        let (taken, rest) = self.rest.split_at_checked(count).ok_or(Problem::Short)?;
+        self.rest = rest;
+        Ok(taken)
     }
 
     /// What stands behind its own length.
     pub(super) fn text(&mut self) -> Checked<&'d [u8]> {
-        let length = self.long()?;
-        match usize::try_from(length) {
-            Ok(length) => self.take(length),
-            Err(_) => Err(Wrong::new("its bytes are not what the schema says")),
-        }
+        let length = usize::try_from(self.long()?).map_err(|_| Problem::Other)?;
+        self.take(length)
     }
 
     fn boolean(&mut self) -> Checked {
         match self.take(1)? {
             [0 | 1] => Ok(()),
-            _ => Err(Wrong::new("its bytes are not what the schema says")),
+            _ => Err(Problem::Other.into()),
         }
     }
 
     /// One of so many.
     pub(super) fn index(&mut self, count: usize) -> Checked<usize> {
         let index = usize::try_from(self.long()?).ok().filter(|index| *index < count);
-        index.ok_or_else(|| Wrong::new("its bytes are not what the schema says"))
+        Ok(index.ok_or(Problem::Other)?)
     }
 
     pub(super) fn int(&mut self) -> Checked<i32> {
-        i32::try_from(self.long()?).map_err(|_| Wrong::new("its bytes are not what the schema says"))
+        Ok(i32::try_from(self.long()?).map_err(|_| Problem::Other)?)
     }
 
     pub(super) fn float(&mut self) -> Checked<f32> {
@@ -180,45 +204,33 @@ impl<'p, 'd> Walk<'p, 'd> {
         Ok(f32::from_le_bytes(bytes.try_into().expect("four were taken")))
     }
 
-    #[inline]
     pub(super) fn long(&mut self) -> Checked<i64> {
-        let number = match *self.rest {
-            [byte, ref rest @ ..] if byte < 0x80 => {
-                self.rest = rest;
-                u64::from(byte)
-            }
-            _ => self.long_of_many()?,
-        };
-        Ok((number >> 1) as i64 ^ -((number & 1) as i64))
-    }
-
-    fn long_of_many(&mut self) -> Checked<u64> {
-        let mut number = 0;
-        for (place, byte) in self.rest.iter().take(10).enumerate() {
-            number |= u64::from(byte & 0x7f) << (7 * place);
-            if byte & 0x80 == 0 {
-                if place == 9 && *byte > 1 {
-                    break;
-                }
-                self.rest = &self.rest[place + 1..];
-                return Ok(number);
-            }
-        }
-        Err(Wrong::new(match self.rest.len() {
-            0..10 => "its bytes end too early",
-            _ => "its bytes are not what the schema says",
-        }))
+        let (number, length) = long_in(self.rest)?;
+        self.rest = &self.rest[length..];
+        Ok(number)
     }
 }
 
-/// One level deeper.
+/// The number that bytes begin with, and of how many of them it is made.
 #[inline]
-pub(super) fn deeper(depth: usize) -> Checked<usize> {
-    if depth < DEEPEST {
-        Ok(depth + 1)
-    } else {
-        Err(Wrong::new(format!("it is nested more than {DEEPEST} deep")))
+pub(super) fn long_in(bytes: &[u8]) -> Result<(i64, usize), Problem> {
+    let (number, length) = match *bytes {
+        [byte, ..] if byte < 0x80 => (u64::from(byte), 1),
+        _ => long_of_many(bytes)?,
+    };
+    Ok(((number >> 1) as i64 ^ -((number & 1) as i64), length))
+}
+
+fn long_of_many(bytes: &[u8]) -> Result<(u64, usize), Problem> {
+    let mut number = 0;
+    for (place, byte) in bytes.iter().take(10).enumerate() {
+        number |= u64::from(byte & 0x7f) << (7 * place);
+        if byte & 0x80 == 0 {
+            // The tenth has one bit.
+            return if place == 9 && *byte > 1 { Err(Problem::Other) } else { Ok((number, place + 1)) };
+        }
     }
+    Err(if bytes.len() < 10 { Problem::Short } else { Problem::Other })
 }
 
 /// Writes a number as Avro does.

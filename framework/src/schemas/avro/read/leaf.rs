@@ -1,72 +1,57 @@
 //! Values with nothing in them: what stands in bytes, and dates and times.
 
 use super::super::logical;
-use super::super::plan::{Logical, Node};
+use super::super::plan::Logical;
+use super::super::walk::Problem;
 use super::Ask;
-use serde::Deserializer;
 use serde::de::value::{MapDeserializer, SeqDeserializer};
 use serde::de::{Error, IntoDeserializer, Unexpected, Visitor};
-use std::fmt;
-
-/// A date or a time as a text.
-pub(super) fn moment<'de, D: Deserializer<'de>, V: Visitor<'de>>(
-    inner: D,
-    node: &Node,
-    visitor: V,
-) -> Result<V::Value, D::Error> {
-    let number = inner.deserialize_any(Number)?;
-    match node.logical.and_then(|kind| logical::moment(kind, number)) {
-        Some(text) => visitor.visit_string(text),
-        None => Err(D::Error::custom(OUT_OF_RANGE)),
-    }
-}
 
 /// Told of a value of a logical type that is none, whatever is made of it.
 pub(in super::super) const OUT_OF_RANGE: &str = "it is out of the range of its logical type";
 
-/// Told of bytes of which a text is asked.
-pub(in super::super) const NOT_TEXT: &str = "its bytes are no UTF-8";
+/// A date or a time as a text.
+pub(super) fn moment<'de, E: Error, V: Visitor<'de>>(
+    logical: Logical,
+    number: i64,
+    visitor: V,
+) -> Result<V::Value, E> {
+    match logical::moment(logical, number) {
+        Some(text) => visitor.visit_string(text),
+        None => Err(E::custom(OUT_OF_RANGE)),
+    }
+}
 
 /// Bytes, or what they stand for.
-pub(super) fn bytes<'de, D: Deserializer<'de>, V: Visitor<'de>>(
-    inner: D,
-    node: &Node,
+pub(super) fn bytes<'de, E: Error, V: Visitor<'de>>(
+    bytes: &[u8],
+    kind: Option<Logical>,
     ask: Ask,
     visitor: V,
-) -> Result<V::Value, D::Error> {
-    match (ask, node.logical) {
-        (Ask::Bytes, _) | (Ask::Any, None) => return inner.deserialize_byte_buf(visitor),
+) -> Result<V::Value, E> {
+    let out_of_range = || E::custom(OUT_OF_RANGE);
+    let text = match (ask, kind) {
+        (Ask::Bytes, _) => return visitor.visit_bytes(bytes),
         (Ask::List | Ask::Tuple(3), Some(Logical::Duration)) => {
-            let parts = logical::duration(&inner.deserialize_byte_buf(Taken)?);
-            let parts = parts.ok_or_else(|| D::Error::custom(OUT_OF_RANGE))?;
+            let parts = logical::duration(bytes).ok_or_else(out_of_range)?;
             return list(parts.into_iter(), visitor);
         }
-        (Ask::List | Ask::Tuple(_), _) => {
-            return list(inner.deserialize_byte_buf(Taken)?.into_iter(), visitor);
-        }
+        (Ask::List | Ask::Tuple(_), _) => return list(bytes.iter().copied(), visitor),
         (Ask::Text, None) => {
-            let text = String::from_utf8(inner.deserialize_byte_buf(Taken)?);
-            return visitor.visit_string(text.map_err(|_| D::Error::custom(NOT_TEXT))?);
+            return visitor.visit_str(std::str::from_utf8(bytes).map_err(|_| E::custom(Problem::NoText))?);
         }
-        _ => {}
-    }
-    let Some(kind) = node.logical else { return inner.deserialize_byte_buf(visitor) };
-    let bytes = inner.deserialize_byte_buf(Taken)?;
-    let text = match kind {
-        Logical::Decimal { scale } => logical::decimal(&bytes, scale),
-        Logical::BigDecimal => logical::big_decimal(&bytes),
-        Logical::Uuid => logical::uuid(&bytes),
-        _ => {
-            let parts = logical::duration(&bytes).ok_or_else(|| D::Error::custom(OUT_OF_RANGE))?;
+        (_, Some(Logical::Decimal { scale })) => logical::decimal(bytes, scale),
+        (_, Some(Logical::BigDecimal)) => logical::big_decimal(bytes),
+        (_, Some(Logical::Uuid)) => logical::uuid(bytes),
+        (_, Some(Logical::Duration)) => {
+            let parts = logical::duration(bytes).ok_or_else(out_of_range)?;
             let names = ["months", "days", "milliseconds"];
             return visitor.visit_map(MapDeserializer::new(names.into_iter().zip(parts)));
         }
+        _ => return visitor.visit_bytes(bytes),
     };
-    let text = text.ok_or_else(|| D::Error::custom(OUT_OF_RANGE))?;
-    if matches!(kind, Logical::Decimal { .. } | Logical::BigDecimal) {
-        return number(text, ask, visitor);
-    }
-    visitor.visit_string(text)
+    let text = text.ok_or_else(out_of_range)?;
+    if kind == Some(Logical::Uuid) { visitor.visit_string(text) } else { number(text, ask, visitor) }
 }
 
 /// A decimal as the number that is asked for, if it is one.
@@ -97,36 +82,4 @@ fn list<'de, E: Error, V: Visitor<'de>, T: IntoDeserializer<'de, E>>(
     let value = visitor.visit_seq(&mut items)?;
     items.end()?;
     Ok(value)
-}
-
-struct Taken;
-
-impl Visitor<'_> for Taken {
-    type Value = Vec<u8>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("bytes")
-    }
-
-    fn visit_byte_buf<E>(self, bytes: Vec<u8>) -> Result<Vec<u8>, E> {
-        Ok(bytes)
-    }
-}
-
-struct Number;
-
-impl Visitor<'_> for Number {
-    type Value = i64;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a number")
-    }
-
-    fn visit_i32<E>(self, number: i32) -> Result<i64, E> {
-        Ok(number.into())
-    }
-
-    fn visit_i64<E>(self, number: i64) -> Result<i64, E> {
-        Ok(number)
-    }
 }

@@ -1,60 +1,54 @@
 //! Unions and enums, as Rust's enums and as what is in them.
 
-use super::super::plan::{Kind, Node, Place, Plan, Symbols};
-use super::inside::expects_as;
-use super::{Ask, Reading};
+use super::super::plan::{Kind, Node};
+use super::{Ask, At, Reading};
 use serde::Deserialize;
-use serde::de::value::{StrDeserializer, StringDeserializer};
-use serde::de::{
-    DeserializeSeed, Deserializer, EnumAccess, Error, IgnoredAny, Unexpected, VariantAccess, Visitor,
-};
+use serde::de::value::StrDeserializer;
+use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error, IgnoredAny, VariantAccess, Visitor};
 use std::fmt;
 
-/// Finds out which branch of a union it is, and reads that.
-pub(super) struct Choice<'p, V> {
-    /// None where an `Option` is asked for.
-    pub(super) ask: Option<Ask>,
-    pub(super) plan: &'p Plan,
-    pub(super) branches: &'p [Place],
-    pub(super) visitor: V,
-}
+/// Lets the decoder find the branch too, which has others in it.
+pub(super) struct Choice<'p, V>(pub(super) Chosen<'p, V>);
 
 impl<'de, V: Visitor<'de>> Visitor<'de> for Choice<'_, V> {
     type Value = V::Value;
 
-    expects_as!();
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.visitor.expecting(f)
+    }
+
+    fn visit_enum<A: EnumAccess<'de>>(self, access: A) -> Result<V::Value, A::Error> {
+        let (_, inner) = access.variant_seed(AnyName)?;
+        inner.newtype_variant_seed(self.0)
+    }
+}
+
+/// A name of the decoder's own, which it gives to who asks for an identifier only.
+struct AnyName;
+
+impl<'de> DeserializeSeed<'de> for AnyName {
+    type Value = ();
 
     #[inline]
-    fn visit_enum<A: EnumAccess<'de>>(self, access: A) -> Result<V::Value, A::Error> {
-        let (branch, inner) = access.variant_seed(Number)?;
-        let place = self.branches.get(branch).copied();
-        let place = place.ok_or_else(|| A::Error::custom("there is no such branch"))?;
-        let node = self.plan.node(place);
-        // Of two, one null, the other is what it is and no variant of anything.
-        let is_optional = self.branches.len() == 2
-            && self.branches.iter().any(|branch| matches!(self.plan.node(*branch).kind, Kind::Null));
-        let is_branch = !(is_optional && self.ask.is_none());
-        let Self { ask, plan, visitor, .. } = self;
-        inner.newtype_variant_seed(Chosen { ask, plan, node, is_branch, visitor })
+    fn deserialize<D: Deserializer<'de>>(self, inner: D) -> Result<(), D::Error> {
+        inner.deserialize_identifier(IgnoredAny).map(drop)
     }
 }
 
 /// What was asked of the union, asked of its branch.
-struct Chosen<'p, V> {
-    ask: Option<Ask>,
-    plan: &'p Plan,
-    node: &'p Node,
-    is_branch: bool,
-    visitor: V,
+pub(super) struct Chosen<'p, V> {
+    pub(super) ask: Option<Ask>,
+    pub(super) at: At<'p>,
+    pub(super) node: &'p Node,
+    pub(super) is_branch: bool,
+    pub(super) visitor: V,
 }
 
-impl<'de, V: Visitor<'de>> DeserializeSeed<'de> for Chosen<'_, V> {
-    type Value = V::Value;
-
+impl<'de, V: Visitor<'de>> Chosen<'_, V> {
     #[inline]
-    fn deserialize<D: Deserializer<'de>>(self, inner: D) -> Result<V::Value, D::Error> {
-        let Self { ask, plan, node, is_branch, visitor } = self;
-        let branch = Reading { inner, plan, node, is_branch };
+    pub(super) fn read<D: Deserializer<'de>>(self, inner: D) -> Result<V::Value, D::Error> {
+        let Self { ask, at, node, is_branch, visitor } = self;
+        let branch = Reading { inner, at, node, is_branch };
         match (ask, &node.kind) {
             (Some(ask), _) => branch.read(ask, visitor),
             (None, Kind::Null) => visitor.visit_none(),
@@ -63,75 +57,11 @@ impl<'de, V: Visitor<'de>> DeserializeSeed<'de> for Chosen<'_, V> {
     }
 }
 
-/// The number of a branch, or of a symbol by the name that `Plan::layout` gives it.
-struct Number;
-
-impl<'de> DeserializeSeed<'de> for Number {
-    type Value = usize;
-
-    #[inline]
-    fn deserialize<D: Deserializer<'de>>(self, inner: D) -> Result<usize, D::Error> {
-        inner.deserialize_identifier(self)
-    }
-}
-
-impl Visitor<'_> for Number {
-    type Value = usize;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a branch or a symbol")
-    }
-
-    #[inline]
-    fn visit_u32<E>(self, number: u32) -> Result<usize, E> {
-        Ok(number as usize)
-    }
-
-    #[inline]
-    fn visit_str<E: Error>(self, name: &str) -> Result<usize, E> {
-        let number = name.strip_prefix('s').and_then(|number| number.parse().ok());
-        number.ok_or_else(|| E::invalid_value(Unexpected::Str(name), &self))
-    }
-}
-
-/// The name of a symbol.
-pub(super) struct Symbol<'p, V> {
-    pub(super) symbols: &'p Symbols,
-    pub(super) visitor: V,
-}
-
-impl<'de, V: Visitor<'de>> Visitor<'de> for Symbol<'_, V> {
+impl<'de, V: Visitor<'de>> DeserializeSeed<'de> for Chosen<'_, V> {
     type Value = V::Value;
 
-    expects_as!();
-
-    #[inline]
-    fn visit_enum<A: EnumAccess<'de>>(self, access: A) -> Result<V::Value, A::Error> {
-        let (symbol, rest) = access.variant_seed(Number)?;
-        rest.unit_variant()?;
-        match self.symbols.names.get(symbol) {
-            Some(name) => self.visitor.visit_str(name),
-            None => Err(A::Error::custom("there is no such symbol")),
-        }
-    }
-}
-
-/// Takes a text for the name of a variant.
-pub(super) struct UnitOnly<V>(pub(super) V);
-
-impl<'de, V: Visitor<'de>> Visitor<'de> for UnitOnly<V> {
-    type Value = V::Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.expecting(f)
-    }
-
-    fn visit_str<E: Error>(self, name: &str) -> Result<V::Value, E> {
-        self.0.visit_enum(StrDeserializer::new(name))
-    }
-
-    fn visit_string<E: Error>(self, name: String) -> Result<V::Value, E> {
-        self.0.visit_enum(StringDeserializer::new(name))
+    fn deserialize<D: Deserializer<'de>>(self, inner: D) -> Result<V::Value, D::Error> {
+        self.read(inner)
     }
 }
 
