@@ -164,7 +164,7 @@ pub use schemas::encoders::JsonSchemaEncoder;
 #[cfg(feature = "protobuf")]
 pub use schemas::encoders::ProtobufEncoder;
 #[cfg(feature = "schemas")]
-pub use schemas::{SchemaCheck, SchemaRegistryConfig};
+pub use schemas::{JsonSchemaDraft, SchemaCheck, SchemaRegistryConfig};
 pub use tokio_util::sync::CancellationToken;
 pub use trace::TraceMode;
 pub use tx::Tx;

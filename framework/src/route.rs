@@ -167,6 +167,14 @@ impl<H: Handler, S: Stack> Route<H, S> {
         self
     }
 
+    /// Says what happens at the start where the handler's type cannot read what stands in the schema
+    /// registry for its topics, in place of `schema_registry.check`.
+    #[cfg(feature = "schemas")]
+    pub fn schema_check(mut self, check: crate::SchemaCheck) -> Self {
+        self.settings.schema_check = Some(check);
+        self
+    }
+
     /// Puts a middleware around each call, next to the handler: inside the
     /// transaction, and inside all that were put before it.
     pub fn middleware<M: RecordMiddleware>(self, middleware: M) -> Route<H, S::Output>

@@ -6,7 +6,7 @@
 #![cfg_attr(not(fuzzing), allow(unreachable_pub, reason = "only the fuzzers reach it"))]
 
 use super::references::Referenced;
-use super::{Framed, SchemaId, split};
+use super::{Framed, Framing, SchemaId, split};
 use crate::Headers;
 use crate::extract::Part;
 use crate::record::{Message, OwnedMessage};
@@ -75,7 +75,7 @@ fn wire(bytes: &[u8]) {
         headers.push((name.into(), Some(header.to_vec())));
     }
     let message = Message::Owned(Box::new(OwnedMessage { headers, ..Default::default() }));
-    let Ok((id, framed)) = split(part, payload, Headers::of(&message)) else { return };
+    let Ok((id, framed)) = split(part, payload, Headers::of(&message), Framing::default()) else { return };
     let number = match id {
         SchemaId::Number(number) => [&[0][..], &number.to_be_bytes()].concat(),
         SchemaId::Guid(guid) => [&[1][..], &guid].concat(),
@@ -350,7 +350,9 @@ fn protobuf_datum(bytes: &[u8]) {
     let _ = messages.have("shop.Order.Line");
     let payload = [&[0; 5], rest].concat();
     let message = Message::Owned(Box::default());
-    let Ok((_, framed)) = split(Part::Value, &payload, Headers::of(&message)) else { return };
+    let Ok((_, framed)) = split(Part::Value, &payload, Headers::of(&message), Framing::default()) else {
+        return;
+    };
     let _ = black_box(crate::extract::protobuf::message::<Order>(&messages, framed));
 }
 
@@ -370,7 +372,9 @@ fn json_datum(bytes: &[u8]) {
         let (Ok(name), Ok(text)) = (std::str::from_utf8(name), std::str::from_utf8(text)) else { return };
         referenced.add(name.into(), name.into(), version, text.into());
     }
-    let Ok(schema) = super::json::parse(schema, &referenced) else { return };
+    let Ok(schema) = super::json::parse(schema, &referenced, super::JsonSchemaDraft::Draft202012) else {
+        return;
+    };
     if checked::<serde_json::Value>(&schema, rest).is_ok() {
         assert!(checked::<IgnoredAny>(&schema, &[rest, b" 0"].concat()).is_err());
     }
