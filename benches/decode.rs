@@ -2,6 +2,7 @@
 
 use crate::allocations;
 use crate::bench::Bench;
+use apache_avro::reader::datum::GenericDatumReader;
 use harness::{Case, Moment, Report, Took};
 use onceward::extract::{Avro, Context, FromRecord, Json};
 use onceward::testing::{InMemoryRecord, TestRecord, context_with_registry};
@@ -52,7 +53,8 @@ pub fn run(bench: &Bench, report: &mut Report) {
     let json = serde_json::to_vec(&order).expect("JSON");
     let context = context_with_registry(&registry).expect("a context");
     let datum = avro[5..].to_vec();
-    let schema: serde_avro_fast::Schema = SCHEMA.parse().expect("a schema");
+    let schema = apache_avro::Schema::parse_str(SCHEMA).expect("a schema");
+    let reader = GenericDatumReader::builder(&schema).build().expect("a reader");
     let (avro, json_record) =
         (InMemoryRecord::from(TestRecord::new(avro)), InMemoryRecord::from(TestRecord::new(json.clone())));
     let decoded = bench.runtime.block_on(avro.extract::<Avro<Order>>(&context)).expect("decoded");
@@ -60,16 +62,12 @@ pub fn run(bench: &Bench, report: &mut Report) {
     let decoded = bench.runtime.block_on(json_record.extract::<Json<Order>>(&context)).expect("decoded");
     assert_eq!(decoded.0, order);
 
-    let alone = || drop(black_box(serde_avro_fast::from_datum_slice::<Order>(black_box(&datum), &schema)));
+    let alone = || drop(black_box(reader.read_deser::<Order>(&mut black_box(&*datum))));
     let json_alone = || drop(black_box(serde_json::from_slice::<Order>(black_box(&json))));
     let ours = || extract::<Avro<Order>>(&avro, &context);
     let json_ours = || extract::<Json<Order>>(&json_record, &context);
-    let paths: [(&str, &(dyn Fn() + Sync)); 4] = [
-        ("serde_json", &json_alone),
-        ("Json<T>", &json_ours),
-        ("serde_avro_fast", &alone),
-        ("Avro<T>", &ours),
-    ];
+    let paths: [(&str, &(dyn Fn() + Sync)); 4] =
+        [("serde_json", &json_alone), ("Json<T>", &json_ours), ("apache-avro", &alone), ("Avro<T>", &ours)];
     let mut one_thread = Case::new("decode, 10 fields");
     let mut two_threads = Case::new("decode, 10 fields, two threads");
     for (name, path) in paths {

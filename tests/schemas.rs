@@ -13,6 +13,8 @@ mod encoding;
 mod others;
 #[path = "schemas/outages.rs"]
 mod outages;
+#[path = "schemas/registries.rs"]
+mod registries;
 #[path = "schemas/rejected.rs"]
 mod rejected;
 #[path = "schemas/stub.rs"]

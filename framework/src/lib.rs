@@ -62,7 +62,7 @@ pub mod __private;
 
 pub use app::builder::App;
 #[cfg(feature = "schemas")]
-pub use config::schema_registry::{SchemaCheck, SchemaRegistryConfig};
+pub use config::schema_registry::{JsonSchemaDraft, SchemaCheck, SchemaRegistryConfig};
 pub use config::{
     Config, DeadLetterConfig, DeadLetterPartition, DedupeKind, GroupProtocol, Guarantee, HandlerConfig,
     HeaderFamily, Order, OutOfRange, Start, TraceMode,
@@ -75,11 +75,16 @@ pub use dedupe::migrate::migrate;
 pub use dedupe::tx::Tx;
 pub use error::reason::Reason;
 pub use error::{BoxError, Error, ErrorKind, HandlerError, HandlerResult, ResultExt};
+#[cfg(feature = "avro")]
+pub use extract::ReaderSchema;
 pub use extract::batch::Rejected;
 pub use failure::policy::{ErrorPolicy, RetryPolicy};
 pub use handler::delivery::Delivery;
 pub use handler::{Handled, Handler, IntoHandled, Settings, Tombstones};
 pub use middleware::{Middleware, Next, NextRun, RecordMiddleware};
+#[cfg(all(feature = "macros", feature = "avro"))]
+#[doc = include_str!("docs/reader_schema.md")]
+pub use onceward_macros::ReaderSchema;
 #[cfg(all(feature = "macros", feature = "avro"))]
 #[doc = include_str!("docs/reads_avro.md")]
 pub use onceward_macros::ReadsAvro;

@@ -1,4 +1,4 @@
-//! `#[handler]` and `#[derive(ReadsAvro)]` of Onceward. Use them through the crate `onceward`, where they are
+//! `#[handler]`, `#[derive(ReadsAvro)]` and `#[derive(ReaderSchema)]` of Onceward. Use them through the crate `onceward`, where they are
 //! documented.
 //!
 //! A handler's expansion is four small steps, in four files: the attribute's arguments
@@ -24,4 +24,10 @@ pub fn handler(attribute: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_derive(ReadsAvro, attributes(avro_schema))]
 pub fn reads_avro(input: TokenStream) -> TokenStream {
     reads_avro::derive(input.into()).into()
+}
+
+#[allow(missing_docs)]
+#[proc_macro_derive(ReaderSchema, attributes(reader_schema))]
+pub fn reader_schema(input: TokenStream) -> TokenStream {
+    reads_avro::derive_reader(input.into()).into()
 }

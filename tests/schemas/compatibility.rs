@@ -38,8 +38,8 @@ async fn a_type_that_does_not_fit_a_version_is_refused_with_the_field() {
         error.to_string(),
         format!(
             "handler `one`: cannot read what version 2 of subject `{topic}-value` writes: missing field `number`, \
-             which those records do not have (`#[serde(default)]` would stand in for it); change its type, or set \
-             `schema_registry.check` to `off`"
+             which those records do not have (`#[serde(default)]` would stand in for it); change its type, or set its \
+             `schema_check` to `off`"
         )
     );
     for check in [SchemaCheck::Warn, SchemaCheck::Off] {

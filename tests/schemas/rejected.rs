@@ -19,7 +19,7 @@ async fn what_does_not_decode_is_dead_lettered_with_its_reason_and_its_bytes() {
         (framed(u32::MAX, &datum(1)), "the value (schema id 4294967295): 4294967295 is no schema id"),
         (framed(7, &[]), "the value (schema id 7): its bytes end too early, at `number`"),
         (framed(7, &[2, 2]), "the value (schema id 7): there are bytes behind its end"),
-        (framed(8, b"\x0chunter2"), "the value (schema id 8): missing field `number`"),
+        (framed(8, b"\x0ehunter2"), "the value (schema id 8): missing field `number`"),
         (framed(9, &datum(1)), "the value (schema id 9): its Avro schema cannot be used"),
         (
             framed(10, &datum(1)),

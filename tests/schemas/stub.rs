@@ -17,6 +17,8 @@ pub(crate) struct Stub {
 struct State {
     /// The answers to paths, as JSON.
     answers: HashMap<String, String>,
+    /// Those that are none.
+    refusals: HashMap<String, &'static str>,
     /// In place of any.
     trouble: Option<Trouble>,
     asked: Vec<String>,
@@ -90,6 +92,11 @@ impl Stub {
         self.state.lock().unwrap().answers.insert(path.to_owned(), body);
     }
 
+    /// Says this to a path, with its status line.
+    pub(crate) fn refuses(&self, path: &str, answer: &'static str) {
+        self.state.lock().unwrap().refusals.insert(path.to_owned(), answer);
+    }
+
     pub(crate) fn is_in(&self, trouble: impl Into<Option<Trouble>>) {
         self.state.lock().unwrap().trouble = trouble.into();
     }
@@ -136,6 +143,7 @@ impl Stub {
             match (state.trouble, state.answers.get(&path)) {
                 (Some(Trouble::Says(answer)), _) => Some(answer.to_owned()),
                 (Some(Trouble::IsSilent), _) => None,
+                _ if state.refusals.contains_key(&path) => Some(state.refusals[&path].to_owned()),
                 (None, Some(body)) => Some(format!("200 OK\r\ncontent-type: application/json\r\n\r\n{body}")),
                 (None, None) => Some(
                     "404 Not Found\r\n\r\n{\"error_code\":40403,\"message\":\"Schema not found\"}".to_owned(),

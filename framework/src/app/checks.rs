@@ -80,11 +80,14 @@ pub(crate) async fn check_schemas(
     policies: &Policies,
     config: &Resolved,
 ) -> Result<(), Error> {
-    let how = config.schema_registry.check.unwrap_or_default();
-    let Some(schemas) = context.schemas().filter(|_| how != SchemaCheck::Off) else { return Ok(()) };
+    let Some(schemas) = context.schemas() else { return Ok(()) };
     context.take_reads();
     for route in routes {
-        let Settings { name, topics, event, .. } = route.settings();
+        let Settings { name, topics, event, schema_check, .. } = route.settings();
+        let how = schema_check.or(config.schema_registry.check).unwrap_or_default();
+        if how == SchemaCheck::Off {
+            continue;
+        }
         route.check(context).map_err(|problem| Error::handler(name, problem))?;
         for (part, reads) in context.take_reads() {
             let subjects = |topic: &String| match (policies.event_types.get(topic), event) {

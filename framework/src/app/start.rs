@@ -234,6 +234,10 @@ fn override_settings(settings: &mut Settings, given: HandlerConfig) {
     settings.dead_letter = given.dead_letter.or(settings.dead_letter.take());
     settings.rejected = given.rejected.or(settings.rejected.take());
     settings.max_starts = given.max_starts.or(settings.max_starts);
+    #[cfg(feature = "schemas")]
+    {
+        settings.schema_check = given.schema_check.or(settings.schema_check);
+    }
 }
 
 /// The routes of each consumer group.

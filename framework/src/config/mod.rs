@@ -201,6 +201,9 @@ pub struct HandlerConfig {
     /// How often the process may end while it tries one record, before that record is
     /// dead-lettered.
     pub max_starts: Option<u32>,
+    /// What happens at the start where its type cannot read what stands in the registry.
+    #[cfg(feature = "schemas")]
+    pub schema_check: Option<crate::SchemaCheck>,
 }
 
 impl Config {
@@ -268,6 +271,8 @@ impl HandlerConfig {
             dead_letter: self.dead_letter.or(weaker.dead_letter),
             rejected: self.rejected.or(weaker.rejected),
             max_starts: self.max_starts.or(weaker.max_starts),
+            #[cfg(feature = "schemas")]
+            schema_check: self.schema_check.or(weaker.schema_check),
         }
     }
 }

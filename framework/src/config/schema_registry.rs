@@ -10,7 +10,7 @@ use std::time::Duration;
 ///
 /// ```toml
 /// [schema_registry]
-/// url = "https://registry-a:8081,https://registry-b:8081" # asked in this order
+/// url = "https://registry-a:8081,https://registry-b:8081" # of one registry, asked in this order
 /// username = "app"
 /// password = "secret" # or token = ".."
 /// ```
@@ -18,9 +18,13 @@ use std::time::Duration;
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct SchemaRegistryConfig {
-    /// Its address, several with commas, which are tried in this order. Also
+    /// Its address, several with commas; they are asked in this order. What one of them has counts.
+    /// What none has is unknown if the first says so, and waited for while the first is away. Also
     /// `SCHEMA_REGISTRY_URL`.
     pub url: Option<String>,
+    /// The proxy that it is asked through (`http://host:port`), or `none`. That of `HTTP_PROXY` or
+    /// `HTTPS_PROXY`, by default.
+    pub proxy: Option<String>,
     /// For basic authentication.
     pub username: Option<String>,
     /// For basic authentication.
@@ -36,6 +40,15 @@ pub struct SchemaRegistryConfig {
     /// What a start does if a handler's type cannot read a schema of its topics in the
     /// registry; it is refused by default.
     pub check: Option<SchemaCheck>,
+    /// What a JSON Schema is read as that does not say which draft it follows (`$schema`): draft 7 by
+    /// default, as other serializers take it.
+    pub json_schema_draft: Option<JsonSchemaDraft>,
+    /// How many bytes a schema's id has before a payload: 4 by default, or 8, as serializers of
+    /// Apicurio write it.
+    pub id_bytes: Option<u8>,
+    /// Whether the indexes of a Protobuf message are written without zigzag: what Python's serializer
+    /// calls `use.deprecated.format`.
+    pub deprecated_message_indexes: Option<bool>,
     /// How long the registry may take to answer, 5 s by default.
     #[serde(default, deserialize_with = "crate::config::duration")]
     pub timeout: Option<Duration>,
@@ -55,6 +68,28 @@ pub enum SchemaCheck {
     Off,
 }
 
+/// A version of JSON Schema.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[non_exhaustive]
+pub enum JsonSchemaDraft {
+    /// `draft-04`
+    #[serde(rename = "draft-04")]
+    Draft04,
+    /// `draft-06`
+    #[serde(rename = "draft-06")]
+    Draft06,
+    /// `draft-07`
+    #[default]
+    #[serde(rename = "draft-07")]
+    Draft07,
+    /// `2019-09`
+    #[serde(rename = "2019-09")]
+    Draft201909,
+    /// `2020-12`
+    #[serde(rename = "2020-12")]
+    Draft202012,
+}
+
 impl SchemaRegistryConfig {
     /// A registry at this address, several with commas.
     pub fn at(url: impl Into<String>) -> Self {
@@ -64,6 +99,10 @@ impl SchemaRegistryConfig {
     pub(crate) fn over(self, weaker: Self) -> Self {
         Self {
             url: self.url.or(weaker.url),
+            proxy: self.proxy.or(weaker.proxy),
+            json_schema_draft: self.json_schema_draft.or(weaker.json_schema_draft),
+            id_bytes: self.id_bytes.or(weaker.id_bytes),
+            deprecated_message_indexes: self.deprecated_message_indexes.or(weaker.deprecated_message_indexes),
             username: self.username.or(weaker.username),
             password: self.password.or(weaker.password),
             token: self.token.or(weaker.token),

@@ -182,7 +182,8 @@ mod tests {
 
     #[test]
     fn each_file_of_migrations_is_one_and_they_are_in_order() {
-        let mut files: Vec<_> = std::fs::read_dir("migrations").unwrap().map(|file| file.unwrap().path()).collect();
+        let mut files: Vec<_> =
+            std::fs::read_dir("migrations").unwrap().map(|file| file.unwrap().path()).collect();
         files.retain(|file| file.to_string_lossy().ends_with(".up.sql"));
         files.sort();
         let texts: Vec<_> = files.iter().map(|file| std::fs::read_to_string(file).unwrap()).collect();

@@ -57,7 +57,7 @@ pub(crate) enum Lookup {
     /// A schema.
     Schema(SchemaId),
     /// Which version of a subject of this topic a schema is.
-    Version { id: SchemaId, part: Part, topic: Arc<str> },
+    Version { id: SchemaId, part: Part, topic: Arc<str>, record_type: Option<Arc<str>> },
 }
 
 /// The schema by which something was to be decoded.

@@ -1,20 +1,26 @@
 //! A CloudEvent.
 
-use super::{Context, FromRecord, Rejection};
+use super::{Bytes, Context, Decode, Encoded, FromRecord, Part, Rejection};
 use crate::Record;
 use crate::record::cloud_event::Mode;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 
-/// A [CloudEvent](https://cloudevents.io) of version 1, with its data decoded from JSON.
+/// A [CloudEvent](https://cloudevents.io) of version 1, with its data in any format: `Json<T>`,
+/// `Avro<T>`, `Protobuf<T>`, `JsonSchema<T>`, [`Bytes`], or one of your own that implements
+/// [`Decode`].
 ///
 /// Both modes of Kafka's binding are read: binary, with the attributes in headers
 /// (`ce_id` and so on) and the data as the payload, and structured, with both in a JSON
-/// payload and `content-type: application/cloudevents+json`. Extension attributes are
+/// payload and `content-type: application/cloudevents+json`. There the data is the member `data`,
+/// or in Base64 `data_base64`. A `data` that is a text, of an event whose `datacontenttype` is not
+/// JSON, is that text. Header names count in any case. Extension attributes are
 /// left out; in binary mode [`Headers`](super::Headers) has them.
 ///
-/// An event without data decodes if `T` is an `Option`; else it is rejected. `T` may borrow
-/// from the record.
+/// An event without data decodes where the format is in an `Option` (`CloudEvent<Option<Json<T>>>`),
+/// and is rejected else.
 ///
 /// # Example
 ///
@@ -28,13 +34,13 @@ use serde::de::IgnoredAny;
 /// }
 ///
 /// #[handler(topic = "flights", group = "log", event = "flight.departed")]
-/// async fn on_departure(event: CloudEvent<Flight>) -> HandlerResult {
+/// async fn on_departure(event: CloudEvent<Json<Flight>>) -> HandlerResult {
 ///     println!("{} of {}: {}", event.id, event.source, event.data.tailnum);
 ///     Ok(())
 /// }
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CloudEvent<T> {
+pub struct CloudEvent<F> {
     /// The attribute `id`, unique within its source.
     pub id: String,
     /// The attribute `source`: where it happened, a URI reference.
@@ -48,14 +54,78 @@ pub struct CloudEvent<T> {
     /// The attribute `dataschema`: the URI of its data's schema.
     pub data_schema: Option<String>,
     /// The data.
-    pub data: T,
+    pub data: F,
 }
 
-impl<'a, T: Deserialize<'a> + Send> FromRecord<'a> for CloudEvent<T> {
-    fn from_record(record: Record<'a>, _: &'a Context) -> Result<Self, Rejection> {
+/// What a CloudEvent's data can be taken as: any format, [`Bytes`], or an `Option` of these.
+#[diagnostic::on_unimplemented(
+    message = "the data of a CloudEvent cannot be taken as `{Self}`",
+    label = "not a format",
+    note = "take `CloudEvent<Json<T>>`, `CloudEvent<Avro<T>>` and the like, with a `T` that owns what it holds, or `CloudEvent<Bytes>`"
+)]
+pub trait EventData: Sized + Send {
+    /// Decodes it; there may be none.
+    ///
+    /// # Errors
+    /// As [`Decode::decode`].
+    fn decode(data: Encoded<'_>, context: &Context) -> Result<Self, Rejection>;
+
+    /// Says at startup what is missing for it.
+    ///
+    /// # Errors
+    /// One sentence with the fix.
+    fn check(context: &Context) -> Result<(), String> {
+        let _ = context;
+        Ok(())
+    }
+}
+
+impl<F: for<'a> Decode<'a>> EventData for F {
+    fn decode(data: Encoded<'_>, context: &Context) -> Result<Self, Rejection> {
+        // A format may have a null of its own.
+        let has_none = data.bytes().is_none();
+        F::decode(data, context).map_err(|rejection| if has_none { no_data() } else { rejection })
+    }
+
+    fn check(context: &Context) -> Result<(), String> {
+        F::check(Part::Value, context)
+    }
+}
+
+impl<F: for<'a> Decode<'a>> EventData for Option<F> {
+    fn decode(data: Encoded<'_>, context: &Context) -> Result<Self, Rejection> {
+        data.bytes().map(|_| F::decode(data, context)).transpose()
+    }
+
+    fn check(context: &Context) -> Result<(), String> {
+        F::check(Part::Value, context)
+    }
+}
+
+impl EventData for Bytes {
+    fn decode(data: Encoded<'_>, _: &Context) -> Result<Self, Rejection> {
+        data.bytes().map(Bytes::copy_from_slice).ok_or_else(no_data)
+    }
+}
+
+impl EventData for Option<Bytes> {
+    fn decode(data: Encoded<'_>, _: &Context) -> Result<Self, Rejection> {
+        Ok(data.bytes().map(Bytes::copy_from_slice))
+    }
+}
+
+fn no_data() -> Rejection {
+    Rejection::new("the CloudEvent has no data; take `CloudEvent<Option<..>>`")
+}
+
+impl<'a, F: EventData> FromRecord<'a> for CloudEvent<F> {
+    fn from_record(record: Record<'a>, context: &'a Context) -> Result<Self, Rejection> {
         match Mode::of(record) {
-            Mode::Binary => binary(record),
-            Mode::Structured => structured(record),
+            Mode::Binary => {
+                let data = Encoded::new(Part::Value, record);
+                Envelope::of_headers(record).open(|_| F::decode(data, context))
+            }
+            Mode::Structured => structured(record, context),
             Mode::Batched => Err(Rejection::new(
                 "the record is a batch of CloudEvents, which Kafka's binding does not have; \
                  produce each event as a record of its own",
@@ -66,53 +136,40 @@ impl<'a, T: Deserialize<'a> + Send> FromRecord<'a> for CloudEvent<T> {
             )),
         }
     }
+
+    fn check(context: &Context) -> Result<(), String> {
+        F::check(context)
+    }
 }
 
-fn not_json(error: serde_json::Error) -> Rejection {
-    Rejection::new(super::json::not_json("the value", &error))
-}
-
-fn binary<'a, T: Deserialize<'a>>(record: Record<'a>) -> Result<CloudEvent<T>, Rejection> {
-    let header = |name| record.headers().get_str(name).map(str::to_owned);
-    let envelope = Envelope::<()> {
-        specversion: header("ce_specversion"),
-        id: header("ce_id"),
-        source: header("ce_source"),
-        event_type: header("ce_type"),
-        subject: header("ce_subject"),
-        time: header("ce_time"),
-        data_schema: header("ce_dataschema"),
-        data: None,
-        data_base64: None,
-    };
-    envelope.open(|_| match record.payload() {
-        Some(payload) => serde_json::from_slice(payload).map_err(not_json),
-        None => no_data(),
-    })
-}
-
-fn structured<'a, T: Deserialize<'a>>(record: Record<'a>) -> Result<CloudEvent<T>, Rejection> {
+fn structured<F: EventData>(record: Record<'_>, context: &Context) -> Result<CloudEvent<F>, Rejection> {
     let payload = record.payload().ok_or_else(|| {
         Rejection::new(
             "the value is null (a tombstone), and the record's `content-type` promises a CloudEvent",
         )
     })?;
-    let envelope: Envelope<T> = serde_json::from_slice(payload).map_err(not_json)?;
-    if envelope.data_base64.is_some() {
-        return Err(Rejection::new("the CloudEvent's data is binary (`data_base64`), and not JSON"));
-    }
-    envelope.open(|data| data.map_or_else(no_data, Ok))
-}
-
-/// `null` decodes to `None` and to nothing else.
-fn no_data<'a, T: Deserialize<'a>>() -> Result<T, Rejection> {
-    serde_json::from_str("null")
-        .map_err(|_| Rejection::new("the CloudEvent has no data; take `CloudEvent<Option<T>>`"))
+    let not_json = |error| Rejection::new(super::json::not_json("the value", &error));
+    let envelope: Envelope<'_> = serde_json::from_slice(payload).map_err(not_json)?;
+    envelope.open(|envelope| {
+        let decode = |data: Option<&[u8]>| F::decode(Encoded::of_bytes(record, data), context);
+        match (&envelope.data_base64, envelope.data) {
+            (Some(text), None) => match STANDARD.decode(text) {
+                Ok(data) => decode(Some(&data)),
+                Err(_) => Err(Rejection::new("the CloudEvent's `data_base64` is not Base64")),
+            },
+            (Some(_), Some(_)) => Err(Rejection::new("the CloudEvent has both `data` and `data_base64`")),
+            (None, Some(data)) => match envelope.text_in(data) {
+                Some(text) => decode(Some(text.as_bytes())),
+                None => decode(Some(data.get().as_bytes())),
+            },
+            (None, None) => decode(None),
+        }
+    })
 }
 
 /// An event that was not looked at yet, as structured mode has it.
 #[derive(Deserialize)]
-struct Envelope<T> {
+struct Envelope<'a> {
     specversion: Option<String>,
     id: Option<String>,
     source: Option<String>,
@@ -122,27 +179,53 @@ struct Envelope<T> {
     time: Option<String>,
     #[serde(rename = "dataschema")]
     data_schema: Option<String>,
-    data: Option<T>,
-    data_base64: Option<IgnoredAny>,
+    #[serde(rename = "datacontenttype")]
+    content_type: Option<String>,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+    data_base64: Option<String>,
 }
 
-impl<T> Envelope<T> {
+impl Envelope<'_> {
+    fn of_headers(record: Record<'_>) -> Self {
+        let header = |name| {
+            let value = record.headers().get_in_any_case(name);
+            value.and_then(|value| std::str::from_utf8(value).ok()).map(str::to_owned)
+        };
+        Self {
+            specversion: header("ce_specversion"),
+            id: header("ce_id"),
+            source: header("ce_source"),
+            event_type: header("ce_type"),
+            subject: header("ce_subject"),
+            time: header("ce_time"),
+            data_schema: header("ce_dataschema"),
+            content_type: None,
+            data: None,
+            data_base64: None,
+        }
+    }
+
+    /// The data, where it is a text that stands for itself.
+    fn text_in(&self, data: &RawValue) -> Option<String> {
+        let content_type = self.content_type.as_deref()?.split(';').next()?.trim().to_ascii_lowercase();
+        let is_json = content_type.ends_with("/json") || content_type.ends_with("+json");
+        if is_json { None } else { serde_json::from_str(data.get()).ok() }
+    }
+
     /// Checks the attributes, then makes the data of what is in it.
-    fn open<U>(
-        self,
-        data: impl FnOnce(Option<T>) -> Result<U, Rejection>,
-    ) -> Result<CloudEvent<U>, Rejection> {
-        if !required("specversion", self.specversion)?.starts_with("1.") {
+    fn open<F>(self, data: impl FnOnce(&Self) -> Result<F, Rejection>) -> Result<CloudEvent<F>, Rejection> {
+        if !required("specversion", self.specversion.clone())?.starts_with("1.") {
             return Err(Rejection::new("the CloudEvent's attribute `specversion` is not 1.x"));
         }
         Ok(CloudEvent {
-            id: required("id", self.id)?,
-            source: required("source", self.source)?,
-            event_type: required("type", self.event_type)?,
+            id: required("id", self.id.clone())?,
+            source: required("source", self.source.clone())?,
+            event_type: required("type", self.event_type.clone())?,
+            data: data(&self)?,
             subject: self.subject,
             time: self.time,
             data_schema: self.data_schema,
-            data: data(self.data)?,
         })
     }
 }
@@ -158,7 +241,7 @@ fn required(name: &str, value: Option<String>) -> Result<String, Rejection> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::extract::Batch;
+    use crate::extract::{Batch, Json};
     use crate::kafka::message::{Message, OwnedMessage};
     use crate::record::run::RunClock;
     use crate::record::source::Source;
@@ -200,7 +283,11 @@ mod tests {
         message(&[("content-type".to_owned(), "application/cloudevents+json")], Some(&payload))
     }
 
-    fn extract<T: for<'a> Deserialize<'a> + Send>(message: &Message) -> Result<CloudEvent<T>, String> {
+    fn extract<T: for<'a> Deserialize<'a> + Send>(message: &Message) -> Result<CloudEvent<Json<T>>, String> {
+        take(message)
+    }
+
+    fn take<F: EventData>(message: &Message) -> Result<CloudEvent<F>, String> {
         let source = Source::new(TopicPartition::new("t", 0), "g".into());
         let event = CloudEvent::from_record(Record::new(message, &source, 1), &Context::default());
         event.map_err(|rejection| {
@@ -222,7 +309,7 @@ mod tests {
         assert_eq!(event.subject.as_deref(), Some("N14228"));
         assert_eq!(event.time.as_deref(), Some("2018-04-05T17:31:00Z"));
         assert_eq!(event.data_schema.as_deref(), Some("/schema"));
-        assert_eq!(event.data, [1, 2]);
+        assert_eq!(event.data.0, [1, 2]);
     }
 
     #[test]
@@ -252,10 +339,16 @@ mod tests {
     #[test]
     fn no_data_is_none_and_nothing_else() {
         for message in [binary(&ATTRIBUTES, None), structured(&ATTRIBUTES, None)] {
-            assert_eq!(extract::<Option<i32>>(&message).unwrap().data, None);
+            assert_eq!(extract::<Option<i32>>(&message).unwrap().data, Json(None));
+            assert_eq!(take::<Option<Json<i32>>>(&message).unwrap().data, None);
+            assert_eq!(take::<Option<Bytes>>(&message).unwrap().data, None);
+            assert!(take::<Bytes>(&message).unwrap_err().contains("has no data"));
             assert!(rejected::<i32>(&message).contains("has no data"));
         }
-        assert_eq!(extract::<Option<i32>>(&structured(&ATTRIBUTES, Some("null"))).unwrap().data, None);
+        let null = structured(&ATTRIBUTES, Some("null"));
+        assert_eq!(extract::<Option<i32>>(&null).unwrap().data, Json(None));
+        // The binding has no other word for none.
+        assert_eq!(take::<Option<Json<i32>>>(&null).unwrap().data, None);
     }
 
     #[test]
@@ -267,6 +360,41 @@ mod tests {
         let mut attributes = ATTRIBUTES.to_vec();
         attributes.push(("data_base64", SECRET));
         assert!(rejected::<Option<i32>>(&structured(&attributes, None)).contains("`data_base64`"));
+    }
+
+    #[test]
+    fn data_in_base64_is_what_it_stands_for_in_any_format() {
+        let with = |data| [&ATTRIBUTES[..], &[("data_base64", data)]].concat();
+        let json = structured(&with("WzEsIDJd"), None);
+        assert_eq!(extract::<Vec<i32>>(&json).unwrap().data.0, [1, 2]);
+        assert_eq!(take::<Bytes>(&json).unwrap().data, "[1, 2]");
+        assert_eq!(take::<Bytes>(&structured(&with("AP8="), None)).unwrap().data, &[0, 255][..]);
+        assert_eq!(take::<Bytes>(&structured(&with(""), None)).unwrap().data, "");
+        let both = take::<Bytes>(&structured(&with("AP8="), Some("1"))).unwrap_err();
+        assert!(both.contains("both `data` and `data_base64`"), "{both}");
+    }
+
+    #[test]
+    fn data_that_is_a_text_of_another_type_is_that_text() {
+        let with = |content_type| [&ATTRIBUTES[..], &[("datacontenttype", content_type)]].concat();
+        let data = |content_type| {
+            take::<Bytes>(&structured(&with(content_type), Some(r#""<a>\u00e4""#))).unwrap().data
+        };
+        assert_eq!(data("text/xml"), "<a>ä");
+        assert_eq!(data("Text/Plain; charset=UTF-8"), "<a>ä");
+        for json in ["application/json", "application/vnd.a+json; charset=utf-8"] {
+            assert_eq!(data(json), r#""<a>\u00e4""#);
+        }
+        let none = take::<Bytes>(&structured(&ATTRIBUTES, Some("{\"a\": 12345678901234567890123}")));
+        assert_eq!(none.unwrap().data, "{\"a\": 12345678901234567890123}");
+    }
+
+    #[test]
+    fn attributes_count_in_any_case_of_their_headers_and_the_data_is_in_any_format() {
+        let headers: Vec<_> =
+            ATTRIBUTES.iter().map(|(name, value)| (format!("CE_{}", name.to_uppercase()), *value)).collect();
+        let event = take::<Bytes>(&message(&headers, Some("plain"))).unwrap();
+        assert_eq!((&*event.id, &*event.data), ("1", &b"plain"[..]));
     }
 
     #[test]
@@ -285,9 +413,9 @@ mod tests {
         let records: Vec<_> = messages.iter().map(|message| Record::new(message, &source, 1)).collect();
         let context = Context::default();
         let batch = |count: usize| {
-            Batch::<CloudEvent<i32>>::from_run(Run::new(&records[..count], &source, &clock), &context)
+            Batch::<CloudEvent<Json<i32>>>::from_run(Run::new(&records[..count], &source, &clock), &context)
         };
-        assert_eq!(batch(2).unwrap().iter().map(|event| event.data).collect::<Vec<_>>(), [5, 6]);
+        assert_eq!(batch(2).unwrap().iter().map(|event| event.data.0).collect::<Vec<_>>(), [5, 6]);
         assert_eq!(batch(3).unwrap_err().index, 2);
     }
 }

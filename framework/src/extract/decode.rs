@@ -9,11 +9,19 @@ use crate::error::lookup::Part;
 pub struct Encoded<'a> {
     part: Part,
     record: Record<'a>,
+    /// In place of the record's own: what is in an envelope.
+    inside: Option<Option<&'a [u8]>>,
 }
 
 impl<'a> Encoded<'a> {
     pub(crate) fn new(part: Part, record: Record<'a>) -> Self {
-        Self { part, record }
+        Self { part, record, inside: None }
+    }
+
+    /// What stands in an envelope that is the record's payload.
+    #[cfg(feature = "json")]
+    pub(super) fn of_bytes(record: Record<'a>, inside: Option<&'a [u8]>) -> Self {
+        Self { part: Part::Value, record, inside: Some(inside) }
     }
 
     /// Which part it is.
@@ -28,6 +36,9 @@ impl<'a> Encoded<'a> {
 
     /// Its bytes; `None` for a tombstone, or for a record without a key.
     pub fn bytes(self) -> Option<&'a [u8]> {
+        if let Some(inside) = self.inside {
+            return inside;
+        }
         match self.part {
             Part::Key => self.record.key(),
             Part::Value => self.record.payload(),

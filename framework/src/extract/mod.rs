@@ -4,9 +4,10 @@
 //! |---|---|---|
 //! | [`Json<T>`](Json) | the payload, decoded | it is not JSON of a `T`; null, unless `T` is an `Option` |
 //! | `Avro<T>` | the payload, decoded from Avro with its schema (feature `avro`) | its schema is unknown; it does not fit its schema or `T`; null, unless `T` is an `Option` |
+//! | `ResolvedAvro<T>` | the same, resolved to the schema that `T` declares (feature `avro`) | as `Avro<T>`; its schema does not resolve to that one; null, unless `Option<ResolvedAvro<T>>` |
 //! | `Protobuf<T>` | the payload, a Protobuf message (feature `protobuf`) | its schema is unknown; it is another message; null, unless `Option<Protobuf<T>>` |
 //! | `JsonSchema<T>` | the payload, JSON checked against its schema (feature `json-schema`) | its schema is unknown; it does not fit its schema or `T`; null, unless `T` is an `Option` |
-//! | [`CloudEvent<T>`](CloudEvent) | a CloudEvent's attributes, and its data, decoded | an attribute is missing; the data is not JSON of a `T`; there is none, unless `T` is an `Option` |
+//! | [`CloudEvent<F>`](CloudEvent) | a CloudEvent's attributes, and its data in a format `F` of these | an attribute is missing; the data is rejected as by `F`; there is none, unless `F` is in an `Option` |
 //! | [`Bytes`] | the payload, copied | null, unless `Option<Bytes>` |
 //! | `&[u8]` | the payload, borrowed | null, unless `Option<&[u8]>` |
 //! | [`Upcast<F>`](Upcast) | the payload in a format `F` of these, old versions converted to today's type | as `F`; its version is missing or unknown |
@@ -47,11 +48,11 @@ pub use crate::error::lookup::Part;
 pub use crate::publish::Publisher;
 pub use crate::record::{Headers, Record};
 #[cfg(feature = "avro")]
-pub use avro::Avro;
+pub use avro::{Avro, ReaderSchema, ResolvedAvro};
 pub use batch::Batch;
 pub use bytes::Bytes;
 #[cfg(feature = "json")]
-pub use cloud_event::CloudEvent;
+pub use cloud_event::{CloudEvent, EventData};
 pub use decode::{Decode, Encoded};
 #[cfg(feature = "json")]
 pub use json::Json;

@@ -113,11 +113,17 @@ impl Context {
     /// Which version of its topic's subject the schema is that it names.
     #[cfg(feature = "schemas")]
     pub(crate) fn version_by_schema(&self, encoded: Encoded<'_>) -> Result<u32, Rejection> {
-        let (schemas, id, _) = self.framed(encoded)?;
+        let (schemas, id, framed) = self.framed(encoded)?;
         let (part, topic) = (encoded.part(), encoded.record().topic());
-        schemas.version(id, part, topic).map_err(|absent| match absent {
+        // The subject may be that of the message, which its bytes name.
+        let record_type = match schemas.with(id, |schema| schema.record_type(framed)) {
+            Ok(record_type) => record_type,
+            Err(Absent::Unknown(why)) => return Err(self.problem(encoded, id, &why)),
+            Err(Absent::NotLookedUp) => return Err(Rejection::needs(Lookup::Schema(id))),
+        };
+        schemas.version(id, part, topic, record_type.as_deref()).map_err(|(absent, lookup)| match absent {
             Absent::Unknown(why) => self.problem(encoded, id, &why),
-            Absent::NotLookedUp => Rejection::needs(Lookup::Version { id, part, topic: topic.into() }),
+            Absent::NotLookedUp => Rejection::needs(lookup),
         })
     }
 
@@ -138,8 +144,10 @@ impl Context {
     #[cfg(feature = "schemas")]
     fn framed<'b>(&self, encoded: Encoded<'b>) -> Result<(&Schemas, SchemaId, Framed<'b>), Rejection> {
         let headers = encoded.record().headers();
-        let (id, framed) = split(encoded.part(), encoded.required()?, headers).map_err(Rejection::new)?;
         let schemas = self.schemas.as_ref().ok_or_else(|| Rejection::new(NO_REGISTRY))?;
+        let framing = schemas.framing;
+        let (id, framed) =
+            split(encoded.part(), encoded.required()?, headers, framing).map_err(Rejection::new)?;
         Ok((schemas, id, framed))
     }
 

@@ -160,6 +160,8 @@ pub struct Settings {
     pub(crate) dead_letter: Option<String>,
     pub(crate) rejected: Option<String>,
     pub(crate) max_starts: Option<u32>,
+    #[cfg(feature = "schemas")]
+    pub(crate) schema_check: Option<crate::SchemaCheck>,
 }
 
 /// As the name of a dead-letter topic: there is none.

@@ -25,7 +25,9 @@ pub(crate) enum Mode {
 #[cfg(feature = "json")]
 impl Mode {
     pub(crate) fn of(record: Record<'_>) -> Self {
-        let Some(content_type) = record.headers().get("content-type") else { return Self::Binary };
+        let Some(content_type) = record.headers().get_in_any_case("content-type") else {
+            return Self::Binary;
+        };
         let media_type = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
         let is = |name: &str| media_type.eq_ignore_ascii_case(name.as_bytes());
         let prefix = b"application/cloudevents";
@@ -33,7 +35,8 @@ impl Mode {
             Some(start) if start.eq_ignore_ascii_case(prefix) => {}
             _ => return Self::Binary,
         }
-        if is("application/cloudevents+json") {
+        // Without a suffix it is the format that has no other name.
+        if is("application/cloudevents+json") || is("application/cloudevents") {
             Self::Structured
         } else if is("application/cloudevents-batch+json") {
             Self::Batched
@@ -49,7 +52,8 @@ pub(crate) fn event_type(record: Record<'_>) -> Option<Cow<'_, str>> {
         let [event_type] = in_payload(record, ["type"])?;
         event_type
     };
-    record.headers().get_str("ce_type").map(Cow::Borrowed).or_else(in_payload)
+    let header = record.headers().get_in_any_case("ce_type");
+    header.and_then(|value| std::str::from_utf8(value).ok()).map(Cow::Borrowed).or_else(in_payload)
 }
 
 /// The attributes that together tell the event from all others, `source` and `id`;
@@ -57,7 +61,7 @@ pub(crate) fn event_type(record: Record<'_>) -> Option<Cow<'_, str>> {
 pub(crate) fn source_and_id(record: Record<'_>) -> Option<[Cow<'_, [u8]>; 2]> {
     // An empty one is not allowed, and would make one event of many. A blank one is no URI, and no
     // id either.
-    let header = |name| record.headers().get(name).filter(|value| !is_blank(value));
+    let header = |name| record.headers().get_in_any_case(name).filter(|value| !is_blank(value));
     if let (Some(source), Some(id)) = (header("ce_source"), header("ce_id")) {
         return Some([source.into(), id.into()]);
     }
@@ -117,6 +121,7 @@ mod tests {
             ("application/json", Mode::Binary),
             ("application/cloudevents+json", Mode::Structured),
             ("Application/CloudEvents+JSON; charset=UTF-8", Mode::Structured),
+            ("application/cloudevents", Mode::Structured),
             ("application/cloudevents-batch+json", Mode::Batched),
             ("application/cloudevents+avro", Mode::OtherFormat),
         ];
@@ -130,8 +135,9 @@ mod tests {
     #[test]
     fn both_modes_have_the_same_attributes() {
         let binary = [("ce_id", "1"), ("ce_source", "/a"), ("ce_type", "departed")];
-        let structured = [("content-type", "application/cloudevents+json")];
-        for headers in [&binary[..], &structured[..]] {
+        let other_case = [("CE_ID", "1"), ("Ce_Source", "/a"), ("ce_Type", "departed")];
+        let structured = [("Content-Type", "application/cloudevents+json")];
+        for headers in [&binary[..], &other_case, &structured] {
             with(headers, EVENT, |record| {
                 assert_eq!(event_type(record).as_deref(), Some("departed"));
                 assert_eq!(source_and_id(record), Some([b"/a"[..].into(), b"1"[..].into()]));

@@ -236,6 +236,11 @@ impl<'a> Headers<'a> {
         self.iter().rev().find(|header| header.name == name.as_bytes())?.value
     }
 
+    /// The same, in whatever case the name is written.
+    pub(crate) fn get_in_any_case(&self, name: &str) -> Option<&'a [u8]> {
+        self.iter().rev().find(|header| header.name.eq_ignore_ascii_case(name.as_bytes()))?.value
+    }
+
     /// The last value of this name, if it is UTF-8.
     pub fn get_str(&self, name: &str) -> Option<&'a str> {
         self.get(name).and_then(|value| std::str::from_utf8(value).ok())

@@ -157,6 +157,14 @@ impl<H: Handler, S: Stack> Route<H, S> {
         self
     }
 
+    /// Sets what happens at the start if the handler's type cannot read a schema of its topics in the
+    /// registry, in place of `schema_registry.check`.
+    #[cfg(feature = "schemas")]
+    pub fn schema_check(mut self, check: crate::SchemaCheck) -> Self {
+        self.settings.schema_check = Some(check);
+        self
+    }
+
     /// Adds a middleware around each call, next to the handler: inside the transaction, and
     /// inside all middleware that were added before.
     pub fn middleware<M: RecordMiddleware>(self, middleware: M) -> Route<H, S::Output>

@@ -2,20 +2,19 @@
 //!
 //! That crate keeps every error for ever and tells no status apart from another; so only its
 //! calls that keep nothing are used, and a middleware of its HTTP client says what an answer
-//! means.
+//! means (`answers.rs`).
 
+use super::answers::{Answer, Answers, answer_in, causes, describe};
 use super::references::Referenced;
 #[cfg(feature = "schemas-tls")]
 use super::tls::with_certificates;
 use super::{Parsed, Schema, SchemaFormat, SubjectVersion};
 use crate::Error;
+use crate::config::schema_registry::JsonSchemaDraft;
 use crate::config::schema_registry::SchemaRegistryConfig;
 use crate::error::BoxError;
 use crate::error::lookup::{Part, SchemaId};
-use crate::error::text::capped;
-use reqwest_middleware::reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
-use reqwest_middleware::reqwest::{self, Body, Request, Response, StatusCode, redirect};
-use reqwest_middleware::{Middleware, Next};
+use reqwest_middleware::reqwest::{self, StatusCode, redirect};
 use schema_registry_converter::async_impl::schema_registry::{
     SrSettings, get_all_versions, get_referenced_schema, get_schema_by_guid, get_schema_by_id,
     get_schema_by_subject_and_version, perform_sr_call,
@@ -27,7 +26,27 @@ use schema_registry_converter::schema_registry_common::{
 use std::time::Duration;
 
 pub(super) struct Client {
-    settings: SrSettings,
+    /// One for each address, in the order in which they are asked.
+    registries: Vec<SrSettings>,
+    draft: JsonSchemaDraft,
+}
+
+/// Asks one address after the other. What any of them has counts. What none has is unknown if the
+/// first one says so, and an outage while that one is away.
+macro_rules! first_of {
+    ($client:ident, |$registry:ident| $question:expr) => {{
+        let (mut found, mut failed) = (None, None);
+        for $registry in &$client.registries {
+            match $question.await.map_err(LookupError::from) {
+                Ok(answer) => {
+                    found = Some(answer);
+                    break;
+                }
+                Err(error) => drop(failed.get_or_insert(error)),
+            }
+        }
+        found.ok_or_else(|| failed.unwrap_or_else(|| LookupError::Unknown(NOT_THERE.into())))
+    }};
 }
 
 /// Why a schema was not found.
@@ -49,35 +68,6 @@ pub(super) enum WriteError {
     Outage(BoxError),
 }
 
-/// An answer that is not what was asked for.
-#[derive(Debug, thiserror::Error)]
-#[error("the schema registry answered {status}{}", note(*.status))]
-struct Answer {
-    status: StatusCode,
-    /// What it says itself.
-    message: String,
-    /// By the registry's own error code: a proxy's 404 has none.
-    is_unknown: bool,
-    retry_after: Option<Duration>,
-}
-
-fn note(status: StatusCode) -> &'static str {
-    match status {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            " (setting `schema_registry`: give `username` and `password`, or `token`, with the right to read)"
-        }
-        StatusCode::NOT_FOUND => {
-            " with no error code of a registry (is setting `schema_registry.url` right?)"
-        }
-        status if status.is_redirection() => {
-            " (redirects are not followed; give the address itself in setting `schema_registry.url`)"
-        }
-        _ => "",
-    }
-}
-
-/// No schema is larger.
-const LARGEST_ANSWER: usize = 16 << 20;
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Client {
@@ -85,7 +75,7 @@ impl Client {
     pub(super) fn new(config: &SchemaRegistryConfig) -> Result<Option<Self>, Error> {
         let Some(urls) = &config.url else { return Ok(None) };
         let uses_tls = urls.to_ascii_lowercase().contains("https:");
-        let mut urls = urls.split(',').map(|url| url.trim().trim_end_matches('/'));
+        let urls = urls.split(',').map(|url| url.trim().trim_end_matches('/'));
         let refused = |problem: String| Error::config("schema_registry.url", problem);
         let check = |url: &str| {
             let parsed = reqwest::Url::parse(url).ok();
@@ -103,33 +93,15 @@ impl Client {
                 Some(_) => Ok(url.to_owned()),
             }
         };
-        let mut settings = SrSettings::new_builder(check(urls.next().unwrap_or_default())?);
-        for url in urls {
-            settings.add_url(check(url)?);
-        }
-        match (&config.token, &config.username) {
-            (Some(_), Some(_)) => {
-                return Err(Error::config("schema_registry.token", "is set beside `username`; take one out"));
-            }
-            (Some(token), None) => drop(settings.set_token_authorization(token)),
-            (None, Some(user)) => drop(settings.set_basic_authorization(user, config.password.as_deref())),
-            (None, None) if config.password.is_some() => {
-                return Err(Error::config("schema_registry.password", "is set without `username`"));
-            }
-            (None, None) => {}
-        }
-        settings.set_timeout(config.timeout.unwrap_or(DEFAULT_TIMEOUT)).with_middleware(Answers);
-        let http = reqwest::Client::builder().redirect(redirect::Policy::none()).user_agent("onceward");
-        let settings = settings
-            .build_with(with_certificates(http, config, uses_tls)?)
-            .map_err(|error| Error::config("schema_registry", describe(&error)))?;
-        Ok(Some(Self { settings }))
+        check_access(config)?;
+        let registries = urls.map(|url| settings(config, check(url)?, uses_tls)).collect::<Result<_, _>>()?;
+        Ok(Some(Self { registries, draft: config.json_schema_draft.unwrap_or_default() }))
     }
 
     pub(super) async fn schema(&self, id: SchemaId) -> Result<Schema, LookupError> {
         let registered = self.registered(id).await?;
         let referenced = self.referenced(&registered.references).await?;
-        Ok(parsed(id, registered, &referenced))
+        Ok(self.parsed(id, registered, &referenced))
     }
 
     async fn registered(&self, id: SchemaId) -> Result<RegisteredSchema, LookupError> {
@@ -138,8 +110,11 @@ impl Client {
             SchemaId::Number(number) if i32::try_from(number).is_err() => {
                 return Err(LookupError::Unknown(format!("{number} is no schema id")));
             }
-            SchemaId::Number(number) => get_schema_by_id(number, &self.settings).await?,
-            SchemaId::Guid(_) => get_schema_by_guid(&id.to_string(), &self.settings).await?,
+            SchemaId::Number(number) => first_of!(self, |registry| get_schema_by_id(number, registry))?,
+            SchemaId::Guid(_) => {
+                let guid = id.to_string();
+                first_of!(self, |registry| by_guid(&guid, registry))?
+            }
         })
     }
 
@@ -150,11 +125,12 @@ impl Client {
         id: SchemaId,
         part: Part,
         topic: &str,
+        record_type: Option<&str>,
     ) -> Result<SubjectVersion, LookupError> {
         let registered = self.registered(id).await?;
         let mut subjects = vec![format!("{topic}-{}", part.name())];
-        if let Some(record_type) = super::record_type_of(&registered.schema) {
-            subjects.extend([format!("{topic}-{record_type}"), record_type]);
+        if let Some(record_type) = record_type {
+            subjects.extend([format!("{topic}-{record_type}"), record_type.to_owned()]);
         }
         let body = serde_json::json!({
             "schema": registered.schema,
@@ -167,8 +143,11 @@ impl Client {
             "references": registered.references,
         });
         for subject in &subjects {
-            let call = SrCall::PostForVersion(subject, &body.to_string());
-            match perform_sr_call(&self.settings, call).await.map_err(LookupError::from) {
+            let body = body.to_string();
+            let found = first_of!(self, |registry| {
+                perform_sr_call(registry, SrCall::PostForVersion(subject, &body))
+            });
+            match found {
                 Ok(found) => {
                     let version = found.version.ok_or_else(|| LookupError::Outage {
                         source: "the schema registry gave no version".into(),
@@ -189,21 +168,19 @@ impl Client {
             LookupError::Unknown(why) => why.into(),
             LookupError::Outage { source, .. } => source,
         };
-        let versions = match get_all_versions(&self.settings, subject.to_owned()).await {
+        let versions = match first_of!(self, |registry| get_all_versions(registry, subject.to_owned())) {
             Ok(versions) => versions,
-            Err(error) => {
-                return match LookupError::from(error) {
-                    LookupError::Unknown(_) => Ok(Vec::new()),
-                    error => Err(outage(error)),
-                };
-            }
+            Err(LookupError::Unknown(_)) => return Ok(Vec::new()),
+            Err(error) => return Err(outage(error)),
         };
         let mut found = Vec::new();
         for version in versions.iter().rev().take(most).rev() {
-            let registered = get_schema_by_subject_and_version(&self.settings, subject, Some(*version)).await;
-            let registered = registered.map_err(|error| outage(error.into()))?;
+            let registered = first_of!(self, |registry| {
+                get_schema_by_subject_and_version(registry, subject, Some(*version))
+            });
+            let registered = registered.map_err(outage)?;
             let referenced = self.referenced(&registered.references).await.map_err(outage)?;
-            found.push((*version, parsed(SchemaId::Number(registered.id), registered, &referenced)));
+            found.push((*version, self.parsed(SchemaId::Number(registered.id), registered, &referenced)));
         }
         Ok(found)
     }
@@ -218,29 +195,27 @@ impl Client {
         register: bool,
     ) -> Result<u32, WriteError> {
         let body = serde_json::json!({ "schema": schema, "schemaType": kind }).to_string();
-        let call =
-            if register { SrCall::PostNew(subject, &body) } else { SrCall::PostForVersion(subject, &body) };
-        let error = match perform_sr_call(&self.settings, call).await {
-            Ok(registered) => {
-                return registered
-                    .id
-                    .ok_or_else(|| WriteError::Outage("the schema registry gave no id".into()));
+        let mut failed = None;
+        for registry in &self.registries {
+            let call = match register {
+                true => SrCall::PostNew(subject, &body),
+                false => SrCall::PostForVersion(subject, &body),
+            };
+            let error = match perform_sr_call(registry, call).await {
+                Ok(found) => {
+                    return found
+                        .id
+                        .ok_or_else(|| WriteError::Outage("the schema registry gave no id".into()));
+                }
+                Err(error) => write_error(&error, subject, register),
+            };
+            match error {
+                // Another may have it, or be there.
+                WriteError::Refused(_) if register => return Err(error),
+                error => failed = failed.or(Some(error)),
             }
-            Err(error) => error,
-        };
-        Err(match causes(&error).find_map(answer_in) {
-            Some(answer) if answer.is_unknown && !register => WriteError::Refused(format!(
-                "the schema registry does not have this schema under subject `{subject}`; register it, or let \
-                 the encoder do so with `registering()`"
-            )),
-            Some(Answer {
-                status: StatusCode::CONFLICT | StatusCode::UNPROCESSABLE_ENTITY, message, ..
-            }) => WriteError::Refused(format!(
-                "the schema registry refuses this schema under subject `{subject}`: {message}"
-            )),
-            Some(answer) => WriteError::Outage(answer.to_string().into()),
-            None => WriteError::Outage(describe(&error).into()),
-        })
+        }
+        Err(failed.unwrap_or_else(|| WriteError::Outage("no schema registry is set".into())))
     }
 
     /// All schemas that these references lead to, each once.
@@ -254,12 +229,106 @@ impl Client {
             if found.is_full() {
                 return Err(LookupError::Unknown("it refers to too many other schemas".into()));
             }
-            let schema = get_referenced_schema(&self.settings, &reference).await?;
+            let schema = first_of!(self, |registry| get_referenced_schema(registry, &reference))?;
             open.extend(schema.references);
             found.add(reference.name, reference.subject, reference.version, schema.schema);
         }
         Ok(found)
     }
+
+    fn parsed(&self, id: SchemaId, registered: RegisteredSchema, referenced: &Referenced) -> Schema {
+        let format = match registered.schema_type {
+            SchemaType::Avro => SchemaFormat::Avro,
+            SchemaType::Protobuf => SchemaFormat::Protobuf,
+            SchemaType::Json => SchemaFormat::Json,
+            SchemaType::Other(name) => SchemaFormat::Other(name),
+            other => SchemaFormat::Other(format!("{other:?}")),
+        };
+        let text = &registered.schema;
+        let parsed = match format {
+            #[cfg(feature = "avro")]
+            SchemaFormat::Avro => super::avro::parse(text, referenced).map(Box::new).map(Parsed::Avro),
+            #[cfg(feature = "protobuf")]
+            SchemaFormat::Protobuf => super::protobuf::parse(text).map(Parsed::Protobuf),
+            #[cfg(feature = "json-schema")]
+            SchemaFormat::Json => super::json::parse(text, referenced, self.draft).map(Parsed::Json),
+            _ => Ok(Parsed::Not),
+        };
+        let _ = (referenced, self.draft);
+        Schema { id, format, record_types: super::record_types_of(text), parsed }
+    }
+}
+
+/// What none of them has.
+const NOT_THERE: &str = "the registry does not know it";
+
+/// Older registries, and others', have no GUIDs and answer as to any address that they do not know.
+/// One that answers another question is a registry, and has answered.
+async fn by_guid(guid: &str, registry: &SrSettings) -> Result<RegisteredSchema, LookupError> {
+    let error = match get_schema_by_guid(guid, registry).await {
+        Ok(found) => return Ok(found),
+        Err(error) => error,
+    };
+    let is_no_address = causes(&error).find_map(answer_in).is_some_and(|answer| answer.is_no_address());
+    let other = if is_no_address {
+        get_schema_by_id(1, registry).await.map_err(LookupError::from)
+    } else {
+        Err(error.into())
+    };
+    match other {
+        Ok(_) | Err(LookupError::Unknown(_)) => {
+            Err(LookupError::Unknown("the registry does not know it, or no GUIDs at all".into()))
+        }
+        Err(outage) => Err(outage),
+    }
+}
+
+#[cfg(any(feature = "avro", feature = "json-schema", feature = "protobuf"))]
+fn write_error(error: &SRCError, subject: &str, register: bool) -> WriteError {
+    match causes(error).find_map(answer_in) {
+        Some(answer) if answer.is_unknown && !register => WriteError::Refused(format!(
+            "the schema registry does not have this schema under subject `{subject}`; register it, or let the encoder \
+             do so with `registering()`"
+        )),
+        Some(Answer { status: StatusCode::CONFLICT | StatusCode::UNPROCESSABLE_ENTITY, message, .. }) => {
+            WriteError::Refused(format!(
+                "the schema registry refuses this schema under subject `{subject}`: {message}"
+            ))
+        }
+        Some(answer) => WriteError::Outage(answer.to_string().into()),
+        None => WriteError::Outage(describe(error).into()),
+    }
+}
+
+fn check_access(config: &SchemaRegistryConfig) -> Result<(), Error> {
+    match (&config.token, &config.username) {
+        (Some(_), Some(_)) => {
+            Err(Error::config("schema_registry.token", "is set beside `username`; take one out"))
+        }
+        (None, None) if config.password.is_some() => {
+            Err(Error::config("schema_registry.password", "is set without `username`"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// How one registry is asked.
+fn settings(config: &SchemaRegistryConfig, url: String, uses_tls: bool) -> Result<SrSettings, Error> {
+    let mut settings = SrSettings::new_builder(url);
+    if let Some(token) = &config.token {
+        settings.set_token_authorization(token);
+    } else if let Some(user) = &config.username {
+        settings.set_basic_authorization(user, config.password.as_deref());
+    }
+    match config.proxy.as_deref() {
+        Some("none") => drop(settings.no_proxy()),
+        Some(proxy) => drop(settings.set_proxy(proxy)),
+        None => {}
+    }
+    settings.set_timeout(config.timeout.unwrap_or(DEFAULT_TIMEOUT)).with_middleware(Answers);
+    let http = reqwest::Client::builder().redirect(redirect::Policy::none()).user_agent("onceward");
+    let settings = settings.build_with(with_certificates(http, config, uses_tls)?);
+    settings.map_err(|error| Error::config("schema_registry", describe(&error)))
 }
 
 #[cfg(not(feature = "schemas-tls"))]
@@ -273,117 +342,4 @@ fn with_certificates(
         Some((setting, _)) => Err(Error::config(setting, "needs TLS; enable the feature `schemas-tls`")),
         None => Ok(http),
     }
-}
-
-fn parsed(id: SchemaId, registered: RegisteredSchema, referenced: &Referenced) -> Schema {
-    let format = match registered.schema_type {
-        SchemaType::Avro => SchemaFormat::Avro,
-        SchemaType::Protobuf => SchemaFormat::Protobuf,
-        SchemaType::Json => SchemaFormat::Json,
-        SchemaType::Other(name) => SchemaFormat::Other(name),
-        other => SchemaFormat::Other(format!("{other:?}")),
-    };
-    let parsed = match format {
-        #[cfg(feature = "avro")]
-        SchemaFormat::Avro => super::avro::parse(&registered.schema, referenced).map(Parsed::Avro),
-        #[cfg(feature = "protobuf")]
-        SchemaFormat::Protobuf => super::protobuf::parse(&registered.schema).map(Parsed::Protobuf),
-        #[cfg(feature = "json-schema")]
-        SchemaFormat::Json => super::json::parse(&registered.schema, referenced).map(Parsed::Json),
-        _ => Ok(Parsed::Not),
-    };
-    let _ = referenced;
-    Schema { id, format, record_types: super::record_types_of(&registered.schema), parsed }
-}
-
-/// Refuses every answer but the one that was asked for, and says what it means.
-struct Answers;
-
-#[async_trait::async_trait]
-impl Middleware for Answers {
-    async fn handle(
-        &self,
-        request: Request,
-        extensions: &mut http::Extensions,
-        next: Next<'_>,
-    ) -> reqwest_middleware::Result<Response> {
-        let mut response = next.run(request, extensions).await?;
-        let status = response.status();
-        let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-        let retry_after = retry_after.and_then(|value| value.trim().parse().ok()).map(Duration::from_secs);
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await? {
-            if body.len() + chunk.len() > LARGEST_ANSWER {
-                return Err(refused(TooLarge));
-            }
-            body.extend_from_slice(&chunk);
-        }
-        if !status.is_success() {
-            let problem: Option<Problem> = serde_json::from_slice(&body).ok();
-            // 40401 to 40403: the registry's own "no such subject, version or schema".
-            let code = problem.as_ref().map_or(0, |problem| problem.error_code);
-            let is_unknown = status == StatusCode::NOT_FOUND && (40400..40500).contains(&code);
-            let message = problem.map(|problem| capped(problem.message)).unwrap_or_default();
-            return Err(refused(Answer { status, message, is_unknown, retry_after }));
-        }
-        let mut whole = http::Response::builder().status(status);
-        if let Some(kind) = response.headers().get(CONTENT_TYPE) {
-            whole = whole.header(CONTENT_TYPE, kind);
-        }
-        let whole = whole.body(Body::from(body)).map_err(refused)?;
-        Ok(Response::from(whole))
-    }
-}
-
-fn refused(error: impl std::error::Error + Send + Sync + 'static) -> reqwest_middleware::Error {
-    reqwest_middleware::Error::Middleware(anyhow::Error::new(error))
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("the schema registry's answer is larger than 16 MiB")]
-struct TooLarge;
-
-/// How a registry says what is wrong.
-#[derive(serde::Deserialize)]
-struct Problem {
-    error_code: u32,
-    #[serde(default)]
-    message: String,
-}
-
-impl From<SRCError> for LookupError {
-    fn from(error: SRCError) -> Self {
-        let answer = causes(&error).find_map(answer_in);
-        match answer {
-            Some(answer) if answer.is_unknown => Self::Unknown("the registry does not know it".into()),
-            Some(answer) => {
-                Self::Outage { retry_after: answer.retry_after, source: answer.to_string().into() }
-            }
-            None => Self::Outage { retry_after: None, source: describe(&error).into() },
-        }
-    }
-}
-
-fn answer_in<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e Answer> {
-    match error.downcast_ref()? {
-        reqwest_middleware::Error::Middleware(error) => error.downcast_ref(),
-        reqwest_middleware::Error::Reqwest(_) => None,
-    }
-}
-
-fn causes<'e>(
-    error: &'e (dyn std::error::Error + 'static),
-) -> impl Iterator<Item = &'e (dyn std::error::Error + 'static)> {
-    std::iter::successors(Some(error), |error| error.source())
-}
-
-/// The innermost cause says most; the crate's own text repeats it with its cache's state.
-fn describe(error: &(dyn std::error::Error + 'static)) -> String {
-    let texts: Vec<_> = causes(error).skip(1).map(ToString::to_string).collect();
-    let text = if texts.is_empty() { error.to_string() } else { texts.join(": ") };
-    #[cfg(feature = "schemas-tls")]
-    if let Some(note) = causes(error).find_map(super::tls::note) {
-        return format!("{text} ({note})");
-    }
-    text
 }

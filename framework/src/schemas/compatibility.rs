@@ -37,12 +37,12 @@ impl Schemas {
             for (version, schema) in versions {
                 let read = (reader.reads)(&schema, version);
                 let found = SubjectVersion { subject: subject.as_str().into(), version };
-                self.keep_version(schema.id, reader.part, topic.as_str().into(), found);
+                self.keep_version(schema.id, reader.part, topic.as_str().into(), None, found);
                 self.keep(schema);
                 read.map_err(|problem| {
                     let problem = format!(
                         "cannot read what version {version} of subject `{subject}` writes: {problem}; change its \
-                         type, or set `schema_registry.check` to `off`"
+                         type, or set its `schema_check` to `off`"
                     );
                     Error::handler(&reader.handler, problem)
                 })?;

@@ -6,7 +6,7 @@
 #![cfg_attr(not(fuzzing), allow(unreachable_pub, reason = "only the fuzzers reach it"))]
 
 use super::references::Referenced;
-use super::{Framed, split};
+use super::{Framed, Framing, split};
 use crate::Headers;
 use crate::error::lookup::{Part, SchemaId};
 use crate::kafka::message::{Message, OwnedMessage};
@@ -75,7 +75,7 @@ fn wire(bytes: &[u8]) {
         headers.push((name.into(), Some(header.to_vec())));
     }
     let message = Message::Owned(Box::new(OwnedMessage { headers, ..Default::default() }));
-    let Ok((id, framed)) = split(part, payload, Headers::of(&message)) else { return };
+    let Ok((id, framed)) = split(part, payload, Headers::of(&message), Framing::default()) else { return };
     let number = match id {
         SchemaId::Number(number) => [&[0][..], &number.to_be_bytes()].concat(),
         SchemaId::Guid(guid) => [&[1][..], &guid].concat(),
@@ -210,7 +210,7 @@ const SCHEMAS: [&str; 5] = [
     r#"{"type": "map", "values": {"type": "map", "values": {"type": "record", "name": "Nothing", "fields": []}}}"#,
 ];
 
-/// What handlers take, owned.
+/// What handlers take.
 #[cfg(feature = "avro")]
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -249,47 +249,34 @@ enum Choice {
     All(Box<Owned>),
 }
 
-/// What handlers take, borrowed from the record.
-#[cfg(feature = "avro")]
-#[derive(Debug, Deserialize)]
-#[expect(dead_code, reason = "only decoded")]
-struct Borrowed<'a> {
-    #[serde(borrow, alias = "name", alias = "uuid", default)]
-    id: &'a str,
-    #[serde(borrow, default)]
-    hash: &'a [u8],
-    #[serde(borrow, default)]
-    branches: Vec<Borrowed<'a>>,
-}
-
 /// Which schema, and a datum.
 #[cfg(feature = "avro")]
 fn avro_datum(bytes: &[u8]) {
     use std::sync::LazyLock;
-    static PARSED: LazyLock<Vec<serde_avro_fast::Schema>> = LazyLock::new(|| {
+    static PARSED: LazyLock<Vec<super::avro::Schema>> = LazyLock::new(|| {
         SCHEMAS.iter().filter_map(|text| super::avro::parse(text, &Referenced::default()).ok()).collect()
     });
     let Some((choice, datum)) = bytes.split_first() else { return };
     let schema = &PARSED[usize::from(*choice) % PARSED.len()];
     let longer = [datum, &[0]].concat();
     decoded::<Owned>(schema, &longer);
-    decoded::<Borrowed<'_>>(schema, &longer);
     decoded::<HashMap<String, serde_json::Value>>(schema, &longer);
     avro_values(schema, longer);
 }
 
 /// Decodes a datum, and a byte more, to values of no type of their own.
 #[cfg(feature = "avro")]
-fn avro_values(schema: &serde_avro_fast::Schema, longer: Vec<u8>) {
+fn avro_values(schema: &super::avro::Schema, longer: Vec<u8>) {
     decoded::<IgnoredAny>(schema, &longer);
     if let Some(tree) = decoded::<Tree>(schema, &longer) {
-        assert!(tree.parts() <= 65 * longer.len(), "{} of {}", tree.parts(), longer.len());
+        // Items that take no room come of no bytes, and are counted.
+        assert!(tree.parts() <= 65 * (longer.len() + 1000), "{} of {}", tree.parts(), longer.len());
     }
 }
 
 /// What all bytes but the last decode to; then they do not with the last.
 #[cfg(feature = "avro")]
-fn decoded<'de, T: Deserialize<'de>>(schema: &serde_avro_fast::Schema, longer: &'de [u8]) -> Option<T> {
+fn decoded<T: serde::de::DeserializeOwned>(schema: &super::avro::Schema, longer: &[u8]) -> Option<T> {
     use super::avro::decode;
     match decode::<T>(schema, &longer[..longer.len() - 1]) {
         Ok(value) => {
@@ -320,7 +307,7 @@ fn avro_schema(bytes: &[u8]) {
     }
     let Ok(schema) = super::avro::parse(schema, &referenced) else { return };
     avro_values(&schema, [rest, &[0]].concat());
-    for mut sample in super::samples::samples(schema.json()) {
+    for mut sample in super::avro::samples::samples(&schema) {
         sample.push(0);
         avro_values(&schema, sample);
     }
@@ -363,7 +350,9 @@ fn protobuf_datum(bytes: &[u8]) {
     let _ = messages.have("shop.Order.Line");
     let payload = [&[0; 5], rest].concat();
     let message = Message::Owned(Box::default());
-    let Ok((_, framed)) = split(Part::Value, &payload, Headers::of(&message)) else { return };
+    let Ok((_, framed)) = split(Part::Value, &payload, Headers::of(&message), Framing::default()) else {
+        return;
+    };
     let _ = black_box(crate::extract::protobuf::message::<Order>(&messages, framed));
 }
 
@@ -383,7 +372,11 @@ fn json_datum(bytes: &[u8]) {
         let (Ok(name), Ok(text)) = (std::str::from_utf8(name), std::str::from_utf8(text)) else { return };
         referenced.add(name.into(), name.into(), version, text.into());
     }
-    let Ok(schema) = super::json::parse(schema, &referenced) else { return };
+    let Ok(schema) =
+        super::json::parse(schema, &referenced, crate::config::schema_registry::JsonSchemaDraft::Draft202012)
+    else {
+        return;
+    };
     if checked::<serde_json::Value>(&schema, rest).is_ok() {
         assert!(checked::<IgnoredAny>(&schema, &[rest, b" 0"].concat()).is_err());
     }

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 /// One that leads back to itself by way of what is inside of a value, as a tree does, ends with
 /// the value.
 pub(super) fn check<'s>(schema: &'s Value, resolver: Resolver<'s>) -> Result<(), String> {
-    let scope = Scope { resolver, draft: Draft::default() };
+    let scope = Scope { resolver, draft: Draft::default().detect(schema) };
     let mut here = Walk { steps: Steps::OfTheSameValue, known: HashMap::new(), left: Vec::new() };
     here.left.push((schema, scope.clone()));
     while let Some((schema, scope)) = here.left.pop() {
@@ -176,10 +176,16 @@ impl<'s> Walk<'s> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::json::parse;
+    use super::super::json;
     use super::super::references::Referenced;
     use super::*;
+    use crate::config::schema_registry::JsonSchemaDraft;
     use serde_json::json;
+
+    /// Of the draft that has all of its words.
+    fn parse(text: &str, referenced: &Referenced) -> Result<json::Schema, String> {
+        json::parse(text, referenced, JsonSchemaDraft::Draft202012)
+    }
 
     fn problem(schema: &Value) -> String {
         parse(&schema.to_string(), &Referenced::default()).unwrap_err()

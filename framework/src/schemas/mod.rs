@@ -5,10 +5,13 @@
 
 #[cfg(feature = "avro")]
 pub(crate) mod avro;
+mod answers;
 mod client;
 pub(crate) mod compatibility;
 #[cfg(any(feature = "avro", feature = "json-schema", feature = "protobuf"))]
 pub(crate) mod encoders;
+#[cfg(feature = "protobuf")]
+mod editions;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 #[cfg(feature = "json-schema")]
@@ -20,8 +23,6 @@ pub(crate) mod protobuf;
 mod references;
 #[cfg(any(feature = "avro", feature = "json-schema", feature = "protobuf"))]
 mod registration;
-#[cfg(feature = "avro")]
-pub(crate) mod samples;
 #[cfg(feature = "schemas-tls")]
 mod tls;
 #[cfg(feature = "avro")]
@@ -30,7 +31,7 @@ mod wire;
 
 #[cfg(any(feature = "avro", feature = "json-schema", feature = "protobuf"))]
 pub use registration::SubjectName;
-pub(crate) use wire::{Framed, split};
+pub(crate) use wire::{Framed, Framing, split};
 
 use crate::config::schema_registry::SchemaRegistryConfig;
 use crate::error::BoxError;
@@ -120,7 +121,7 @@ impl Schema {
 #[derive(Debug)]
 pub(crate) enum Parsed {
     #[cfg(feature = "avro")]
-    Avro(serde_avro_fast::Schema),
+    Avro(Box<avro::Schema>),
     #[cfg(feature = "protobuf")]
     Protobuf(protobuf::Messages),
     #[cfg(feature = "json-schema")]
@@ -143,6 +144,7 @@ pub(crate) enum Absent {
 /// Reading is one atomic load. Each is asked for once, by whoever comes first, and kept.
 pub(crate) struct Schemas {
     client: Client,
+    pub(crate) framing: Framing,
     known: ArcSwap<ById<Arc<Schema>>>,
     versions: ArcSwap<ById<Vec<InTopic>>>,
     unknown: Mutex<HashMap<Lookup, Unknown>>,
@@ -157,6 +159,8 @@ type ById<V> = HashMap<SchemaId, V, foldhash::fast::RandomState>;
 struct InTopic {
     part: Part,
     topic: Arc<str>,
+    /// Of which record type, where the subject is asked for by it.
+    record_type: Option<Arc<str>>,
     found: SubjectVersion,
 }
 
@@ -188,8 +192,15 @@ const LEFT_ALONE_AT_MOST: Duration = Duration::from_secs(60);
 impl Schemas {
     /// Nothing is asked for yet.
     pub(crate) fn new(config: &SchemaRegistryConfig) -> Result<Option<Self>, crate::Error> {
+        let has_wide_ids = match config.id_bytes {
+            None | Some(4) => false,
+            Some(8) => true,
+            Some(_) => return Err(crate::Error::config("schema_registry.id_bytes", "is neither 4 nor 8")),
+        };
+        let has_plain_indexes = config.deprecated_message_indexes.unwrap_or_default();
         Ok(Client::new(config)?.map(|client| Self {
             client,
+            framing: Framing { has_wide_ids, has_plain_indexes },
             known: ArcSwap::default(),
             versions: ArcSwap::default(),
             unknown: Mutex::default(),
@@ -207,11 +218,30 @@ impl Schemas {
     }
 
     /// Which version of a subject of the topic this schema is.
-    pub(crate) fn version(&self, id: SchemaId, part: Part, topic: &str) -> Result<u32, Absent> {
-        match self.subject(id, part, topic) {
-            Some(found) => Ok(found.version),
-            None => Err(self.absent(&Lookup::Version { id, part, topic: topic.into() })),
+    ///
+    /// # Errors
+    /// What is absent, and what to look up.
+    pub(crate) fn version(
+        &self,
+        id: SchemaId,
+        part: Part,
+        topic: &str,
+        record_type: Option<&str>,
+    ) -> Result<u32, (Absent, Lookup)> {
+        let versions = self.versions.load();
+        let is_it = |known: &&InTopic| {
+            let is_of_type = match (&known.record_type, record_type) {
+                (Some(known), Some(record_type)) => **known == *record_type,
+                _ => true,
+            };
+            known.part == part && *known.topic == *topic && is_of_type
+        };
+        if let Some(known) = versions.get(&id).and_then(|known| known.iter().find(is_it)) {
+            return Ok(known.found.version);
         }
+        let lookup =
+            Lookup::Version { id, part, topic: topic.into(), record_type: record_type.map(Into::into) };
+        Err((self.absent(&lookup), lookup))
     }
 
     /// The subject of the topic that has this schema, as far as it was asked for.
@@ -269,9 +299,9 @@ impl Schemas {
     async fn find(&self, lookup: &Lookup) -> Result<(), LookupError> {
         match lookup {
             Lookup::Schema(id) => self.keep(self.client.schema(*id).await?),
-            Lookup::Version { id, part, topic } => {
-                let found = self.client.version(*id, *part, topic).await?;
-                self.keep_version(*id, *part, topic.clone(), found);
+            Lookup::Version { id, part, topic, record_type } => {
+                let found = self.client.version(*id, *part, topic, record_type.as_deref()).await?;
+                self.keep_version(*id, *part, topic.clone(), record_type.clone(), found);
             }
         }
         Ok(())
@@ -280,7 +310,9 @@ impl Schemas {
     fn is_settled(&self, lookup: &Lookup) -> bool {
         let absent = match lookup {
             Lookup::Schema(id) => self.with(*id, |_| ()).err(),
-            Lookup::Version { id, part, topic } => self.version(*id, *part, topic).err(),
+            Lookup::Version { id, part, topic, record_type } => {
+                self.version(*id, *part, topic, record_type.as_deref()).err().map(|(absent, _)| absent)
+            }
         };
         !matches!(absent, Some(Absent::NotLookedUp))
     }
@@ -301,8 +333,15 @@ impl Schemas {
         });
     }
 
-    fn keep_version(&self, id: SchemaId, part: Part, topic: Arc<str>, found: SubjectVersion) {
-        let here = InTopic { part, topic, found };
+    fn keep_version(
+        &self,
+        id: SchemaId,
+        part: Part,
+        topic: Arc<str>,
+        record_type: Option<Arc<str>>,
+        found: SubjectVersion,
+    ) {
+        let here = InTopic { part, topic, record_type, found };
         self.versions.rcu(|known| {
             let mut known = if known.len() < MOST_KNOWN { (**known).clone() } else { HashMap::default() };
             known.entry(id).or_default().push(here.clone());
@@ -344,9 +383,10 @@ fn record_types_of(schema: &str) -> Vec<Option<String>> {
 }
 
 fn named(schema: &Value) -> Option<String> {
-    // In a union that is a reference.
+    // In a union that is a reference, or a type that needs no name.
     if let Value::String(name) = schema {
-        return name.contains('.').then(|| name.clone());
+        const UNNAMED: [&str; 8] = ["null", "boolean", "int", "long", "float", "double", "bytes", "string"];
+        return (!UNNAMED.contains(&&**name)).then(|| name.clone());
     }
     let text = |field: &str| schema.get(field).and_then(Value::as_str);
     let name = text("name").or_else(|| text("title"))?;
@@ -376,6 +416,7 @@ mod tests {
         assert_eq!(name(r#"{"type": "record", "name": "a.B", "namespace": "c", "fields": []}"#), "a.B");
         assert_eq!(name(r#"{"title": "Order", "type": "object"}"#), "Order");
         assert_eq!(record_type_of("\"string\""), None);
+        assert_eq!(record_types_of(r#"["A", "c.B", "null"]"#), [Some("A".into()), Some("c.B".into()), None]);
     }
 
     fn schemas() -> Schemas {
@@ -399,13 +440,15 @@ mod tests {
             assert!(schemas.with(SchemaId::Number(number), |_| ()).is_ok(), "the newest is at hand");
         }
         let version = SubjectVersion { subject: "t-value".into(), version: 1 };
-        let here = InTopic { part: Part::Value, topic: "t".into(), found: version.clone() };
+        let here =
+            InTopic { part: Part::Value, topic: "t".into(), record_type: None, found: version.clone() };
         let all = (1..most).map(|number| (SchemaId::Number(number), vec![here.clone()]));
         schemas.versions.store(Arc::new(all.collect()));
         for number in [most, most + 1] {
-            schemas.keep_version(SchemaId::Number(number), Part::Value, "t".into(), version.clone());
+            schemas.keep_version(SchemaId::Number(number), Part::Value, "t".into(), None, version.clone());
             assert!(schemas.versions.load().len() <= MOST_KNOWN);
-            assert_eq!(schemas.version(SchemaId::Number(number), Part::Value, "t").unwrap(), 1);
+            let found = schemas.version(SchemaId::Number(number), Part::Value, "t", None);
+            assert!(matches!(found, Ok(1)));
         }
     }
 

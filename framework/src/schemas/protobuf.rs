@@ -1,5 +1,6 @@
 //! Which messages a Protobuf schema has. The bytes themselves are the generated type's.
 
+use super::editions::without_edition;
 use crate::error::panic::without_panic;
 use base64::Engine;
 use prost::Message as _;
@@ -68,6 +69,8 @@ pub(crate) fn parse(text: &str) -> Result<Messages, String> {
             return Err(unusable(&"it is nested too deep, or is no text of a schema"));
         }
         None => {
+            let plain = without_edition(text);
+            let text = plain.as_deref().unwrap_or(text);
             // Built for tests it asserts that no number is `008`.
             let parsed = without_panic("protox-parse", || protox_parse::parse("schema.proto", text));
             parsed.map_err(|error| unusable(&error))?.map_err(|error| unusable(&error))?

@@ -23,8 +23,19 @@ pub(crate) enum WireError {
     NoMagic(&'static str),
     #[error("the {0} ends inside its schema id")]
     TooShort(&'static str),
+    #[error("the {0} begins with a schema id of 8 bytes that is larger than any")]
+    TooLarge(&'static str),
     #[error("header `{0}` is not a schema id: 0 and 4 bytes, or 1 and 16 bytes")]
     Header(&'static str),
+}
+
+/// What serializers do that are set to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Framing {
+    /// A schema's id before a payload has 8 bytes.
+    pub(crate) has_wide_ids: bool,
+    /// The indexes of a message are written without zigzag.
+    pub(crate) has_plain_indexes: bool,
 }
 
 const NUMBER: u8 = 0;
@@ -36,6 +47,8 @@ pub(crate) struct Framed<'a> {
     bytes: &'a [u8],
     /// What follows the id, where that is in a header.
     beside_id: Option<&'a [u8]>,
+    #[cfg_attr(not(feature = "protobuf"), expect(dead_code))]
+    has_plain_indexes: bool,
 }
 
 /// The schema's id, and what is written by it. A header comes before a prefix; of several
@@ -44,19 +57,28 @@ pub(crate) fn split<'a>(
     part: Part,
     bytes: &'a [u8],
     headers: Headers<'a>,
+    framing: Framing,
 ) -> Result<(SchemaId, Framed<'a>), WireError> {
+    let has_plain_indexes = framing.has_plain_indexes;
+    let framed = |bytes, beside_id| Framed { bytes, beside_id, has_plain_indexes };
     if !headers.is_empty()
         && let Some(value) = headers.get(header_of(part))
     {
         let (id, beside_id) = id_of(value).ok_or(WireError::Header(header_of(part)))?;
-        return Ok((id, Framed { bytes, beside_id: Some(beside_id) }));
+        return Ok((id, framed(bytes, Some(beside_id))));
     }
     match bytes {
         [] => Err(WireError::Empty(part.name())),
-        [NUMBER, a, b, c, d, bytes @ ..] => {
-            Ok((SchemaId::Number(u32::from_be_bytes([*a, *b, *c, *d])), Framed { bytes, beside_id: None }))
+        [NUMBER, rest @ ..] => {
+            let (zeros, rest) = rest
+                .split_at_checked(if framing.has_wide_ids { 4 } else { 0 })
+                .ok_or(WireError::TooShort(part.name()))?;
+            let (id, bytes) = rest.split_first_chunk().ok_or(WireError::TooShort(part.name()))?;
+            if zeros.iter().any(|byte| *byte != 0) {
+                return Err(WireError::TooLarge(part.name()));
+            }
+            Ok((SchemaId::Number(u32::from_be_bytes(*id)), framed(bytes, None)))
         }
-        [NUMBER, ..] => Err(WireError::TooShort(part.name())),
         _ => Err(WireError::NoMagic(part.name())),
     }
 }
@@ -88,13 +110,14 @@ impl<'a> Framed<'a> {
         self,
         mut walk: impl FnMut(usize) -> bool,
     ) -> Result<&'a [u8], &'static str> {
-        const PROBLEM: &str = "the indexes of its message are no numbers, or too many";
+        const PROBLEM: &str = "the indexes of its message are no numbers, or too many (of an old serializer? set \
+             `schema_registry.deprecated_message_indexes`)";
         const NOT_THERE: &str = "its schema has no message at the place that it names";
         let mut rest = self.beside_id.unwrap_or(self.bytes);
         let mut number = || {
             let (number, after) = varint(rest)?;
             rest = after;
-            place(number)
+            if self.has_plain_indexes { usize::try_from(number).ok() } else { place(number) }
         };
         let count = number().ok_or(PROBLEM)?;
         // 0 stands for one index, the first.
@@ -162,7 +185,7 @@ mod tests {
         let headers = headers.iter().map(|(name, value)| (name.as_bytes().into(), Some((*value).into())));
         let message =
             Message::Owned(Box::new(OwnedMessage { headers: headers.collect(), ..Default::default() }));
-        let (id, framed) = split(Part::Value, bytes, Headers::of(&message))?;
+        let (id, framed) = split(Part::Value, bytes, Headers::of(&message), Framing::default())?;
         framed.datum().map(|datum| (id, datum.to_vec())).map_err(|_| WireError::Header("bytes behind the id"))
     }
 
@@ -205,7 +228,7 @@ mod tests {
             });
             datum.map(|datum| (found, datum.to_vec()))
         };
-        let prefixed = |bytes: &[u8]| indexes(Framed { bytes, beside_id: None });
+        let prefixed = |bytes: &[u8]| indexes(Framed { bytes, beside_id: None, has_plain_indexes: false });
         assert_eq!(prefixed(&[0, 9]), Ok((vec![0], vec![9])));
         assert_eq!(prefixed(&[2, 0, 9]), Ok((vec![0], vec![9])));
         assert_eq!(prefixed(&[4, 2, 0x80, 1, 9]), Ok((vec![1, 64], vec![9])));
@@ -216,7 +239,8 @@ mod tests {
             bytes.push(9);
             assert_eq!(prefixed(&bytes), Ok((way, vec![9])));
         }
-        let in_header = |beside_id| indexes(Framed { bytes: &[9], beside_id: Some(beside_id) });
+        let in_header =
+            |beside_id| indexes(Framed { bytes: &[9], beside_id: Some(beside_id), has_plain_indexes: false });
         assert_eq!(in_header(&[4, 2, 4]), Ok((vec![1, 2], vec![9])));
         assert!(in_header(&[4, 2, 4, 1]).is_err());
         // None, negative, cut, endless, more than there are messages in messages.
@@ -231,5 +255,37 @@ mod tests {
         ] {
             assert!(prefixed(wrong).is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn an_id_of_eight_bytes_is_read_where_it_is_set() {
+        let message = Message::Owned(Box::default());
+        let framing = Framing { has_wide_ids: true, ..Framing::default() };
+        let split = |bytes: &'static [u8]| {
+            let (id, framed) = split(Part::Key, bytes, Headers::of(&message), framing)?;
+            Ok((id, framed.datum().unwrap()))
+        };
+        assert_eq!(split(&[0, 0, 0, 0, 0, 0, 0, 1, 2, 7]), Ok((SchemaId::Number(258), &[7][..])));
+        assert_eq!(split(&[0, 0, 0, 0, 1, 0, 0, 1, 2, 7]), Err(WireError::TooLarge("key")));
+        for short in [&[0][..], &[0, 0, 0], &[0, 0, 0, 0, 0, 0, 0, 1]] {
+            assert_eq!(split(short), Err(WireError::TooShort("key")));
+        }
+    }
+
+    #[cfg(feature = "protobuf")]
+    #[test]
+    fn indexes_without_zigzag_are_read_where_they_are_set() {
+        let indexes = |bytes: &[u8]| {
+            let mut found = Vec::new();
+            let framed = Framed { bytes, beside_id: None, has_plain_indexes: true };
+            let datum = framed.datum_of_message(|index| {
+                found.push(index);
+                found.len() < 10
+            });
+            datum.map(|datum| (found, datum.to_vec()))
+        };
+        assert_eq!(indexes(&[0, 9]), Ok((vec![0], vec![9])));
+        assert_eq!(indexes(&[1, 3, 9]), Ok((vec![3], vec![9])));
+        assert_eq!(indexes(&[2, 1, 0x80, 1, 9]), Ok((vec![1, 128], vec![9])));
     }
 }

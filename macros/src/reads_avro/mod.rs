@@ -25,6 +25,45 @@ pub(crate) fn derive(input: TokenStream) -> TokenStream {
     quote!(#(const _: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/", #files));)* #errors)
 }
 
+/// The schema that a type is read by, of a file, which it is checked against as well.
+pub(crate) fn derive_reader(input: TokenStream) -> TokenStream {
+    let mut errors = Errors::default();
+    let input: DeriveInput = match syn::parse2(input) {
+        Ok(input) => input,
+        Err(error) => return error.to_compile_error(),
+    };
+    let schema = reader(&input, &mut errors).map(|path| {
+        let name = &input.ident;
+        let (generics, arguments, bounds) = input.generics.split_for_impl();
+        quote! {
+            impl #generics ::onceward::ReaderSchema for #name #arguments #bounds {
+                const SCHEMA: &'static str =
+                    ::core::include_str!(::core::concat!(::core::env!("CARGO_MANIFEST_DIR"), "/", #path));
+            }
+        }
+    });
+    quote!(#schema #errors)
+}
+
+/// The one file, if it is there.
+fn reader(input: &DeriveInput, errors: &mut Errors) -> Option<LitStr> {
+    let mut schemas = input.attrs.iter().filter(|attribute| attribute.path().is_ident("reader_schema"));
+    let (Some(attribute), None) = (schemas.next(), schemas.next()) else {
+        errors.push(&input.ident, "name one schema file: `#[reader_schema(\"schemas/order.avsc\")]`");
+        return None;
+    };
+    match attribute.parse_args::<LitStr>() {
+        Ok(path) => {
+            let args = Args { path, record: None };
+            check_file(input, &args, errors).then_some(args.path)
+        }
+        Err(error) => {
+            errors.add(error);
+            None
+        }
+    }
+}
+
 /// Checks the type by each file that is named; gives those that are there.
 fn check(input: &DeriveInput, errors: &mut Errors) -> Vec<LitStr> {
     let mut files = Vec::new();

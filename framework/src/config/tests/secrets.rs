@@ -46,6 +46,14 @@ const SETTINGS: &[&str] = &[
     "schema_registry.check",
     #[cfg(feature = "schemas")]
     "schema_registry.timeout",
+    #[cfg(feature = "schemas")]
+    "schema_registry.proxy",
+    #[cfg(feature = "schemas")]
+    "schema_registry.json_schema_draft",
+    #[cfg(feature = "schemas")]
+    "schema_registry.id_bytes",
+    #[cfg(feature = "schemas")]
+    "schema_registry.deprecated_message_indexes",
     "max_hops",
     "commit_interval",
     "drain_deadline",
@@ -70,6 +78,8 @@ const SETTINGS: &[&str] = &[
     "handlers.on_it.dead_letter",
     "handlers.on_it.rejected",
     "handlers.on_it.max_starts",
+    #[cfg(feature = "schemas")]
+    "handlers.on_it.schema_check",
 ];
 
 /// What is logged while it lives, by this thread.

@@ -3,10 +3,10 @@
 use crate::config::schema_registry::SchemaRegistryConfig;
 use crate::error::lookup::Part;
 use crate::error::{Error, HandlerResult, ResultExt};
+use crate::schemas::avro;
 use crate::schemas::references::Referenced;
 use crate::schemas::registration::{Registration, encoder};
 use serde::Serialize;
-use serde_avro_fast::ser::SerializerConfig;
 use std::fmt;
 
 /// Encodes values as Avro in Confluent's wire format, by one schema.
@@ -42,7 +42,7 @@ use std::fmt;
 /// ```
 pub struct AvroEncoder {
     registration: Registration,
-    schema: serde_avro_fast::Schema,
+    schema: avro::Schema,
     /// Its full name.
     record_type: String,
 }
@@ -54,7 +54,7 @@ impl AvroEncoder {
     /// Where no registry is set, a setting of it is wrong, or the schema is none.
     pub fn new(registry: &SchemaRegistryConfig, schema: &str) -> Result<Self, Error> {
         let registration = Registration::new(registry, "AVRO", schema)?;
-        let parsed = crate::schemas::avro::parse(schema, &Referenced::default());
+        let parsed = avro::parse(schema, &Referenced::default());
         let record_type = crate::schemas::record_type_of(schema);
         Ok(Self {
             registration,
@@ -69,8 +69,9 @@ impl AvroEncoder {
         topic: &str,
         value: &T,
     ) -> HandlerResult<Vec<u8>> {
-        let bytes = self.registration.prefix(part, topic, &self.record_type).await?;
-        serde_avro_fast::to_datum(value, bytes, &mut SerializerConfig::new(&self.schema)).permanent()
+        let mut bytes = self.registration.prefix(part, topic, &self.record_type).await?;
+        avro::encode(&self.schema, value, &mut bytes).permanent()?;
+        Ok(bytes)
     }
 }
 

@@ -26,7 +26,8 @@ impl JsonSchemaEncoder {
     /// Where no registry is set, a setting of it is wrong, or the schema is none.
     pub fn new(registry: &SchemaRegistryConfig, schema: &str) -> Result<Self, Error> {
         let registration = Registration::new(registry, "JSON", schema)?;
-        let parsed = json::parse(schema, &Referenced::default());
+        let parsed =
+            json::parse(schema, &Referenced::default(), registry.json_schema_draft.unwrap_or_default());
         let schema_of = parsed.map_err(|problem| Error::config("schema", problem))?;
         Ok(Self { registration, schema: schema_of, record_type: record_type_of(schema).unwrap_or_default() })
     }

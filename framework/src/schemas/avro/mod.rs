@@ -1,229 +1,162 @@
-//! Avro's binary encoding, straight into a serde type, by the schema that it was written with.
+//! Avro's binary encoding, into a serde type and out of one, by `apache-avro`.
 //!
-//! What Avro calls resolution is serde's here: a field is found by its name or `alias`, one
-//! that the writer did not have takes its `default`, and numbers widen as they fit.
+//! `text.rs` makes of a schema what that crate takes, `plan.rs` lays it out, `input.rs` is what the
+//! crate's decoder reads, and `read.rs` stands between it and the type.
+
+mod fault;
+mod input;
+mod logical;
+#[cfg(test)]
+mod oracle;
+mod plan;
+mod read;
+mod reader;
+mod resolve;
+pub(crate) mod samples;
+mod text;
+mod walk;
+mod write;
+
+pub(crate) use fault::Fault;
+pub(super) use plan::Plan;
+pub(crate) use reader::{decode_as, reads_as};
 
 use super::references::Referenced;
 use super::weight;
-use serde::Deserialize;
-use serde_avro_fast::Schema;
-use serde_avro_fast::de::read::SliceRead;
-use serde_avro_fast::de::{DeserializerConfig, DeserializerState};
-use serde_json::Value;
-use std::collections::HashSet;
+use crate::error::BoxError;
+use apache_avro::AvroResult;
+use apache_avro::reader::datum::GenericDatumReader;
+use apache_avro::writer::datum::GenericDatumWriter;
+use input::Input;
+use read::Reading;
+use scoped_tls::scoped_thread_local;
+use serde::Serialize;
+use serde::de::{Deserialize, DeserializeOwned, Deserializer};
 use std::fmt;
-use std::io::Read;
-
-/// Where a datum does not fit, in words without a value of it.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("{what}{place}")]
-pub(crate) struct Fault {
-    what: String,
-    place: Place,
-    kind: Kind,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// A field, type or name that the one has and the other lacks.
-    Shape,
-    /// The bytes, or what the type makes of a value.
-    Value,
-}
-
-impl Fault {
-    fn new(what: impl Into<String>, place: Place, kind: Kind) -> Self {
-        Self { what: what.into(), place, kind }
-    }
-
-    /// Whether schema and type do not fit, whatever the values.
-    pub(crate) fn is_of_shape(&self) -> bool {
-        self.kind == Kind::Shape
-    }
-}
-
-#[derive(Debug, PartialEq, Eq)]
-struct Place(Option<String>);
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Some(path) => write!(f, ", at `{path}`"),
-            None => Ok(()),
-        }
-    }
-}
+use text::Role;
+use write::Writing;
 
 /// Deeper data is not decoded: it would end on the stack.
 pub(super) const DEEPEST: usize = 64;
 
-/// Decodes a datum that was written with `schema`.
-#[inline]
-pub(crate) fn decode<'de, T: Deserialize<'de>>(schema: &Schema, datum: &'de [u8]) -> Result<T, Fault> {
-    let mut state = state(schema, datum);
-    match T::deserialize(state.deserializer()) {
-        Ok(value) if is_at_end(state) => Ok(value),
-        Ok(_) => Err(Fault::new("there are bytes behind its end", Place(None), Kind::Value)),
-        Err(_) => Err(fault::<T>(schema, datum)),
+/// A schema, and what decodes by it.
+pub(crate) struct Schema {
+    plan: Plan,
+    layout: Layout,
+    readers: reader::Readers,
+}
+
+self_cell::self_cell! {
+    /// The schema of how the bytes lie, and what borrows it.
+    struct Layout {
+        owner: apache_avro::Schema,
+        #[covariant]
+        dependent: Codec,
     }
 }
 
-fn state<'s, 'de>(schema: &'s Schema, datum: &'de [u8]) -> DeserializerState<'s, SliceRead<'de>> {
-    let mut config = DeserializerConfig::new(schema);
-    config.allowed_depth = DEEPEST;
-    // Each item takes a byte or more: `weight::check`.
-    config.max_seq_size = datum.len();
-    DeserializerState::with_config(SliceRead::new(datum), config)
+/// What reads and writes by a layout.
+struct Codec<'l> {
+    reader: GenericDatumReader<'l>,
+    writer: GenericDatumWriter<'l>,
 }
 
-fn is_at_end(state: DeserializerState<'_, SliceRead<'_>>) -> bool {
-    state.into_reader().read(&mut [0]).is_ok_and(|read| read == 0)
-}
-
-/// Decodes once more what does not decode, to say where.
-#[cold]
-fn fault<'de, T: Deserialize<'de>>(schema: &Schema, datum: &'de [u8]) -> Fault {
-    let mut state = state(schema, datum);
-    match serde_path_to_error::deserialize::<_, T>(state.deserializer()) {
-        Ok(_) => Fault::new("it decodes now, and did not before", Place(None), Kind::Value),
-        Err(error) => {
-            let (what, kind) = without_values(&error.inner().to_string());
-            Fault::new(what, place(error.path(), schema), kind)
-        }
+impl<'l> Codec<'l> {
+    fn of(layout: &'l apache_avro::Schema) -> AvroResult<Self> {
+        Ok(Self {
+            reader: GenericDatumReader::builder(layout).human_readable(true).build()?,
+            // What is written was made by the schema.
+            writer: GenericDatumWriter::builder(layout).validate(false).build()?,
+        })
     }
 }
 
-/// The parts of serde's and the decoder's texts that hold nothing of the record.
-fn without_values(text: &str) -> (String, Kind) {
-    if text.starts_with("missing field `") || text.starts_with("duplicate field `") {
-        return (text.to_owned(), Kind::Shape);
+impl fmt::Debug for Schema {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.plan.fmt(f)
     }
-    if let Some((found, expected)) = text.rsplit_once(", expected ") {
-        let is_of_shape = ["invalid type", "unknown"].iter().any(|start| found.starts_with(start));
-        let kind = if is_of_shape { Kind::Shape } else { Kind::Value };
-        return (format!("it is not {expected}"), kind);
-    }
-    let what = if text.starts_with("Unexpected end of slice") || text.contains("Reached EOF") {
-        "its bytes end too early".to_owned()
-    } else if text.contains("max sequence size") {
-        "it has a list that is longer than its bytes allow".to_owned()
-    } else if text.contains("recursivity limit") {
-        format!("it is nested more than {DEEPEST} deep")
-    } else {
-        "its bytes are not what the schema says".to_owned()
-    };
-    (what, Kind::Value)
-}
-
-/// A path of field names and indices. The keys of a map are data and stay out.
-fn place(path: &serde_path_to_error::Path, schema: &Schema) -> Place {
-    use serde_path_to_error::Segment;
-    let mut text = String::new();
-    for segment in path.iter() {
-        match segment {
-            Segment::Seq { index } => text += &format!("[{index}]"),
-            Segment::Map { key } | Segment::Enum { variant: key } => {
-                let is_of_schema = schema.json().contains(&format!("\"{key}\""));
-                text += if text.is_empty() { "" } else { "." };
-                text += if is_of_schema { key } else { "*" };
-            }
-            Segment::Unknown => {}
-        }
-    }
-    Place(Some(text).filter(|text| !text.is_empty()))
 }
 
 /// Makes of a schema's text, with those that it refers to, what decodes.
 pub(crate) fn parse(text: &str, referenced: &Referenced) -> Result<Schema, String> {
-    let unusable = |error: &dyn fmt::Display| format!("its Avro schema cannot be used: {error}");
-    let mut schema = serde_json::from_str(text).map_err(|error| unusable(&error))?;
-    if !referenced.is_empty() {
-        let mut inliner = Inliner { referenced, defined: HashSet::new() };
-        inliner.inline(&mut schema, "", 0).map_err(|error| unusable(&error))?;
-    }
-    weight::check(&schema).map_err(|error| unusable(&error))?;
-    let whole = if referenced.is_empty() { text } else { &schema.to_string() };
-    whole.parse().map_err(|error: serde_avro_fast::schema::SchemaError| unusable(&error))
+    parse_as(Role::Writer, text, referenced)
 }
 
-/// Puts each schema that is referred to where it is first used. Avro has no other way to
-/// define a name in the text that uses it.
-struct Inliner<'r> {
-    referenced: &'r Referenced,
-    defined: HashSet<String>,
+fn parse_as(role: Role, text: &str, referenced: &Referenced) -> Result<Schema, String> {
+    let unusable = |problem: &str| format!("its Avro schema cannot be used: {problem}");
+    let whole = text::whole(text, referenced, role).map_err(|problem| unusable(&problem))?;
+    weight::check(&whole).map_err(|problem| unusable(&problem))?;
+    let refused = |error: apache_avro::Error| unusable(&crate::error::text::capped(error.to_string()));
+    let schema = apache_avro::Schema::parse(&whole).map_err(refused)?;
+    let plan = Plan::of(&schema).map_err(|problem| unusable(&problem))?;
+    let layout = apache_avro::Schema::parse(&plan.layout()).map_err(refused)?;
+    let layout = Layout::try_new(layout, |layout| Codec::of(layout)).map_err(refused)?;
+    Ok(Schema { plan, layout, readers: reader::Readers::default() })
 }
 
-/// As deep as a JSON text may be.
-const DEEPEST_SCHEMA: usize = 120;
-
-impl Inliner<'_> {
-    fn inline(&mut self, schema: &mut Value, namespace: &str, depth: usize) -> Result<(), String> {
-        if depth > DEEPEST_SCHEMA {
-            return Err(format!("it is nested more than {DEEPEST_SCHEMA} deep"));
-        }
-        match schema {
-            Value::String(name) => {
-                let full = full_name(name, namespace);
-                let found =
-                    [&*full, name].into_iter().find_map(|name| Some((name, self.referenced.get(name)?)));
-                let Some((name, text)) = found.filter(|_| !self.defined.contains(&full)) else {
-                    return Ok(());
-                };
-                // Once, whatever it defines.
-                if !self.defined.insert(name.to_owned()) {
-                    return Ok(());
-                }
-                let mut definition = serde_json::from_str(text).map_err(|error| error.to_string())?;
-                self.inline(&mut definition, "", depth + 1)?;
-                // It must not be named by the text around it.
-                if let Value::Object(fields) = &mut definition
-                    && !fields.contains_key("namespace")
-                {
-                    fields.insert("namespace".into(), Value::String(String::new()));
-                }
-                *schema = definition;
-                Ok(())
-            }
-            Value::Array(variants) => {
-                variants.iter_mut().try_for_each(|variant| self.inline(variant, namespace, depth + 1))
-            }
-            Value::Object(fields) => {
-                let namespace = namespace_of(fields, namespace);
-                if let Some(name) = fields.get("name").and_then(Value::as_str) {
-                    self.defined.insert(full_name(name, &namespace));
-                }
-                if let Some(Value::Array(members)) = fields.get_mut("fields") {
-                    let mut types = members.iter_mut().filter_map(|field| field.get_mut("type"));
-                    types.try_for_each(|kind| self.inline(kind, &namespace, depth + 1))?;
-                }
-                for inner in ["items", "values", "type"] {
-                    if let Some(inner) = fields.get_mut(inner) {
-                        self.inline(inner, &namespace, depth + 1)?;
-                    }
-                }
-                Ok(())
-            }
-            _ => Ok(()),
-        }
+/// Decodes a datum that was written with `schema`.
+#[inline]
+pub(crate) fn decode<T: DeserializeOwned>(schema: &Schema, datum: &[u8]) -> Result<T, Fault> {
+    let input = Input::of(datum);
+    // As it comes: to map it would copy the whole value once more.
+    match read::<As<T>>(schema, &input) {
+        Ok(As(value)) if input.is_at_end() => Ok(value),
+        Ok(_) => Err(Fault::behind()),
+        Err(_) => Err(fault::find::<T>(schema, datum)),
     }
 }
 
-/// The namespace of a type's own names.
-pub(super) fn namespace_of(fields: &serde_json::Map<String, Value>, around: &str) -> String {
-    let text = |field| fields.get(field).and_then(Value::as_str);
-    match (text("name").and_then(|name| name.rsplit_once('.')), text("namespace")) {
-        (Some((namespace, _)), _) | (None, Some(namespace)) => namespace.to_owned(),
-        (None, None) => around.to_owned(),
-    }
+#[inline]
+fn read<T: DeserializeOwned>(schema: &Schema, input: &Input) -> AvroResult<T> {
+    let reader = &schema.layout.borrow_dependent().reader;
+    PLAN.set(&schema.plan, || INPUT.set(input, || reader.read_deser(&mut input::Reader(input))))
 }
 
-pub(super) fn full_name(name: &str, namespace: &str) -> String {
-    if name.contains('.') || namespace.is_empty() { name.to_owned() } else { format!("{namespace}.{name}") }
+/// Writes a value behind what is there.
+pub(super) fn encode<T: Serialize + ?Sized>(
+    schema: &Schema,
+    value: &T,
+    bytes: &mut Vec<u8>,
+) -> Result<(), BoxError> {
+    let value = value.serialize(Writing::whole(&schema.plan))?;
+    schema.layout.borrow_dependent().writer.write_value_ref(bytes, &value)?;
+    Ok(())
+}
+
+scoped_thread_local! {
+    /// Of what is decoded on this thread. `read_deser` calls a function of the type, which has no
+    /// other way to be told.
+    static PLAN: Plan
+}
+
+scoped_thread_local! {
+    static INPUT: Input
+}
+
+/// Reads what the decoder has come to.
+#[inline]
+fn whole<'de, T: Deserialize<'de>, D: Deserializer<'de>, E>(
+    inner: D,
+    read: impl FnOnce(Reading<'_, D>) -> Result<T, E>,
+) -> Result<T, E> {
+    PLAN.with(|plan| INPUT.with(|input| read(Reading::whole(inner, plan, input))))
+}
+
+/// A type that is read as the schema says.
+#[repr(transparent)]
+struct As<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for As<T> {
+    #[inline]
+    fn deserialize<D: Deserializer<'de>>(inner: D) -> Result<Self, D::Error> {
+        whole(inner, |reading| T::deserialize(reading)).map(Self)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde::Deserialize;
     use std::collections::HashMap;
 
     fn schema(text: &str) -> Schema {
@@ -245,9 +178,8 @@ mod tests {
         &[4, b'o', b'1', 6, 0, 0, 0xc0, 0x3f, 2, 2, b'n', 2, 2, b'a', 2, 0, 2, 2, b'x', 14, 0];
 
     #[derive(Debug, Deserialize, PartialEq)]
-    struct Renamed<'a> {
-        #[serde(borrow)]
-        id: &'a str,
+    struct Renamed {
+        id: String,
         count: i64,
         price: f64,
         note: Option<String>,
@@ -273,17 +205,17 @@ mod tests {
 
     #[test]
     fn a_datum_resolves_onto_the_type_by_names_aliases_defaults_and_wider_numbers() {
-        let order: Renamed<'_> = decode(&schema(ORDER), DATUM).unwrap();
+        let order: Renamed = decode(&schema(ORDER), DATUM).unwrap();
         let line = Line { product: "a".into(), kind: Kind::Used };
         let labels = HashMap::from([("x".to_owned(), 7)]);
         let note = Some("n".to_owned());
         assert_eq!(
             order,
-            Renamed { id: "o1", count: 3, price: 1.5, note, lines: vec![line], labels, added: None }
+            Renamed { id: "o1".into(), count: 3, price: 1.5, note, lines: vec![line], labels, added: None }
         );
     }
 
-    fn fault_of<T: for<'de> Deserialize<'de> + fmt::Debug>(datum: &[u8]) -> String {
+    fn fault_of<T: DeserializeOwned + fmt::Debug>(datum: &[u8]) -> String {
         decode::<T>(&schema(ORDER), datum).unwrap_err().to_string()
     }
 
@@ -319,10 +251,10 @@ mod tests {
     #[test]
     fn bytes_that_are_cut_or_too_many_are_faults_at_every_length() {
         for end in 0..DATUM.len() {
-            assert!(decode::<Renamed<'_>>(&schema(ORDER), &DATUM[..end]).is_err(), "{end}");
+            assert!(decode::<Renamed>(&schema(ORDER), &DATUM[..end]).is_err(), "{end}");
         }
         let longer = [DATUM, &[0]].concat();
-        let fault = decode::<Renamed<'_>>(&schema(ORDER), &longer).unwrap_err().to_string();
+        let fault = decode::<Renamed>(&schema(ORDER), &longer).unwrap_err().to_string();
         assert_eq!(fault, "there are bytes behind its end");
     }
 
@@ -463,7 +395,7 @@ mod tests {
             for schema in &schemas {
                 // What it decodes to does not matter.
                 let _ = (decode::<Parts>(schema, &datum), decode::<IgnoredAny>(schema, &datum));
-                let _ = decode::<Renamed<'_>>(schema, &datum);
+                let _ = decode::<Renamed>(schema, &datum);
             }
         }
     }
