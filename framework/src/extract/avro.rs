@@ -40,6 +40,8 @@ use serde::de::DeserializeOwned;
 ///     Ok(())
 /// }
 /// ```
+///
+#[doc = include_str!("../docs/avro_types.md")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Avro<T>(pub T);
 

@@ -31,7 +31,25 @@ impl<'a, T: Deserialize<'a> + Send> Decode<'a> for Json<T> {
 
 #[cold]
 fn rejection(encoded: Encoded<'_>, error: &serde_json::Error) -> Rejection {
-    Rejection::new(not_json(&format!("the {}", encoded.part().name()), error))
+    let problem = not_json(&format!("the {}", encoded.part().name()), error);
+    match encoded.bytes().and_then(looks_like) {
+        Some(other) => Rejection::new(format!("{problem}; {other}")),
+        _ => Rejection::new(problem),
+    }
+}
+
+/// What bytes that are no JSON are instead, by how they begin.
+fn looks_like(bytes: &[u8]) -> Option<&'static str> {
+    match bytes {
+        [0xef, 0xbb, 0xbf, ..] => Some("it begins with a byte order mark, which JSON does not have"),
+        [0xfe, 0xff, ..] | [0xff, 0xfe, ..] | [0, b'{' | b'[', ..] | [b'{' | b'[', 0, ..] => {
+            Some("it is UTF-16, and JSON is UTF-8")
+        }
+        [0, _, _, _, _, b'{' | b'[' | b'"', ..] => {
+            Some("a schema id of Confluent's wire format stands before it; take `JsonSchema<T>`")
+        }
+        _ => None,
+    }
 }
 
 /// serde's message quotes values of the record; those stay out of logs.
@@ -52,4 +70,37 @@ fn missing_field(error: &serde_json::Error) -> Option<String> {
     let text = error.to_string();
     let end = text.find(" at line ").unwrap_or(text.len());
     text.starts_with("missing field").then(|| text[..end].to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::FromRecord;
+    use super::*;
+    use crate::record::{Message, OwnedMessage};
+    use crate::run::Source;
+    use crate::{HandlerError, Record, TopicPartition};
+
+    fn problem(payload: &[u8]) -> String {
+        let message =
+            Message::Owned(Box::new(OwnedMessage { payload: Some(payload.into()), ..Default::default() }));
+        let source = Source::new(TopicPartition::new("t", 0), "g".into());
+        let context = Context::default();
+        let read = Json::<i64>::from_record(Record::new(&message, &source, 1), &context);
+        HandlerError::from(read.unwrap_err()).to_string()
+    }
+
+    #[test]
+    fn what_only_looks_like_json_is_told_apart() {
+        for (payload, said) in [
+            (&b"\xef\xbb\xbf1"[..], "a byte order mark"),
+            (b"\xff\xfe{\0}\0", "it is UTF-16"),
+            (b"\xfe\xff\0{\0}", "it is UTF-16"),
+            (b"{\0}\0", "it is UTF-16"),
+            (b"\0\0\0\0\x07{}", "take `JsonSchema<T>`"),
+        ] {
+            assert!(problem(payload).contains(said), "{}", problem(payload));
+        }
+        assert_eq!(problem(b"x"), "the value is not JSON (line 1, column 1)");
+        assert!(problem(b"\"a\"").ends_with("not of the handler's type (line 1, column 3)"));
+    }
 }

@@ -146,28 +146,44 @@ impl Check<'_> {
             }
             return Ok(());
         }
+        let logical = schema.as_object().and_then(|fields| logical_of(fields));
         let kind = match &schema {
             Value::String(kind) => kind,
-            Value::Object(fields)
-                if fields.contains_key("logicalType") && text(fields, "type") != Some("string") =>
-            {
-                return Ok(());
-            }
             Value::Object(fields) => text(fields, "type").unwrap_or_default(),
             _ => return Ok(()),
         };
+        let is_bytes = kind == "bytes" || kind == "fixed";
         let is_read = match known {
+            Known::Option(_) if kind == "null" => return Ok(()),
             Known::Option(inner) => return self.fits(inner, &schema, &namespace),
             Known::Wrapped(inner) => return self.fits(inner, &schema, &namespace),
             Known::List(inner) => match schema.get("items") {
                 Some(items) if kind == "array" => return self.fits(inner, items, &namespace),
-                _ => kind == "bytes" || kind == "fixed",
+                _ => is_bytes,
+            },
+            Known::Array(inner, length) => {
+                match (schema.get("items"), schema.get("size").and_then(Value::as_u64)) {
+                    (Some(items), _) if kind == "array" => return self.fits(inner, items, &namespace),
+                    (_, Some(size)) if kind == "fixed" => length
+                        .is_none_or(|length| length == size || (logical == Some("duration") && length == 3)),
+                    _ => is_bytes,
+                }
+            }
+            Known::Tuple(length) => match logical {
+                Some("duration") => length == 3,
+                _ => kind == "array" || is_bytes || (kind == "null" && length == 0),
             },
             Known::Map(inner) => match schema.get("values") {
                 Some(values) if kind == "map" => return self.fits(inner, values, &namespace),
                 _ => kind == "record",
             },
-            Known::One(kinds) => kinds.contains(&kind),
+            // The number that stands for it, or its text.
+            Known::One(kinds) => match logical {
+                Some("duration") => false,
+                Some("moment") => kinds.contains(&"moment") || kinds.contains(&kind),
+                Some(logical) => kinds.contains(&logical),
+                None => kinds.contains(&kind),
+            },
             Known::Other => true,
         };
         if is_read {
@@ -184,12 +200,43 @@ impl Check<'_> {
                 Some((schema, namespace)) => (schema.clone(), namespace),
                 None => (schema.clone(), namespace.to_owned()),
             },
-            Value::Object(fields) if !fields.contains_key("logicalType") => match fields.get("type") {
+            Value::Object(fields) if logical_of(fields).is_none() => match fields.get("type") {
                 Some(inner @ (Value::Object(_) | Value::Array(_))) => self.resolved(inner, namespace),
                 _ => (schema.clone(), namespace_of(fields, namespace)),
             },
             _ => (schema.clone(), namespace.to_owned()),
         }
+    }
+}
+
+/// What a type stands for, by a logical type that is valid for it: the others are ignored.
+fn logical_of(fields: &serde_json::Map<String, Value>) -> Option<&'static str> {
+    let number = |name| fields.get(name).map(Value::as_u64);
+    match (text(fields, "logicalType")?, text(fields, "type")?) {
+        ("decimal", "bytes" | "fixed") => {
+            let (precision, scale) = (number("precision")??, number("scale").unwrap_or(Some(0))?);
+            (precision > 0 && scale <= precision).then_some(if scale == 0 {
+                "whole decimal"
+            } else {
+                "decimal"
+            })
+        }
+        ("big-decimal", "bytes") => Some("decimal"),
+        ("uuid", "string") => Some("uuid"),
+        ("uuid", "fixed") if number("size") == Some(Some(16)) => Some("uuid"),
+        ("duration", "fixed") if number("size") == Some(Some(12)) => Some("duration"),
+        ("date" | "time-millis", "int") => Some("moment"),
+        (
+            "time-micros"
+            | "timestamp-millis"
+            | "timestamp-micros"
+            | "timestamp-nanos"
+            | "local-timestamp-millis"
+            | "local-timestamp-micros"
+            | "local-timestamp-nanos",
+            "long",
+        ) => Some("moment"),
+        _ => None,
     }
 }
 

@@ -8,6 +8,10 @@ pub(super) enum Known<'t> {
     /// `Box` and the like.
     Wrapped(&'t Type),
     List(&'t Type),
+    /// Of so many, where that is a number.
+    Array(&'t Type, Option<u64>),
+    /// Of so many.
+    Tuple(usize),
     Map(&'t Type),
     /// It reads these.
     One(&'static [&'static str]),
@@ -16,7 +20,8 @@ pub(super) enum Known<'t> {
 
 impl<'t> Known<'t> {
     pub(super) fn of(ty: &'t Type) -> Self {
-        const TEXT: Known<'_> = Known::One(&["string", "enum"]);
+        const TEXT: Known<'_> =
+            Known::One(&["string", "enum", "bytes", "fixed", "decimal", "whole decimal", "uuid", "moment"]);
         let path = match ty {
             Type::Reference(reference) => match &*reference.elem {
                 Type::Path(path) if path.path.is_ident("str") => return TEXT,
@@ -25,6 +30,8 @@ impl<'t> Known<'t> {
             Type::Paren(inner) => return Self::of(&inner.elem),
             Type::Group(inner) => return Self::of(&inner.elem),
             Type::Path(path) => path,
+            Type::Array(array) => return Self::Array(&array.elem, length(&array.len)),
+            Type::Tuple(tuple) => return Self::Tuple(tuple.elems.len()),
             _ => return Self::Other,
         };
         let Some(last) = path.path.segments.last() else { return Self::Other };
@@ -48,12 +55,21 @@ impl<'t> Known<'t> {
             ("String", []) => TEXT,
             ("bool", []) => Self::One(&["boolean"]),
             // What is narrower than the schema's may not fit, so it is none of Avro's promotions.
-            ("i32" | "u32", []) => Self::One(&["int"]),
-            ("i64" | "u64" | "i128" | "u128" | "isize" | "usize", []) => Self::One(&["int", "long"]),
-            ("f32", []) => Self::One(&["float", "int"]),
-            ("f64", []) => Self::One(&["float", "double", "int", "long"]),
+            ("i32" | "u32", []) => Self::One(&["int", "whole decimal"]),
+            ("i64" | "u64" | "i128" | "u128" | "isize" | "usize", []) => {
+                Self::One(&["int", "long", "whole decimal"])
+            }
+            ("f32", []) => Self::One(&["float", "int", "long"]),
+            ("f64", []) => Self::One(&["float", "double", "int", "long", "decimal", "whole decimal"]),
             ("i8" | "i16" | "u8" | "u16", []) => Self::One(&[]),
             _ => Self::Other,
         }
+    }
+}
+
+fn length(length: &syn::Expr) -> Option<u64> {
+    match length {
+        syn::Expr::Lit(syn::ExprLit { lit: syn::Lit::Int(number), .. }) => number.base10_parse().ok(),
+        _ => None,
     }
 }

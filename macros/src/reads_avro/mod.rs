@@ -232,4 +232,45 @@ mod tests {
         assert!(one("", "enum Order { A, B }").contains("is no enum"));
         assert!(one(", record = \"Kind\"", "struct Kind { a: String }").contains("is no record"));
     }
+
+    /// The rows of the framework's own test of decoder and check: whether they read, the schema's
+    /// name, the Rust type.
+    fn rows() -> Vec<(bool, String, String)> {
+        let text = include_str!("../../../framework/src/schemas/avro/types.rs");
+        let rows = text.lines().filter_map(|line| {
+            let line = line.trim();
+            let (reads, row) =
+                line.split_once("!(\"").filter(|(word, _)| matches!(*word, "reads" | "refuses"))?;
+            let (name, row) = row.split_once("\", ")?;
+            // The type ends at a comma that is in no brackets.
+            let mut depth = 0_i32;
+            let end = row.find(|letter: char| {
+                depth += match letter {
+                    '<' | '(' | '[' => 1,
+                    '>' | ')' | ']' => -1,
+                    _ => 0,
+                };
+                letter == ',' && depth == 0
+            })?;
+            Some((reads == "reads", name.to_owned(), row[..end].to_owned()))
+        });
+        rows.collect()
+    }
+
+    #[test]
+    fn what_is_passed_is_what_the_decoder_and_the_check_at_the_start_read() {
+        let text = include_str!("../../../framework/src/schemas/avro/types.jsonl");
+        let schemas: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let rows = rows();
+        assert!(rows.len() > 60, "{}", rows.len());
+        for (reads, name, ty) in rows {
+            let case = schemas.iter().find(|case| case["name"] == *name).unwrap();
+            let input: DeriveInput =
+                syn::parse_str(&format!("struct Around {{ field: {ty}, behind: String }}")).unwrap();
+            let mut errors = Errors::default();
+            let args = Args { path: syn::parse_str("\"a.avsc\"").unwrap(), record: None };
+            check_schema(&input, &args, &case["schema"].to_string(), &mut errors);
+            assert_eq!(errors.is_empty(), reads, "{name} into {ty}");
+        }
+    }
 }

@@ -14,6 +14,8 @@ mod reader;
 mod resolve;
 pub(crate) mod samples;
 mod text;
+#[cfg(test)]
+mod types;
 mod walk;
 mod write;
 
@@ -95,8 +97,16 @@ fn parse_as(role: Role, text: &str, referenced: &Referenced) -> Result<Schema, S
 }
 
 /// Decodes a datum that was written with `schema`.
+///
+/// Where the whole of it is bytes, Java's serializer writes them without their length.
 #[inline]
 pub(crate) fn decode<T: DeserializeOwned>(schema: &Schema, datum: &[u8]) -> Result<T, Fault> {
+    if schema.plan.is_bytes() && !walk::is_delimited(datum) {
+        let mut delimited = Vec::with_capacity(datum.len() + 10);
+        walk::put_long(datum.len() as i64, &mut delimited);
+        delimited.extend_from_slice(datum);
+        return decode(schema, &delimited);
+    }
     let input = Input::of(datum);
     // As it comes: to map it would copy the whole value once more.
     match read::<As<T>>(schema, &input) {

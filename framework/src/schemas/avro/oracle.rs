@@ -210,6 +210,9 @@ fn read_in_each_way(expected: &Value, said: &str, decode: impl Fn() -> Result<As
 
 /// Each byte that is missing or too many is noticed.
 fn cut_is_refused(schema: &Schema, datum: &[u8]) {
+    if schema.plan.is_bytes() {
+        return;
+    }
     for end in 0..datum.len() {
         assert!(decode::<IgnoredAny>(schema, &datum[..end]).is_err());
     }

@@ -106,6 +106,12 @@ impl Plan {
         &self.0
     }
 
+    /// Whether the whole is bytes.
+    #[inline]
+    pub(super) fn is_bytes(&self) -> bool {
+        matches!(self.0[Self::ROOT].kind, Kind::Bytes)
+    }
+
     /// Whether the schema itself has this name for something: then it is no data.
     pub(super) fn has_name(&self, name: &str) -> bool {
         self.0.iter().any(|node| match &node.kind {

@@ -233,6 +233,11 @@ fn long_of_many(bytes: &[u8]) -> Result<(u64, usize), Problem> {
     Err(if bytes.len() < 10 { Problem::Short } else { Problem::Other })
 }
 
+/// Whether it is bytes behind their own length, and nothing else.
+pub(super) fn is_delimited(datum: &[u8]) -> bool {
+    long_in(datum).is_ok_and(|(length, prefix)| usize::try_from(length) == Ok(datum.len() - prefix))
+}
+
 /// Writes a number as Avro does.
 pub(super) fn put_long(number: i64, bytes: &mut Vec<u8>) {
     let mut left = (number << 1 ^ number >> 63) as u64;

@@ -6,6 +6,12 @@ use crate::{Headers, Record};
 /// same two as attributes of a CloudEvent, which count where the first is missing.
 const NAMES: [(&str, &str); 2] = [("traceparent", "tracestate"), ("ce_traceparent", "ce_tracestate")];
 
+const BAGGAGE: &str = "baggage";
+
+/// As much as everybody hands on, says W3C.
+const MOST_STATE: usize = 512;
+const MOST_BAGGAGE: usize = 8192;
+
 /// The trace context that a producer put into a record's headers.
 #[derive(Clone, Copy)]
 pub(crate) struct TraceContext<'a> {
@@ -26,16 +32,40 @@ impl<'a> TraceContext<'a> {
         Some(Self { parent, state, headers })
     }
 
-    /// The headers that carry the context on, as they came.
+    /// The headers that carry the context on, of the version that is known here.
     pub(super) fn headers(&self) -> Vec<(&'static str, String)> {
         let (parent, state) = NAMES[0];
-        let mut headers = vec![(parent, self.parent.to_owned())];
-        headers.extend(self.state().map(|text| (state, text.to_owned())));
+        // What a later version has behind that is not ours to hand on.
+        let known = format!("00-{}", &self.parent[3..55]);
+        let mut headers = vec![(parent, known)];
+        headers.extend(self.state().map(|text| (state, text)));
+        headers.extend(self.baggage().map(|text| (BAGGAGE, text)));
         headers
     }
 
-    pub(super) fn state(&self) -> Option<&'a str> {
-        self.headers.get_str(self.state).filter(|state| !state.is_empty())
+    /// What tracers add; of several headers, all.
+    pub(super) fn state(&self) -> Option<String> {
+        self.joined(self.state, MOST_STATE)
+    }
+
+    /// What the application adds.
+    pub(super) fn baggage(&self) -> Option<String> {
+        self.joined(BAGGAGE, MOST_BAGGAGE)
+    }
+
+    /// The members of all headers of this name, as far as they have room: those in front are the newest.
+    fn joined(&self, name: &str, most: usize) -> Option<String> {
+        let values = self.headers.iter().filter(|header| header.name_bytes() == name.as_bytes());
+        let texts = values.filter_map(|header| std::str::from_utf8(header.value()?).ok());
+        let mut joined = String::new();
+        for member in texts.flat_map(|text| text.split(',')).map(str::trim).filter(|text| !text.is_empty()) {
+            if joined.len() + 1 + member.len() > most {
+                break;
+            }
+            joined += if joined.is_empty() { "" } else { "," };
+            joined += member;
+        }
+        Some(joined).filter(|joined| !joined.is_empty())
     }
 }
 
@@ -106,7 +136,25 @@ mod tests {
         assert_eq!(headers(&[("traceparent", OTHER), ("traceparent", PARENT)]), parent(PARENT));
         assert!(headers(&[("Traceparent", PARENT)]).is_empty());
         let both = headers(&[("tracestate", "a=1"), ("traceparent", PARENT), ("tracestate", "b=2")]);
-        assert_eq!(both[1], ("tracestate", "b=2".to_owned()));
+        assert_eq!(both[1], ("tracestate", "a=1,b=2".to_owned()), "of several, all");
+    }
+
+    #[test]
+    fn what_is_too_long_or_of_a_later_version_is_cut_to_what_is_known() {
+        let later = format!("{}-{}", PARENT.replacen("00", "01", 1), "x".repeat(100_000));
+        assert_eq!(headers(&[("traceparent", &later)]), parent(PARENT));
+        let long = |name: &str| (0..20_000).map(|n| format!("{name}{n}=1")).collect::<Vec<_>>().join(", ");
+        let (state, baggage) = (long("a"), long("b"));
+        let cut = headers(&[("traceparent", PARENT), ("tracestate", &state), ("baggage", &baggage)]);
+        for ((name, value), (expected, most)) in cut[1..].iter().zip([("tracestate", 512), ("baggage", 8192)])
+        {
+            assert_eq!(*name, expected);
+            assert!(value.len() <= most && value.len() > most - 10 && value.ends_with("=1"), "{name}");
+        }
+        assert_eq!(
+            headers(&[("traceparent", PARENT), ("baggage", "user=7")])[1],
+            ("baggage", "user=7".into())
+        );
     }
 
     #[test]
@@ -139,6 +187,6 @@ mod tests {
             assert!(headers(&[("traceparent", text)]).is_empty(), "{text}");
         }
         let later = PARENT.replace("00-", "01-") + "-more";
-        assert_eq!(headers(&[("traceparent", &later)]), parent(&later));
+        assert_eq!(headers(&[("traceparent", &later)]), parent(PARENT));
     }
 }

@@ -16,9 +16,15 @@ pub(crate) use spans::Spans;
 
 use crate::Record;
 
-/// The headers with which what is published while `record` is handled continues its
-/// trace: those of the current span, else the record's own, else none.
+/// The headers with which a record published while `record` is handled continues its trace: those of
+/// the current span, else the record's own, else none; and the record's baggage.
 pub(crate) fn outgoing(record: Record<'_>) -> Vec<(&'static str, String)> {
-    let as_it_came = || TraceContext::of(record).map(|context| context.headers()).unwrap_or_default();
-    spans::current_headers().unwrap_or_else(as_it_came)
+    let came = TraceContext::of(record);
+    match spans::current_headers() {
+        Some(mut headers) => {
+            headers.extend(came.and_then(|came| came.baggage()).map(|baggage| ("baggage", baggage)));
+            headers
+        }
+        None => came.map(|came| came.headers()).unwrap_or_default(),
+    }
 }
