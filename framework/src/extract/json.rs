@@ -76,8 +76,8 @@ fn missing_field(error: &serde_json::Error) -> Option<String> {
 mod tests {
     use super::super::FromRecord;
     use super::*;
-    use crate::record::{Message, OwnedMessage};
-    use crate::run::Source;
+    use crate::kafka::message::{Message, OwnedMessage};
+    use crate::record::source::Source;
     use crate::{HandlerError, Record, TopicPartition};
 
     fn problem(payload: &[u8]) -> String {
