@@ -19,8 +19,8 @@ use sqlx::postgres::PgConnection;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// How many tables there are. At most three closed buckets are inside of the window, one is the current one, and
-/// one waits to be emptied; the others are for a window that was made longer.
+/// How many tables there are. One closed bucket is inside of the window, or two for a moment, one is the current
+/// one, and one waits to be emptied; the others are for a window that was made longer.
 pub(super) const SLOTS: i32 = 8;
 
 /// What is known of the buckets is looked up again after this time: one that was sealed or has expired meanwhile

@@ -8,7 +8,7 @@ use crate::error::trouble::Rarely;
 use sqlx::postgres::PgConnection;
 use std::time::Duration;
 
-/// How often it is looked: far below half of the shortest window.
+/// How often it is looked: far below the shortest window.
 const INTERVAL: Duration = Duration::from_secs(60);
 
 /// How long an expired bucket waits to be emptied: longer than a process looks into it after that
@@ -78,13 +78,13 @@ async fn seal(connection: &mut PgConnection) -> Result<(), StoreError> {
 /// The longest of all services' windows, this one's among them.
 const WINDOW: &str = "greatest(make_interval(secs => $1), (select max(keep) from onceward_scope))";
 
-/// Opens the next bucket once the current one is half a window old. It waits for its table to be empty and
+/// Opens the next bucket once the current one is a window old. It waits for its table to be empty and
 /// for the bucket before to be sealed: then no claim ever inserts into three.
 async fn open(connection: &mut PgConnection, window: Duration) -> Result<(), StoreError> {
     let open = format!(
         "with last as (select bucket, opened_at from onceward_bucket order by bucket desc limit 1), \
          opened as (insert into onceward_bucket (bucket) select bucket + 1 from last \
-             where opened_at <= now() - {WINDOW} / 2 \
+             where opened_at <= now() - {WINDOW} \
              and not exists (select from onceward_bucket b where b.bucket < last.bucket and not b.sealed) \
              and not exists (select from onceward_bucket b where b.bucket % {SLOTS} = (last.bucket + 1) % {SLOTS}) \
              returning bucket) \
