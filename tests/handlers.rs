@@ -190,7 +190,7 @@ async fn a_state_that_was_not_given_is_refused_at_startup() {
     let error = stack.app().handler(route).run().await.unwrap_err();
     assert_eq!(
         format!("{error:?}"),
-        "handler `skip_tombstones`: it takes `State<handlers::Lines>`, but the application has none; give it with \
+        "handler `skip_tombstones`: it takes `State<handlers::Lines>`, but the application has no states; give it with \
          `App::state(..)`"
     );
 }

@@ -492,6 +492,7 @@ async fn a_letter_that_is_sent_back_runs_once_more_and_its_original_does_not() {
     let world = World::new(stack.clone(), 1, 0).await;
     let database = effects_table(&stack).await;
     let failing = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    #[derive(Clone)]
     struct Failing(Arc<std::sync::atomic::AtomicBool>);
     #[handler(topic = "overridden", max_attempts = 1)]
     async fn in_transaction(payload: &[u8], failing: State<Failing>, tx: &mut Tx) -> HandlerResult {

@@ -167,9 +167,10 @@ impl App {
         self
     }
 
-    /// Shares a value with all handlers, as [`State`](crate::extract::State). A second value of
-    /// the same type replaces the first.
-    pub fn state<T: Send + Sync + 'static>(mut self, state: T) -> Self {
+    /// Shares a value with all handlers, which take it as [`State`](crate::extract::State) of
+    /// the same type: `State<Arc<T>>` if an `Arc<T>` was given. A second value of the same type
+    /// replaces the first.
+    pub fn state<T: Clone + Send + Sync + 'static>(mut self, state: T) -> Self {
         self.context.insert(state);
         self
     }

@@ -17,7 +17,7 @@
 //! | [`Record`] | the record itself | never |
 //! | [`Position`] | topic, partition, offset, timestamp | never |
 //! | [`Attempt`] | the number of this attempt, starting with 1 | never |
-//! | [`State<T>`](State) | a value of `App::state` | at startup, if none was given |
+//! | [`State<T>`](State) | a clone of the value of [`App::state`](crate::App::state) | at startup, if no `T` was given |
 //! | [`Publisher`] | publishes records in the middle of the handler | never |
 //! | `&mut Tx` | the record's PostgreSQL transaction | at startup, if no database is set |
 //! | [`Batch<E>`](Batch) | one `E` per record of a run | as `E`, for the single record |
