@@ -491,8 +491,7 @@ async fn a_copy_in_the_dead_letter_topic_is_the_record_byte_for_byte() {
 async fn a_dead_letter_topic_that_is_missing_is_refused_at_startup() {
     let stack = stack_or_leave_out!();
     let (topic, group, lines) = (with_a_stranger(&stack).await, unique("group"), Lines::default());
-    let mut never = onceward::DeadLetterConfig::default();
-    never.create = Some(false);
+    let never = onceward::DeadLetterConfig::default().create(false);
     let app = by_type(&stack, &topic, &group, &lines).dead_letters(never);
     let error = app.run().await.unwrap_err().to_string();
     assert!(

@@ -239,8 +239,7 @@ async fn a_dead_letter_topic_that_is_gone_holds_the_record_until_there_is_one() 
     let world = failing_among_others(stack_or_leave_out!()).await;
     world.stack.topic_named(&world.letters, 1, &[]).await;
     let calls = Calls::default();
-    let mut never = DeadLetterConfig::default();
-    never.create = Some(false);
+    let never = DeadLetterConfig::default().create(false);
     let (topic, stack) = (world.letters.clone(), world.stack.clone());
     // After the checks of the start.
     let app =

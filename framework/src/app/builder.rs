@@ -86,6 +86,23 @@ impl App {
         self
     }
 
+    /// Sets settings in code all at once, as the methods here do one by one. The environment and
+    /// the file override them, and a later call overrides an earlier one. Settings of a handler
+    /// given here override the handler's route.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), onceward::Error> {
+    /// use onceward::{App, Config};
+    ///
+    /// let app = App::from_env()?.defaults(Config::default().max_in_flight(50_000));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn defaults(mut self, config: Config) -> Self {
+        self.code = config.over(self.code);
+        self
+    }
+
     /// Sets the address of Kafka: `host:port`, several with commas.
     pub fn brokers(mut self, brokers: impl Into<String>) -> Self {
         self.code.brokers = Some(brokers.into());
@@ -271,5 +288,21 @@ impl Default for App {
 impl fmt::Debug for App {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "App({} handlers)", self.routes.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_code_sets_all_at_once_is_weaker_than_the_environment() {
+        let environment = Config::default().max_hops(1);
+        let defaults = Config::default().max_hops(2).max_in_flight(7).brokers("a:1");
+        let app = App::new().config(environment).defaults(defaults).brokers("b:2");
+        let config = app.given.over(app.code);
+        assert_eq!(config.max_hops, Some(1));
+        assert_eq!(config.max_in_flight, Some(7));
+        assert_eq!(config.brokers.as_deref(), Some("b:2"));
     }
 }

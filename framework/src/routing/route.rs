@@ -54,6 +54,13 @@ impl<H: Handler, S: Stack> Route<H, S> {
         self
     }
 
+    /// Names the handler, in place of its function's name: in the configuration, in logs, and in
+    /// what is noted as done.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.settings.name = name.into();
+        self
+    }
+
     /// Sets the consumer group.
     pub fn group(mut self, group: impl Into<String>) -> Self {
         self.settings.group = Some(group.into());
@@ -127,6 +134,24 @@ impl<H: Handler, S: Stack> Route<H, S> {
     /// Sets the maximum number of attempts, the first one included.
     pub fn max_attempts(mut self, attempts: u32) -> Self {
         self.settings = self.settings.max_attempts(attempts);
+        self
+    }
+
+    /// Sets how long a failed record is tried; see [`RetryPolicy::max_elapsed`].
+    pub fn max_elapsed(mut self, limit: Duration) -> Self {
+        self.settings = self.settings.max_elapsed(limit);
+        self
+    }
+
+    /// Sets the longest delay before the second attempt; see [`RetryPolicy::backoff`].
+    pub fn backoff(mut self, delay: Duration) -> Self {
+        self.settings = self.settings.backoff(delay);
+        self
+    }
+
+    /// Sets the longest delay of all; see [`RetryPolicy::max_backoff`].
+    pub fn max_backoff(mut self, delay: Duration) -> Self {
+        self.settings = self.settings.max_backoff(delay);
         self
     }
 

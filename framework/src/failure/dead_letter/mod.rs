@@ -119,7 +119,7 @@ impl RouteLetters {
         let config = self.letters.producer.config();
         match written::find(config, &topic, letter, source, &self.letters.under_way).await? {
             Found::Copy => return Ok(()),
-            Found::NoTopic if self.letters.config.create() => {
+            Found::NoTopic if self.letters.config.creates() => {
                 make::create(config, letter.record.topic(), &topic).await?;
             }
             Found::NoTopic => return Err(refusal::is_missing(&topic)),
@@ -134,7 +134,7 @@ impl RouteLetters {
     }
 
     async fn send_until_it_fits(&self, topic: &str, letter: &Letter<'_>) -> Result<(), ProduceError> {
-        let to_source = self.letters.config.partition() == DeadLetterPartition::Source;
+        let to_source = self.letters.config.partitioning() == DeadLetterPartition::Source;
         let (mut extent, mut partition) = (Extent::All, to_source.then(|| letter.record.partition()));
         loop {
             match self.send(topic, letter, extent, partition).await {
