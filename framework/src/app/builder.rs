@@ -47,6 +47,7 @@ pub struct App {
     pub(super) start: Steps,
     pub(super) stop: Steps,
     pub(super) token: CancellationToken,
+    pub(super) has_signals: bool,
     pub(super) health: Health,
     /// A check that cannot be made is then an error.
     pub(super) only_checks: bool,
@@ -66,6 +67,7 @@ impl App {
             start: Steps::default(),
             stop: Steps::default(),
             token: CancellationToken::new(),
+            has_signals: true,
             health: Health::default(),
             only_checks: false,
         }
@@ -275,6 +277,13 @@ impl App {
     /// Shuts down when this token is cancelled, as on SIGTERM.
     pub fn shutdown_on(mut self, token: CancellationToken) -> Self {
         self.token = token;
+        self
+    }
+
+    /// Does not listen for SIGTERM and SIGINT, for a process that handles them itself and shuts
+    /// the application down by the token of [`shutdown_on`](Self::shutdown_on).
+    pub fn without_signals(mut self) -> Self {
+        self.has_signals = false;
         self
     }
 }
