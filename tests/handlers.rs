@@ -3,7 +3,7 @@
 
 use onceward::middleware::{Each, Idempotency};
 use onceward::prelude::*;
-use onceward::{Config, Error, TopicPartition, Unmatched};
+use onceward::{BoxRoute, Config, Error, TopicPartition, Unmatched};
 use rdkafka::Message;
 use rdkafka::message::{Header, Headers as _, OwnedHeaders, OwnedMessage};
 use rdkafka::producer::FutureRecord;
@@ -582,14 +582,15 @@ async fn middleware_is_gone_through_from_the_outermost_and_back() {
     let stack = stack_or_leave_out!();
     let (topic, group, lines) = (stack.topic("middleware", 1).await, unique("group"), Lines::default());
     fill(&stack, &topic, 0, 1).await;
-    let route = note {}
+    let route: BoxRoute = note {}
         .route()
         .topic(&topic)
         .group(&group)
         .middleware(Around("first", lines.clone()))
         .middleware(Around("second", lines.clone()))
         .around(AroundRun("inner", lines.clone()))
-        .around(AroundRun("outer", lines.clone()));
+        .around(AroundRun("outer", lines.clone()))
+        .boxed();
     catch_up(stack.app().state(lines.clone()).handler(route), &stack, &group, &[&topic]).await;
     assert_eq!(
         lines.all(),

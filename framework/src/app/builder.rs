@@ -182,7 +182,7 @@ impl App {
     /// Adds a handler: a value of the type that `#[handler]` creates (`on_flight {}`), or a
     /// [`Route`](crate::Route) made from it.
     pub fn handler(mut self, route: impl IntoRoute) -> Self {
-        self.routes.push(Box::new(route.into_route()));
+        self.routes.push(route.into_route().into_inner());
         self
     }
 
