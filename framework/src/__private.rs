@@ -8,6 +8,7 @@ pub use crate::handler::{Handled, Handler, IntoHandled, Settings, Tombstones};
 pub use crate::record::identity::IdentitySource;
 #[cfg(all(fuzzing, feature = "schemas"))]
 pub use crate::schemas::fuzzing;
+use crate::extract::RunExt;
 use crate::{HandlerError, Outcome};
 pub use crate::{HandlerResult, Run};
 pub use futures_util::FutureExt;
@@ -49,11 +50,11 @@ impl<'a, E: FromRecord<'a>> Argument<'a> for E {
     const PUBLISHES: bool = E::PUBLISHES;
 
     fn extract(run: Run<'a>, context: &'a Context) -> Result<Self, Rejected> {
-        E::from_record(run.records()[0], context).map_err(|error| Rejected { index: 0, error: error.into() })
+        run.extract(context)
     }
 
     fn extract_each(run: Run<'a>, context: &'a Context) -> Result<Batch<Self>, Rejected> {
-        Batch::from_run(run, context)
+        run.extract_each(context)
     }
 
     fn check(context: &Context) -> Result<(), String> {

@@ -41,6 +41,7 @@ mod position;
 mod publisher;
 #[cfg(feature = "protobuf")]
 pub(crate) mod protobuf;
+mod run_ext;
 mod state;
 mod upcast;
 
@@ -62,6 +63,7 @@ pub use key::{FromKey, Key};
 pub use position::{Attempt, Position};
 #[cfg(feature = "protobuf")]
 pub use protobuf::Protobuf;
+pub use run_ext::RunExt;
 #[cfg(feature = "schemas")]
 pub(crate) use state::NO_REGISTRY;
 pub use state::{Context, State};
