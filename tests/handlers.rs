@@ -1,7 +1,9 @@
 //! Handlers as users write them: what they take, what they read, and what stands around them.
 #![allow(clippy::unwrap_used)] // In tests a panic is the report.
 
-use onceward::middleware::{Each, Idempotency};
+use onceward::middleware::{
+    Delivery, Each, Idempotency, Middleware, Next, NextRun, Outcomes, RecordMiddleware, Run,
+};
 use onceward::prelude::*;
 use onceward::{BoxRoute, Config, Error, TopicPartition, Unmatched};
 use rdkafka::Message;

@@ -23,6 +23,7 @@ mod tables;
 #[path = "transactions/window.rs"]
 mod window;
 
+use onceward::middleware::{Middleware, NextRun, Outcomes, Run};
 use onceward::prelude::*;
 use onceward::{Config, Route};
 use rdkafka::message::{Header, OwnedHeaders};

@@ -1,6 +1,7 @@
 //! Copies of what was given up: exact, safe before the offset moves, and once.
 
 use super::*;
+use onceward::middleware::{Delivery, Next, RecordMiddleware};
 use onceward::{DeadLetterConfig, DeadLetterPartition, HeaderFamily, REDRIVEN_HEADER};
 use rdkafka::admin::AdminOptions;
 use rdkafka::message::{Header, Headers as _, OwnedHeaders};

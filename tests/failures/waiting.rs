@@ -2,6 +2,7 @@
 
 use super::dead_letters::{effects, effects_table};
 use super::*;
+use onceward::middleware::{Middleware, NextRun, Outcomes, Run};
 use onceward::{DeadLetterConfig, Order};
 use rdkafka::admin::AdminOptions;
 use rdkafka::producer::FutureRecord;
