@@ -269,7 +269,7 @@ impl Context {
 
 /// The name of a type without the `Arc`s around it.
 fn without_arc(mut name: &str) -> &str {
-    let stripped = |name| Some(str::strip_prefix(name, "alloc::sync::Arc<")?.strip_suffix('>')?);
+    let stripped = |name| str::strip_prefix(name, "alloc::sync::Arc<")?.strip_suffix('>');
     while let Some(inner) = stripped(name) {
         name = inner;
     }
