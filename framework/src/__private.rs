@@ -1,6 +1,7 @@
 //! Called by generated code. Not a public interface: it changes with the macro.
 
 pub use crate::config::{Guarantee, Order};
+use crate::extract::RunExt;
 pub use crate::extract::batch::Rejected;
 pub use crate::extract::{Batch, Context, FromRecord};
 pub use crate::handler::delivery::Delivery;
@@ -8,7 +9,6 @@ pub use crate::handler::{Handled, Handler, IntoHandled, Settings, Tombstones};
 pub use crate::record::identity::IdentitySource;
 #[cfg(all(fuzzing, feature = "schemas"))]
 pub use crate::schemas::fuzzing;
-use crate::extract::RunExt;
 use crate::{HandlerError, Outcome};
 pub use crate::{HandlerResult, Run};
 pub use futures_util::FutureExt;

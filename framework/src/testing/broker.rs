@@ -252,8 +252,8 @@ fn failed(action: &str, brokers: &str, source: KafkaError) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::extract::Context;
     use crate::extract::batch::Rejected;
+    use crate::extract::{Context, RunExt};
     use crate::handler::{Handled, Handler, Settings};
     use crate::testing::run_until;
     use crate::{Delivery, HandlerResult, Outcome, ResultExt, Run};

@@ -1,9 +1,9 @@
 //! One call for each record of a run, in one transaction.
 
 use super::{InTransaction, Work};
-use crate::dedupe::{Claim, StoreError};
 use crate::dedupe::outage::OfCall;
 use crate::dedupe::unit::UnitOfWork;
+use crate::dedupe::{Claim, StoreError};
 use crate::error::ErrorKind;
 use crate::extract::batch::Rejected;
 use crate::handler::Handler;

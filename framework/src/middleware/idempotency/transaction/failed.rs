@@ -1,9 +1,9 @@
 //! What it means that a call failed in a transaction: for its record, for those beside it, or for nobody.
 
 use super::{InTransaction, offsets};
-use crate::dedupe::{Claim, StoreError};
 use crate::dedupe::outage::OfCall;
 use crate::dedupe::unit::UnitOfWork;
+use crate::dedupe::{Claim, StoreError};
 use crate::error::ErrorKind;
 use crate::handler::Handler;
 use crate::middleware::Stack;
