@@ -3,6 +3,7 @@
 use crate::bench::Bench;
 use harness::{Moment, Took};
 use onceward::CancellationToken;
+use onceward::middleware::{Middleware, NextRun, Outcomes, Run};
 use onceward::prelude::*;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};

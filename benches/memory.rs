@@ -20,7 +20,7 @@ async fn count_only(payload: &[u8], count: State<Count>) {
 
 #[handler(topic = "overridden")]
 async fn slow(key: Key<&[u8]>, order: State<Order>, handled: State<Arc<AtomicU64>>) {
-    let takes_long = *order.0 == Order::Key && key.0.ends_with(b"-0000");
+    let takes_long = order.0 == Order::Key && key.0.ends_with(b"-0000");
     tokio::time::sleep(Duration::from_millis(if takes_long { 2000 } else { 1 })).await;
     handled.0.fetch_add(1, Ordering::Relaxed);
 }

@@ -6,7 +6,9 @@ use crate::bench::Bench;
 use crate::loops::{self, Settings, touch};
 use crate::topics::full;
 use harness::{Case, Report, Took};
-use onceward::middleware::{CatchPanic, DeadLetter, Each, Idempotency, Retry, Stack, Timeout, Trace};
+use onceward::middleware::{
+    CatchPanic, DeadLetter, Delivery, Each, Idempotency, Next, RecordMiddleware, Retry, Stack, Timeout, Trace,
+};
 use onceward::prelude::*;
 use std::time::Duration;
 use support::unique;

@@ -24,6 +24,7 @@ struct Log {
 #[derive(Clone)]
 struct Shared(Arc<Mutex<Log>>);
 
+#[derive(Clone, Copy)]
 struct Member(u32);
 
 #[handler(topic = "overridden", name = "silence")]

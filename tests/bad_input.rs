@@ -231,6 +231,33 @@ async fn a_permission_that_is_missing_is_named() {
     running.stop().await.unwrap();
 }
 
+/// What cannot be seen is not checked: it is no retention for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_of_a_topic_that_may_not_be_seen_are_not_checked() {
+    let stack = stack_or_leave_out!();
+    let (topic, group) = (stack.topic("unseen", 1).await, unique("group"));
+    fill(&stack, &topic, 0, 1).await;
+    let service = Service { stack, topic, group };
+    let letters = format!("{}.dlq", service.topic);
+    service.stack.topic_named(&letters, 1, &[]).await;
+    service.grant(&["--operation", "Read", "--topic", &service.topic]);
+    service.grant(&["--operation", "Read", "--operation", "Write", "--topic", &letters]);
+    service.grant(&["--operation", "Read", "--group", &service.group]);
+    let database = service.stack.database().await;
+    let start = || {
+        let app = service.limited().database_url(&database.url).migrate(true).dedupe(DedupeKind::Postgres);
+        app.config(Config::default().dedupe_window_shorter_than_retention(false))
+    };
+    let running = Running::start(start());
+    service.stack.caught_up(&service.group, &service.topic, 1).await;
+    running.stop().await.unwrap();
+    // With the right it is seen that the topic keeps its records for longer.
+    service.stack.alter_topic(&service.topic, &[("retention.ms", "-1")]).await;
+    service.grant(&["--operation", "DescribeConfigs", "--topic", &service.topic]);
+    let error = start().run().await.unwrap_err().to_string();
+    assert!(error.contains("`dedupe_window`") && error.contains("for ever"), "{error}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_password_for_kafka_is_said_and_not_repeated() {
     let service = Service::new(stack_or_leave_out!()).await;

@@ -6,6 +6,8 @@
 mod health;
 #[path = "engine/positions.rs"]
 mod positions;
+#[path = "engine/signals.rs"]
+mod signals;
 
 use onceward::prelude::*;
 use onceward::{ConditionKind, Config, OutOfRange, Start, TopicPartition};

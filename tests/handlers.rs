@@ -1,9 +1,11 @@
 //! Handlers as users write them: what they take, what they read, and what stands around them.
 #![allow(clippy::unwrap_used)] // In tests a panic is the report.
 
-use onceward::middleware::{Each, Idempotency};
+use onceward::middleware::{
+    Delivery, Each, Idempotency, Middleware, Next, NextRun, Outcomes, RecordMiddleware, Run,
+};
 use onceward::prelude::*;
-use onceward::{Config, Error, TopicPartition, Unmatched};
+use onceward::{BoxRoute, Config, Error, TopicPartition, Unmatched};
 use rdkafka::Message;
 use rdkafka::message::{Header, Headers as _, OwnedHeaders, OwnedMessage};
 use rdkafka::producer::FutureRecord;
@@ -190,7 +192,7 @@ async fn a_state_that_was_not_given_is_refused_at_startup() {
     let error = stack.app().handler(route).run().await.unwrap_err();
     assert_eq!(
         format!("{error:?}"),
-        "handler `skip_tombstones`: it takes `State<handlers::Lines>`, but the application has none; give it with \
+        "handler `skip_tombstones`: it takes `State<handlers::Lines>`, but the application has no states; give it with \
          `App::state(..)`"
     );
 }
@@ -491,8 +493,7 @@ async fn a_copy_in_the_dead_letter_topic_is_the_record_byte_for_byte() {
 async fn a_dead_letter_topic_that_is_missing_is_refused_at_startup() {
     let stack = stack_or_leave_out!();
     let (topic, group, lines) = (with_a_stranger(&stack).await, unique("group"), Lines::default());
-    let mut never = onceward::DeadLetterConfig::default();
-    never.create = Some(false);
+    let never = onceward::DeadLetterConfig::default().create(false);
     let app = by_type(&stack, &topic, &group, &lines).dead_letters(never);
     let error = app.run().await.unwrap_err().to_string();
     assert!(
@@ -583,14 +584,15 @@ async fn middleware_is_gone_through_from_the_outermost_and_back() {
     let stack = stack_or_leave_out!();
     let (topic, group, lines) = (stack.topic("middleware", 1).await, unique("group"), Lines::default());
     fill(&stack, &topic, 0, 1).await;
-    let route = note {}
+    let route: BoxRoute = note {}
         .route()
         .topic(&topic)
         .group(&group)
         .middleware(Around("first", lines.clone()))
         .middleware(Around("second", lines.clone()))
         .around(AroundRun("inner", lines.clone()))
-        .around(AroundRun("outer", lines.clone()));
+        .around(AroundRun("outer", lines.clone()))
+        .boxed();
     catch_up(stack.app().state(lines.clone()).handler(route), &stack, &group, &[&topic]).await;
     assert_eq!(
         lines.all(),

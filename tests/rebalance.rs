@@ -57,6 +57,7 @@ impl Log {
 }
 
 /// Which member a handler works for.
+#[derive(Clone)]
 struct Member(usize, Log);
 
 impl Member {

@@ -2,6 +2,8 @@
 //! the network, PostgreSQL or a producer does.
 #![allow(clippy::unwrap_used)] // In tests a panic is the report.
 
+#[path = "transactions/connection.rs"]
+mod connection;
 #[path = "transactions/copies.rs"]
 mod copies;
 #[path = "transactions/leftovers.rs"]
@@ -23,6 +25,7 @@ mod tables;
 #[path = "transactions/window.rs"]
 mod window;
 
+use onceward::middleware::{Middleware, NextRun, Outcomes, Run};
 use onceward::prelude::*;
 use onceward::{Config, Route};
 use rdkafka::message::{Header, OwnedHeaders};

@@ -6,6 +6,7 @@
 
 #![allow(clippy::print_stdout, reason = "an example prints")]
 
+use onceward::middleware::{Delivery, Next, RecordMiddleware};
 use onceward::prelude::*;
 use onceward::testing::{TestBroker, TestRecord, run_until};
 

@@ -1,6 +1,7 @@
 //! Called by generated code. Not a public interface: it changes with the macro.
 
 pub use crate::config::{Guarantee, Order};
+use crate::extract::RunExt;
 pub use crate::extract::batch::Rejected;
 pub use crate::extract::{Batch, Context, FromRecord};
 pub use crate::handler::delivery::Delivery;
@@ -20,7 +21,8 @@ pub use futures_util::FutureExt;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be taken from a record",
     label = "not an extractor",
-    note = "handlers take `Json<T>`, `Avro<T>`, `Protobuf<T>`, `JsonSchema<T>`, `CloudEvent<T>`, `Bytes`, `&[u8]`, `Key<T>`, `Headers`, `Record`, `Position`, `Attempt`, `State<T>`, `Publisher`, `&mut Tx`, or your own type that implements `FromRecord`"
+    note = "handlers take `Json<T>`, `Avro<T>`, `Protobuf<T>`, `JsonSchema<T>`, `CloudEvent<T>`, `Bytes`, `&[u8]`, `Key<T>`, `Headers`, `Record`, `Position`, `Attempt`, `State<T>` of a `T` that is `Clone`, `Publisher`, `&mut Tx`, or your own type that implements `FromRecord`",
+    note = "these are the types of `onceward::extract`: a `Json`, `State` or `Bytes` that was imported from another crate, such as axum, hides the one of the prelude; write `onceward::extract::Json<T>`"
 )]
 pub trait Argument<'a>: Sized {
     /// Whether it publishes records.
@@ -49,11 +51,11 @@ impl<'a, E: FromRecord<'a>> Argument<'a> for E {
     const PUBLISHES: bool = E::PUBLISHES;
 
     fn extract(run: Run<'a>, context: &'a Context) -> Result<Self, Rejected> {
-        E::from_record(run.records()[0], context).map_err(|error| Rejected { index: 0, error: error.into() })
+        run.extract(context)
     }
 
     fn extract_each(run: Run<'a>, context: &'a Context) -> Result<Batch<Self>, Rejected> {
-        Batch::from_run(run, context)
+        run.extract_each(context)
     }
 
     fn check(context: &Context) -> Result<(), String> {

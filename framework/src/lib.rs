@@ -97,7 +97,7 @@ pub use record::outcome::{Outcome, Outcomes};
 pub use record::run::Run;
 pub use record::{Header, Headers, Record, TopicPartition};
 pub use routing::event_type::{EventFunction, EventType};
-pub use routing::route::{HandlerExt, IntoRoute, Route};
+pub use routing::route::{BoxRoute, HandlerExt, IntoRoute, Route};
 pub use routing::router::Unmatched;
 #[cfg(any(feature = "avro", feature = "json-schema", feature = "protobuf"))]
 pub use schemas::SubjectName;

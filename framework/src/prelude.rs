@@ -1,4 +1,8 @@
-//! The names that most services use.
+//! The names that most services use. Middleware need names of [`middleware`](crate::middleware) too.
+//!
+//! A name that is imported by itself hides the one of a prelude: beside `use axum::Json;` a handler
+//! that takes `Json<T>` takes axum's, and the compiler refuses it. Write `onceward::extract::Json<T>`
+//! there, or keep handlers and web pages in modules of their own.
 
 #[cfg(feature = "json-schema")]
 pub use crate::extract::JsonSchema;
@@ -12,7 +16,6 @@ pub use crate::extract::{CloudEvent, Json};
 #[cfg(feature = "macros")]
 pub use crate::handler;
 pub use crate::{
-    App, Delivery, ErrorPolicy, EventType, Handler, HandlerError, HandlerExt, HandlerResult, IdentitySource,
-    Middleware, Next, NextRun, Outcome, Outcomes, ProducerRecord, RecordMiddleware, ResultExt, Run, Tx,
-    Unmatched,
+    App, BoxError, ErrorPolicy, EventType, Handler, HandlerError, HandlerExt, HandlerResult, IdentitySource,
+    Outcome, ProducerRecord, ResultExt, Tx, Unmatched,
 };

@@ -8,7 +8,7 @@ use syn::parse::{Parse, ParseStream};
 use syn::visit::{self, Visit};
 use syn::{
     Attribute, FnArg, GenericArgument, GenericParam, Generics, Ident, PathArguments, PathSegment, ReturnType,
-    Signature, Type, TypeImplTrait, Visibility, parse_quote,
+    Signature, Type, TypeImplTrait, TypeParamBound, TypeTraitObject, Visibility, parse_quote,
 };
 
 /// The user's function, without its body.
@@ -236,6 +236,41 @@ fn check_result(output: &ReturnType, is_batch: bool, errors: &mut Errors) {
             result,
             "one result a record is what a batch handler returns: take `Batch<E>`, or return `HandlerResult`",
         );
+    }
+    if let Some(found) = LocalError::find(result) {
+        errors.push(
+            found,
+            "this error cannot go from thread to thread, as that of a handler does: return `HandlerResult`, or with \
+             `onceward::BoxError`, which is `Box<dyn Error + Send + Sync>`, a `Result<(), BoxError>`",
+        );
+    }
+}
+
+/// A `dyn Error` that is not `Send`.
+struct LocalError<'t>(Option<&'t TypeTraitObject>);
+
+impl<'t> LocalError<'t> {
+    fn find(ty: &'t Type) -> Option<&'t TypeTraitObject> {
+        let mut search = Self(None);
+        search.visit_type(ty);
+        search.0
+    }
+}
+
+impl<'t> Visit<'t> for LocalError<'t> {
+    fn visit_type_trait_object(&mut self, object: &'t TypeTraitObject) {
+        let has = |name: &str| {
+            object.bounds.iter().any(|bound| match bound {
+                TypeParamBound::Trait(bound) => {
+                    bound.path.segments.last().is_some_and(|last| last.ident == name)
+                }
+                _ => false,
+            })
+        };
+        if has("Error") && !has("Send") {
+            self.0.get_or_insert(object);
+        }
+        visit::visit_type_trait_object(self, object);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Copies of what was given up: exact, safe before the offset moves, and once.
 
 use super::*;
+use onceward::middleware::{Delivery, Next, RecordMiddleware};
 use onceward::{DeadLetterConfig, DeadLetterPartition, HeaderFamily, REDRIVEN_HEADER};
 use rdkafka::admin::AdminOptions;
 use rdkafka::message::{Header, Headers as _, OwnedHeaders};
@@ -239,8 +240,7 @@ async fn a_dead_letter_topic_that_is_gone_holds_the_record_until_there_is_one() 
     let world = failing_among_others(stack_or_leave_out!()).await;
     world.stack.topic_named(&world.letters, 1, &[]).await;
     let calls = Calls::default();
-    let mut never = DeadLetterConfig::default();
-    never.create = Some(false);
+    let never = DeadLetterConfig::default().create(false);
     let (topic, stack) = (world.letters.clone(), world.stack.clone());
     // After the checks of the start.
     let app =
@@ -492,6 +492,7 @@ async fn a_letter_that_is_sent_back_runs_once_more_and_its_original_does_not() {
     let world = World::new(stack.clone(), 1, 0).await;
     let database = effects_table(&stack).await;
     let failing = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    #[derive(Clone)]
     struct Failing(Arc<std::sync::atomic::AtomicBool>);
     #[handler(topic = "overridden", max_attempts = 1)]
     async fn in_transaction(payload: &[u8], failing: State<Failing>, tx: &mut Tx) -> HandlerResult {

@@ -18,6 +18,7 @@ async fn note_or_fail(record: Record<'_>, tx: &mut Tx) -> HandlerResult {
     Ok(())
 }
 
+#[derive(Clone)]
 struct Target(String);
 
 /// Hands on all that it may.

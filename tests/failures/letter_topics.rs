@@ -123,6 +123,7 @@ async fn a_record_that_its_producer_compressed_is_copied_compressed() {
 async fn records_that_are_too_large_only_together_are_published() {
     let world = World::new(stack_or_leave_out!(), 1, 20).await;
     let small = world.stack.topic_with("published", 1, &[("max.message.bytes", "3000")]).await;
+    #[derive(Clone)]
     struct To(String);
     #[handler(topic = "overridden", order = "none", concurrency = 20, max_attempts = 1)]
     async fn publishes(payload: &[u8], to: State<To>) -> HandlerResult<ProducerRecord> {

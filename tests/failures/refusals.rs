@@ -63,8 +63,7 @@ async fn dead_letters_that_would_go_in_a_circle_are_refused() {
 async fn a_dead_letter_topic_that_could_not_take_a_copy_is_refused() {
     let world = World::new(stack_or_leave_out!(), 1, 1).await;
     let route = || world.route(fallible {});
-    let mut never = DeadLetterConfig::default();
-    never.create = Some(false);
+    let never = DeadLetterConfig::default().create(false);
     let error = world.refusal(world.stack.app().dead_letters(never).handler(route())).await;
     assert!(error.contains(&world.letters) && error.contains("`dead_letter.create`"), "{error}");
 

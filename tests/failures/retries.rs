@@ -52,8 +52,7 @@ async fn after_its_attempts_a_record_is_dead_lettered_and_its_partition_goes_on(
 async fn a_record_is_not_tried_for_longer_than_max_elapsed() {
     let world = World::new(stack_or_leave_out!(), 1, 6).await;
     let calls = Calls::default();
-    let mut policy = RetryPolicy::default();
-    (policy.max_attempts, policy.max_elapsed) = (u32::MAX, Duration::from_millis(500));
+    let policy = RetryPolicy::default().max_attempts(u32::MAX).max_elapsed(Duration::from_millis(500));
     let begun = Instant::now();
     let running = Running::start(world.app(world.route(fail_always {}).retry(policy), &calls));
     world.caught_up(1).await;
@@ -69,8 +68,7 @@ async fn a_record_is_not_tried_for_longer_than_max_elapsed() {
 async fn only_the_partition_of_a_failing_record_waits() {
     let world = World::new(stack_or_leave_out!(), 2, 6).await;
     let calls = Calls::default();
-    let mut policy = RetryPolicy::default();
-    policy.max_attempts = u32::MAX;
+    let policy = RetryPolicy::default().max_attempts(u32::MAX);
     #[handler(topic = "overridden")]
     async fn fail_in_partition_0(record: Record<'_>, calls: State<Calls>) -> HandlerResult {
         calls.note(u32::try_from(record.partition())?, record.attempt());
@@ -93,8 +91,7 @@ async fn only_the_partition_of_a_failing_record_waits() {
 async fn attempts_survive_a_rebalance_of_the_processs_own_partitions() {
     let world = World::new(stack_or_leave_out!(), 1, 6).await;
     let (calls, other) = (Calls::default(), Calls::default());
-    let mut policy = RetryPolicy::default();
-    (policy.max_attempts, policy.max_backoff) = (u32::MAX, Duration::from_millis(100));
+    let policy = RetryPolicy::default().max_attempts(u32::MAX).max_backoff(Duration::from_millis(100));
     let member = |calls: &Calls| {
         let route = world.route(fail_always {}).retry(policy.clone());
         // Eager: a rebalance takes all partitions away for a moment.

@@ -2,6 +2,7 @@
 
 use super::dead_letters::{effects, effects_table};
 use super::*;
+use onceward::middleware::{Middleware, NextRun, Outcomes, Run};
 use onceward::{DeadLetterConfig, Order};
 use rdkafka::admin::AdminOptions;
 use rdkafka::producer::FutureRecord;
@@ -30,8 +31,7 @@ async fn keys_whose_dead_letters_are_refused_hold_no_transaction_of_others() {
     world.stack.topic_named(&world.letters, 1, &[]).await;
     let database = effects_table(&world.stack).await;
     send(&world, (0..5).map(|number| format!("bad {number}"))).await;
-    let mut never = DeadLetterConfig::default();
-    never.create = Some(false);
+    let never = DeadLetterConfig::default().create(false);
     let (topic, stack) = (world.letters.clone(), world.stack.clone());
     let app = world.stack.app().database_url(&database.url).migrate(true).dead_letters(never);
     // After the checks of the start.

@@ -109,7 +109,7 @@ struct Other {
 async fn publishing(
     Avro(value): Avro<Numbered>,
     Attempt(attempt): Attempt,
-    encoder: State<AvroEncoder>,
+    encoder: State<Arc<AvroEncoder>>,
     seen: State<Seen>,
     to: State<String>,
 ) -> HandlerResult<ProducerRecord> {
@@ -133,7 +133,7 @@ async fn a_handler_that_writes_while_the_registry_is_in_trouble_loses_no_attempt
     }
     let seen = Seen::default();
     let encoder = AvroEncoder::new(&SchemaRegistryConfig::at(&world.registry.url), NUMBER).unwrap();
-    let app = world.app(world.route(publishing {}), &seen).state(encoder).state(to.clone());
+    let app = world.app(world.route(publishing {}), &seen).state(Arc::new(encoder)).state(to.clone());
     let running = Running::start(app);
     world.send(0, &framed(7, &datum(0))).await;
     // It knows how to read then.

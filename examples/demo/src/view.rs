@@ -1,6 +1,7 @@
 //! Prints the progress while the service runs: two middleware.
 
 use anstyle::{AnsiColor, Style};
+use onceward::middleware::{Delivery, Middleware, Next, NextRun, Outcomes, RecordMiddleware, Run};
 use onceward::prelude::*;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

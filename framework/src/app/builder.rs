@@ -47,6 +47,7 @@ pub struct App {
     pub(super) start: Steps,
     pub(super) stop: Steps,
     pub(super) token: CancellationToken,
+    pub(super) has_signals: bool,
     pub(super) health: Health,
     /// A check that cannot be made is then an error.
     pub(super) only_checks: bool,
@@ -66,6 +67,7 @@ impl App {
             start: Steps::default(),
             stop: Steps::default(),
             token: CancellationToken::new(),
+            has_signals: true,
             health: Health::default(),
             only_checks: false,
         }
@@ -83,6 +85,23 @@ impl App {
     /// Overrides settings made in code.
     pub fn config(mut self, config: Config) -> Self {
         self.given = config.over(self.given);
+        self
+    }
+
+    /// Sets settings in code all at once, as the methods here do one by one. The environment and
+    /// the file override them, and a later call overrides an earlier one. Settings of a handler
+    /// given here override the handler's route.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), onceward::Error> {
+    /// use onceward::{App, Config};
+    ///
+    /// let app = App::from_env()?.defaults(Config::default().max_in_flight(50_000));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn defaults(mut self, config: Config) -> Self {
+        self.code = config.over(self.code);
         self
     }
 
@@ -163,13 +182,14 @@ impl App {
     /// Adds a handler: a value of the type that `#[handler]` creates (`on_flight {}`), or a
     /// [`Route`](crate::Route) made from it.
     pub fn handler(mut self, route: impl IntoRoute) -> Self {
-        self.routes.push(Box::new(route.into_route()));
+        self.routes.push(route.into_route().into_inner());
         self
     }
 
-    /// Shares a value with all handlers, as [`State`](crate::extract::State). A second value of
-    /// the same type replaces the first.
-    pub fn state<T: Send + Sync + 'static>(mut self, state: T) -> Self {
+    /// Shares a value with all handlers, which take it as [`State`](crate::extract::State) of
+    /// the same type: `State<Arc<T>>` if an `Arc<T>` was given. A second value of the same type
+    /// replaces the first.
+    pub fn state<T: Clone + Send + Sync + 'static>(mut self, state: T) -> Self {
         self.context.insert(state);
         self
     }
@@ -259,6 +279,13 @@ impl App {
         self.token = token;
         self
     }
+
+    /// Does not listen for SIGTERM and SIGINT, for a process that handles them itself and shuts
+    /// the application down by the token of [`shutdown_on`](Self::shutdown_on).
+    pub fn without_signals(mut self) -> Self {
+        self.has_signals = false;
+        self
+    }
 }
 
 impl Default for App {
@@ -270,5 +297,21 @@ impl Default for App {
 impl fmt::Debug for App {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "App({} handlers)", self.routes.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_code_sets_all_at_once_is_weaker_than_the_environment() {
+        let environment = Config::default().max_hops(1);
+        let defaults = Config::default().max_hops(2).max_in_flight(7).brokers("a:1");
+        let app = App::new().config(environment).defaults(defaults).brokers("b:2");
+        let config = app.given.over(app.code);
+        assert_eq!(config.max_hops, Some(1));
+        assert_eq!(config.max_in_flight, Some(7));
+        assert_eq!(config.brokers.as_deref(), Some("b:2"));
     }
 }

@@ -283,7 +283,7 @@ pub(crate) async fn check_topics(
         dead_letter::check_circle(source, letters, &read)?;
     }
     topics::check(config, read.clone()).await?;
-    if config.dead_letter.check() {
+    if config.dead_letter.checks() {
         dead_letter::check_topics(config, &letters).await?;
     }
     if matches!(config.dedupe, DedupeKind::Postgres) {

@@ -8,3 +8,4 @@ mod checks;
 mod store;
 mod binding;
 mod prepared;
+mod signals;

@@ -5,7 +5,7 @@ use crate::Error;
 use crate::config::Resolved;
 use crate::consumer::assignment::Setup;
 use crate::consumer::poll::Poller;
-use crate::consumer::shutdown::{self, Shutdown};
+use crate::consumer::shutdown::Shutdown;
 use crate::consumer::subscription::Subscription;
 use crate::dedupe::Dedupe;
 use crate::kafka::client_config::ClientSettings as _;
@@ -59,7 +59,7 @@ impl Prepared {
         None
     }
 
-    pub(super) async fn consume(mut self, token: CancellationToken) -> Result<(), Error> {
+    pub(super) async fn consume(mut self, token: &CancellationToken) -> Result<(), Error> {
         // Also when the caller drops this future: no thread consumes on without it.
         let _end = EndOnDrop(self.shutdown.clone());
         let (ended, mut ends) = mpsc::unbounded_channel();
@@ -82,7 +82,10 @@ impl Prepared {
         drop(ended);
         let mut left = groups;
         let mut result = tokio::select! {
-            requested = shutdown::requested(&token) => requested,
+            () = token.cancelled() => {
+                tracing::info!("shutting down");
+                Ok(())
+            }
             Some(error) = self.stop.recv() => Err(error),
             end = ends.recv() => {
                 left -= 1;

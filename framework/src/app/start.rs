@@ -6,6 +6,7 @@ use super::checks::check_schemas;
 use super::checks::{check_policies, check_routes, check_topics};
 use super::command::{self, Command};
 use super::prepared::Prepared;
+use super::signals::Signals;
 use super::store::connect;
 use crate::Error;
 use crate::app::builder::App;
@@ -66,7 +67,9 @@ impl App {
     /// Consumes until SIGTERM, SIGINT, the token of [`shutdown_on`](Self::shutdown_on), or an
     /// error. Then finishes the work in flight, commits, and leaves the groups.
     ///
-    /// A second signal ends the process at once, with exit code 128 + its number.
+    /// A second signal, at least one second after the first, ends the process at once, with exit
+    /// code 128 + its number, unless another part of the process listens for that signal too.
+    /// When this returns, signals have the effect again that they had before.
     ///
     /// # Errors
     /// Before anything is consumed: settings that are missing, unknown or impossible, topics
@@ -74,16 +77,23 @@ impl App {
     /// lost its permissions, a record whose policy is to stop, work that did not finish within
     /// `shutdown_deadline`.
     pub async fn run(mut self) -> Result<(), Error> {
-        let (token, start, stop) =
-            (self.token.clone(), std::mem::take(&mut self.start), std::mem::take(&mut self.stop));
+        // A signal must not cancel what else hangs on the application's token.
+        let (token, has_signals) = (self.token.child_token(), self.has_signals);
+        let (start, stop) = (std::mem::take(&mut self.start), std::mem::take(&mut self.stop));
         let health = self.health.clone();
         let run = async {
             let prepared = self.prepare().await?;
             let _upkeep = prepared.upkeep();
             start.run("a hook on start").await?;
-            let consumed = prepared.consume(token).await;
-            let stopped = stop.run("a hook on stop").await;
-            consumed.and(stopped)
+            let work = async {
+                let consumed = prepared.consume(&token).await;
+                let stopped = stop.run("a hook on stop").await;
+                consumed.and(stopped)
+            };
+            match has_signals {
+                true => Signals::listen()?.during(&token, work).await,
+                false => work.await,
+            }
         };
         let ended = run.await;
         health.ends(ended.as_ref().err());

@@ -3,6 +3,13 @@
 use serde::Deserialize;
 
 /// How dead letters are written.
+///
+/// ```
+/// use onceward::{App, DeadLetterConfig, HeaderFamily};
+///
+/// let letters = DeadLetterConfig::default().headers([HeaderFamily::Connect]).create(false);
+/// let app = App::new().dead_letters(letters);
+/// ```
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
@@ -26,19 +33,49 @@ pub struct DeadLetterConfig {
 }
 
 impl DeadLetterConfig {
+    /// Sets the header families beside Onceward's own; an empty list means none.
+    #[must_use]
+    pub fn headers(self, families: impl IntoIterator<Item = HeaderFamily>) -> Self {
+        Self { headers: Some(families.into_iter().collect()), ..self }
+    }
+
+    /// Sets the headers of the original that are not copied.
+    #[must_use]
+    pub fn drop_headers<T: Into<String>>(self, names: impl IntoIterator<Item = T>) -> Self {
+        Self { drop_headers: names.into_iter().map(Into::into).collect(), ..self }
+    }
+
+    /// Sets the partition of a copy.
+    #[must_use]
+    pub fn partition(self, partition: DeadLetterPartition) -> Self {
+        Self { partition: Some(partition), ..self }
+    }
+
+    /// Sets whether a missing dead-letter topic is created when it is first needed.
+    #[must_use]
+    pub fn create(self, create: bool) -> Self {
+        Self { create: Some(create), ..self }
+    }
+
+    /// Sets whether dead-letter topics are checked before anything is consumed.
+    #[must_use]
+    pub fn check(self, check: bool) -> Self {
+        Self { check: Some(check), ..self }
+    }
+
     pub(crate) fn header_families(&self) -> &[HeaderFamily] {
         self.headers.as_deref().unwrap_or(&[HeaderFamily::Spring])
     }
 
-    pub(crate) fn partition(&self) -> DeadLetterPartition {
+    pub(crate) fn partitioning(&self) -> DeadLetterPartition {
         self.partition.unwrap_or_default()
     }
 
-    pub(crate) fn create(&self) -> bool {
+    pub(crate) fn creates(&self) -> bool {
         self.create.unwrap_or(true)
     }
 
-    pub(crate) fn check(&self) -> bool {
+    pub(crate) fn checks(&self) -> bool {
         self.check.unwrap_or(true)
     }
 

@@ -14,6 +14,7 @@ mod promises;
 pub(crate) mod properties;
 mod reader;
 mod resolved;
+mod setters;
 #[cfg(feature = "schemas")]
 pub(crate) mod schema_registry;
 mod sources;
@@ -46,8 +47,8 @@ use std::time::Duration;
 ///    is a dot (`ONCEWARD_KAFKA__FETCH_WAIT_MAX_MS=100`). Then `KAFKA_BROKERS`,
 ///    `DATABASE_URL` and `SCHEMA_REGISTRY_URL`, which other programs read too.
 /// 2. The TOML file named by `ONCEWARD_CONFIG`, or given to [`Config::file`].
-/// 3. Code: methods of [`App`](crate::App) and [`Route`](crate::Route), then the
-///    handler's attribute.
+/// 3. Code: methods of [`App`](crate::App), among them [`defaults`](crate::App::defaults), and
+///    of [`Route`](crate::Route), then the handler's attribute.
 /// 4. The default.
 ///
 /// A text is taken as it was typed. A list has commas. Durations are texts such as `500ms`,
@@ -65,6 +66,22 @@ use std::time::Duration;
 /// [handlers.on_flight]
 /// topic = "flights"
 /// timeout = "30s"
+/// ```
+///
+/// In code each setting is a method, and [`App::defaults`](crate::App::defaults) takes them all:
+///
+/// ```
+/// use onceward::{App, Config, OutOfRange};
+/// use std::time::Duration;
+///
+/// # fn main() -> Result<(), onceward::Error> {
+/// let defaults = Config::default()
+///     .out_of_range(OutOfRange::Earliest)
+///     .commit_interval(Duration::from_millis(200))
+///     .kafka("fetch.wait.max.ms", "100");
+/// let app = App::new().config(Config::from_env()?).defaults(defaults);
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -14,6 +14,13 @@ use std::time::Duration;
 /// username = "app"
 /// password = "secret" # or token = ".."
 /// ```
+///
+/// ```
+/// use onceward::{App, SchemaRegistryConfig};
+///
+/// let registry = SchemaRegistryConfig::at("http://registry:8081").username("app").password("secret");
+/// let app = App::new().schema_registry(registry);
+/// ```
 #[derive(Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
@@ -94,6 +101,48 @@ impl SchemaRegistryConfig {
     /// A registry at this address, several with commas.
     pub fn at(url: impl Into<String>) -> Self {
         Self { url: Some(url.into()), ..Self::default() }
+    }
+
+    /// Sets the user name for basic authentication.
+    #[must_use]
+    pub fn username(self, name: impl Into<String>) -> Self {
+        Self { username: Some(name.into()), ..self }
+    }
+
+    /// Sets the password for basic authentication.
+    #[must_use]
+    pub fn password(self, password: impl Into<String>) -> Self {
+        Self { password: Some(password.into()), ..self }
+    }
+
+    /// Sets the token for bearer authentication.
+    #[must_use]
+    pub fn token(self, token: impl Into<String>) -> Self {
+        Self { token: Some(token.into()), ..self }
+    }
+
+    /// Sets the file with certificates (PEM) to trust besides the system's.
+    #[must_use]
+    pub fn ca(self, file: impl Into<PathBuf>) -> Self {
+        Self { ca: Some(file.into()), ..self }
+    }
+
+    /// Sets the file with our own certificate and its key (PEM).
+    #[must_use]
+    pub fn identity(self, file: impl Into<PathBuf>) -> Self {
+        Self { identity: Some(file.into()), ..self }
+    }
+
+    /// Sets what happens at a start if a handler's type cannot read a schema of the registry.
+    #[must_use]
+    pub fn check(self, check: SchemaCheck) -> Self {
+        Self { check: Some(check), ..self }
+    }
+
+    /// Sets how long an answer may take.
+    #[must_use]
+    pub fn timeout(self, limit: Duration) -> Self {
+        Self { timeout: Some(limit), ..self }
     }
 
     pub(crate) fn over(self, weaker: Self) -> Self {

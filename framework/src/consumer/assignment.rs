@@ -30,6 +30,7 @@ use crate::kafka::client::{BaseConsumer, Consumer as _, KafkaError, TopicPartiti
 use crate::kafka::contact::{ANSWERS_WITHIN, Contact};
 use crate::kafka::queue::PartitionQueue;
 use crate::kafka::read_lock::{Polling, ReadLock};
+use crate::record::notes::Notes;
 use crate::routing::router::Router;
 use crate::telemetry::condition::Told;
 use crate::telemetry::health::Health;
@@ -178,7 +179,8 @@ impl Assignment {
 
     pub(crate) fn commit_if_due(&self, consumer: &Consumer) -> Duration {
         let Owned { partitions, committer, .. } = &mut *self.owned();
-        if partitions.values().any(|owned| owned.partition.source.notes.wanted().is_some()) {
+        let is_urgent = |notes: &Notes| notes.wanted().is_some() || notes.to_go().is_some();
+        if partitions.values().any(|owned| is_urgent(&owned.partition.source.notes)) {
             committer.hurry();
         }
         committer.commit(consumer, |room| list(partitions.values(), OwnedPartition::due, room));

@@ -204,7 +204,8 @@ mod tests {
     use crate::worker::ahead::Ahead;
     use crate::worker::offsets::OffsetTracker;
 
-    const NOTED: Note = Note { starts: 1, trials: 0, by: 1 };
+    const NOTED: Note = Note { starts: 1, trials: 0, by: 1, left: false };
+    const LEFT: Note = Note { starts: 0, trials: 0, by: 0, left: true };
 
     /// A tracker to which the offsets below `end` were delivered, and that has finished some.
     fn delivered(end: i64, finished: impl IntoIterator<Item = i64>) -> OffsetTracker {
@@ -270,6 +271,33 @@ mod tests {
         assert_eq!(committed.due(&offsets, &notes), Some((5, memo(NOTED, &[(6, 7)]))));
         let offsets = delivered(8, 0..6);
         assert_eq!(committed.due(&offsets, &notes), Some((6, Memo::default())));
+    }
+
+    #[test]
+    fn that_the_partition_was_left_is_noted_once_beside_what_is_committed() {
+        let leaving = |committed: Option<i64>, offsets: &OffsetTracker, notes: &Notes| {
+            Committed::starting_with(committed, Ahead::default()).due_on_leaving(offsets, notes)
+        };
+        let (notes, idle) = (Notes::starting_with(Some((5, NOTED))), OffsetTracker::default());
+        assert_eq!(leaving(Some(5), &idle, &notes), Some((5, memo(LEFT, &[]))));
+        assert_eq!(leaving(Some(5), &delivered(7, 0..6), &notes), Some((6, memo(LEFT, &[]))));
+        assert_eq!(leaving(None, &idle, &Notes::default()), None, "nothing is committed");
+        let left = Notes::starting_with(Some((5, LEFT)));
+        assert_eq!(leaving(Some(5), &idle, &left), None, "it stands there");
+    }
+
+    #[test]
+    fn that_the_owner_before_has_left_goes_with_the_first_commit_and_for_a_dead_letter() {
+        let notes = Notes::starting_with(Some((5, LEFT)));
+        let committed = Committed::starting_with(Some(5), Ahead::default());
+        assert_eq!(committed.due(&OffsetTracker::default(), &notes), None, "nothing was begun");
+        let ahead = delivered(7, [6]);
+        assert_eq!(committed.due(&ahead, &notes), Some((5, memo(Note::default(), &[(6, 7)]))));
+        assert!(notes.has_left());
+        assert_eq!(committed.due(&OffsetTracker::default(), &notes), Some((5, Memo::default())));
+        notes.acknowledge(5, Note::default());
+        assert!(!notes.has_left());
+        assert_eq!(committed.due(&OffsetTracker::default(), &notes), None);
     }
 
     #[test]

@@ -30,11 +30,14 @@ impl Committed {
         if let Some(offset) = self.lacks_offset(committable) {
             return Some((offset, Memo { note: Note::default(), ahead }));
         }
+        if let Some(offset) = notes.to_go() {
+            return Some((offset, Memo { note: Note::default(), ahead }));
+        }
         if !self.lacks(&ahead) {
             return None;
         }
         let offset = self.stands_at(offsets)?;
-        let note = notes.found().filter(|(at, _)| *at == offset).map(|(_, note)| note);
+        let note = notes.found().filter(|(at, note)| *at == offset && !note.left).map(|(_, note)| note);
         Some((offset, Memo { note: note.unwrap_or_default(), ahead }))
     }
 
@@ -44,6 +47,16 @@ impl Committed {
         let due = self.lacks_offset(offsets.committable()).or_else(|| notes.to_clear());
         let due = due.or_else(|| self.lacks(&ahead).then(|| self.stands_at(offsets)).flatten());
         due.map(|offset| (offset, Memo { note: Note::default(), ahead }))
+    }
+
+    /// The same, and notes that the partition was left: no dead letter of it is under way.
+    pub(crate) fn due_on_leaving(&self, offsets: &OffsetTracker, notes: &Notes) -> Option<(i64, Memo)> {
+        let is_noted = notes.found().is_some_and(|(_, note)| note.left);
+        let beside = || self.acknowledged.filter(|_| !is_noted);
+        let due = self.due_last(offsets, notes);
+        let due = due
+            .or_else(|| beside().map(|offset| (offset, Memo { ahead: offsets.ahead(), ..Memo::default() })));
+        due.map(|(offset, memo)| (offset, Memo { note: Note { left: true, ..memo.note }, ..memo }))
     }
 
     /// The offset beside which it is written what is ahead.

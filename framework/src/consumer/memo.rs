@@ -87,8 +87,11 @@ impl Place {
             return String::new();
         }
         if memo.note != Note::default() {
-            let (Note { starts, trials, by }, place) = (memo.note, text.len());
-            append(&mut text, format_args!(" starts={starts} trials={trials} by={by:x}"));
+            let (Note { starts, trials, by, left }, place) = (memo.note, text.len());
+            match left {
+                true => append(&mut text, format_args!(" left=1")),
+                false => append(&mut text, format_args!(" starts={starts} trials={trials} by={by:x}")),
+            }
             if text.len() > most_bytes {
                 text.truncate(place);
                 return text;
@@ -146,6 +149,7 @@ impl Written {
                 Some(("starts", number)) => note.starts = number.parse().unwrap_or(0),
                 Some(("trials", number)) => note.trials = number.parse().unwrap_or(0),
                 Some(("by", id)) => note.by = u32::from_str_radix(id, 16).unwrap_or(0),
+                Some(("left", "1")) => note.left = true,
                 Some(("ahead", pairs)) => ranges = Some(pairs),
                 // Of a later version.
                 _ => {}
@@ -209,7 +213,8 @@ impl Found {
 mod tests {
     use super::*;
 
-    const NOTE: Note = Note { starts: 2, trials: 1, by: 0xbeef };
+    const NOTE: Note = Note { starts: 2, trials: 1, by: 0xbeef, left: false };
+    const LEFT: Note = Note { starts: 0, trials: 0, by: 0, left: true };
 
     fn id(id: &str) -> Topic {
         Topic::Id(id.into())
@@ -236,6 +241,8 @@ mod tests {
             for memo in [
                 memo.clone(),
                 Memo { note: NOTE, ..Memo::default() },
+                Memo { note: LEFT, ..memo.clone() },
+                Memo { note: LEFT, ..Memo::default() },
                 Memo { ahead: memo.ahead.clone(), ..Memo::default() },
                 Memo::default(),
             ] {
@@ -319,6 +326,16 @@ mod tests {
         assert_eq!(beside(Topic::WithoutId, Topic::Unknown), Found::Unverified { topic: None });
         assert_eq!(beside(Topic::Unknown, id("a")), Found::Foreign);
         assert_eq!(beside(id("b"), Topic::WithoutId), Found::Foreign);
+    }
+
+    #[test]
+    fn that_an_owner_has_left_is_known_by_the_whole_word_beside_its_offset_alone() {
+        let text = place(id("a")).text(10, &Memo { note: LEFT, ..Memo::default() }, MOST_BYTES);
+        let says = |text: &str| matches!(found(text), Found::Here(memo) if memo.note.left);
+        assert!(says(&text));
+        assert!((0..text.len()).all(|length| !says(&text[..length])));
+        assert!(!says(&text.replace("at=10", "at=11")) && !says(&text.replace("left=1", "left=0")));
+        assert!(!says(&place(id("b")).text(10, &Memo { note: LEFT, ..Memo::default() }, MOST_BYTES)));
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub(crate) struct OwnedPartition {
     pub(crate) without_position: Option<Instant>,
     /// The topic that it begins with again, once its worker has ended, or time is up.
     pub(crate) made_anew: Option<(Described, Instant)>,
+    /// It is given up, and nothing of it is under way any more.
+    pub(crate) is_left: bool,
 }
 
 impl Drop for OwnedPartition {
@@ -46,7 +48,18 @@ impl OwnedPartition {
             // No clean end: the note of its start stands.
             return self.due();
         }
-        self.committed.due_last(&self.partition.offsets(), &self.partition.source.notes)
+        let (offsets, notes) = (self.partition.offsets(), &self.partition.source.notes);
+        match self.is_left {
+            true => self.committed.due_on_leaving(&offsets, notes),
+            false => self.committed.due_last(&offsets, notes),
+        }
+    }
+
+    /// Looks whether anything of it is under way, before its worker is stopped.
+    pub(crate) fn leave(&mut self) {
+        let has_ended = self.partition.has_ended() && !self.partition.has_panicked();
+        let goes_on = self.stopped.is_none() && self.made_anew.is_none();
+        self.is_left = has_ended && goes_on && self.partition.source.written.is_over();
     }
 
     /// What lies below is not handled here: the group was told to start behind it.

@@ -292,7 +292,7 @@ pub(super) async fn seen(
 }
 
 /// Deletes the rows of identities from a bucket, those that `only` picks.
-pub(super) async fn delete(
+async fn delete(
     connection: &mut PgConnection,
     bucket: i32,
     scope: i32,
@@ -308,6 +308,22 @@ pub(super) async fn delete(
         table(bucket)
     );
     sqlx::query(&statement).bind(keys).bind(scope).execute(connection).await?;
+    Ok(())
+}
+
+/// Deletes claims from a bucket, but not those that another record has made of the same identities since.
+pub(super) async fn give_back(
+    connection: &mut PgConnection,
+    bucket: i32,
+    scope: i32,
+    rows: &Rows,
+) -> Result<(), StoreError> {
+    let statement = format!(
+        "delete from {} d using unnest($1::uuid[], $2::bigint[]) as u (event_key, record_offset) \
+         where d.event_key = u.event_key and d.scope = $3 and d.record_offset = u.record_offset",
+        table(bucket)
+    );
+    sqlx::query(&statement).bind(&rows.keys).bind(&rows.offsets).bind(scope).execute(connection).await?;
     Ok(())
 }
 

@@ -5,8 +5,7 @@ use super::leftovers::Leftovers;
 use crate::BoxError;
 use crate::base::sync::lock;
 use crate::dedupe::outage::at_the_end;
-use crate::dedupe::sql::Left;
-use crate::dedupe::tx::Tx;
+use crate::dedupe::tx::{self, Tx};
 use futures_util::future::BoxFuture;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sqlx::{Connection, Executor};
@@ -81,8 +80,7 @@ impl Connections {
                 Some(idle) => idle,
                 None => self.open().await?,
             };
-            let tx = Tx { connection, statements: 0, left: Left::default() };
-            Ok(Pooled { tx, leftovers, is_kept, _permit: permit })
+            Ok(Pooled { tx: Tx::on(connection), leftovers, is_kept, _permit: permit })
         };
         tokio::time::timeout(CONNECT_TIMEOUT, connecting).await.unwrap_or_else(|_| {
             Err(StoreError::Outage(format!("no connection within {CONNECT_TIMEOUT:?}").into()))
@@ -97,13 +95,15 @@ impl Connections {
 
     pub(super) fn put_back(&self, pooled: Pooled) {
         // What was prepared stays until the connection ends.
-        if !pooled.tx.left.prepared {
+        if !pooled.tx.left.prepared && tx::is_sound(&pooled.tx.connection) {
             lock(&self.idle).push((pooled.tx.connection, pooled.leftovers));
         }
     }
 
     pub(super) async fn open(&self) -> Result<(PgConnection, Leftovers), StoreError> {
         let mut connection = PgConnection::connect_with(&self.options).await?;
+        tx::begin(&mut connection).await?;
+        execute(&mut connection, "rollback").await?;
         execute(&mut connection, &self.settings).await?;
         let leftovers = Leftovers::of(&mut connection).await?;
         Ok((connection, leftovers))

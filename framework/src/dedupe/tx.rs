@@ -2,6 +2,8 @@
 
 #[cfg(feature = "postgres")]
 pub use with_postgres::Tx;
+#[cfg(feature = "postgres")]
+pub(crate) use with_postgres::{begin, is_sound};
 
 /// Without the feature `postgres` there is no transaction, so there is no value
 /// of this type.
@@ -12,9 +14,11 @@ pub enum Tx {}
 #[cfg(feature = "postgres")]
 mod with_postgres {
     use crate::dedupe::sql::Left;
-    use futures_util::future::BoxFuture;
+    use futures_util::future::{BoxFuture, ready};
     use futures_util::stream::{self, BoxStream};
-    use sqlx::{Describe, Either, Error, Execute, Executor, PgConnection, Postgres};
+    use sqlx::TransactionManager;
+    use sqlx::postgres::PgTransactionManager;
+    use sqlx::{Acquire, Describe, Either, Error, Execute, Executor, PgConnection, Postgres, Transaction};
     use sqlx::{postgres::PgQueryResult, postgres::PgRow, postgres::PgStatement, postgres::PgTypeInfo};
     use std::fmt;
 
@@ -22,7 +26,28 @@ mod with_postgres {
     /// it was done and its outgoing events commit together, or none of them does.
     ///
     /// `&mut Tx` is an sqlx `Executor`: `.execute(tx)`, or `.execute(&mut *tx)`
-    /// where it is used again.
+    /// where it is used again. It is an `Acquire`, too: `tx.begin()` opens a savepoint, and
+    /// what was done since it was opened is undone if it is dropped. Code that takes a
+    /// `&mut PgConnection` gets [`connection`](Self::connection).
+    ///
+    /// ```
+    /// use onceward::prelude::*;
+    /// use sqlx::{Acquire, PgConnection};
+    ///
+    /// /// As in any repository: two statements that count together.
+    /// async fn move_gate(connection: &mut PgConnection, flight: i64, gate: &str) -> sqlx::Result<()> {
+    ///     let mut both = connection.begin().await?;
+    ///     sqlx::query("delete from gates where flight = $1").bind(flight).execute(&mut *both).await?;
+    ///     sqlx::query("insert into gates values ($1, $2)").bind(flight).bind(gate).execute(&mut *both).await?;
+    ///     both.commit().await
+    /// }
+    ///
+    /// #[handler(topic = "gates", group = "gates")]
+    /// async fn on_gate(Key(flight): Key<i64>, gate: &[u8], tx: &mut Tx) -> HandlerResult {
+    ///     move_gate(tx.connection(), flight, str::from_utf8(gate)?).await?;
+    ///     Ok(())
+    /// }
+    /// ```
     ///
     /// A handler may be called more than once for a record: a run is rolled back
     /// and repeated when a neighbour fails or the connection breaks. What it does
@@ -43,9 +68,51 @@ mod with_postgres {
         pub(crate) statements: u64,
         /// What they have left.
         pub(crate) left: Left,
+        /// A call has had the connection, and nobody saw what it did.
+        pub(crate) is_unseen: bool,
+    }
+
+    /// How deep in transactions sqlx believes each connection to be. So what a handler begins is a
+    /// savepoint to it, and not a second BEGIN whose COMMIT would be the run's. If a savepoint cannot
+    /// be opened sqlx goes one level up, and it must not find the outermost one there, which it
+    /// would roll back.
+    const DEPTH: usize = 4;
+
+    /// Begins a transaction on a new connection, and has sqlx count on from [`DEPTH`].
+    pub(crate) async fn begin(connection: &mut PgConnection) -> Result<(), Error> {
+        for _ in 0..DEPTH {
+            PgTransactionManager::begin(connection, None).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether sqlx still counts so.
+    pub(crate) fn is_sound(connection: &PgConnection) -> bool {
+        PgTransactionManager::get_transaction_depth(connection) == DEPTH
     }
 
     impl Tx {
+        /// In a transaction that was [begun](begin).
+        pub(crate) fn on(connection: PgConnection) -> Self {
+            Self { connection, statements: 0, left: Left::default(), is_unseen: false }
+        }
+
+        /// The connection itself, for code that takes a `&mut PgConnection`.
+        ///
+        /// sqlx's own `begin` and `commit` on it are savepoints. Onceward does not see its
+        /// statements, so none is refused, and what the table in
+        /// [`#[handler]`](macro@crate::handler#what-a-handler-does-to-its-transaction) calls refused
+        /// must not be done: above all no `COMMIT` or `ROLLBACK` as a text. It is found out:
+        /// after the call one statement more asks whether it is still the same transaction.
+        /// If it is not, the record counts as failed for good and goes to its dead-letter topic, what
+        /// was committed of it stays, and the other records of the run are handled as if nothing had been.
+        /// What else a call leaves is found at the COMMIT, as with a function of the database.
+        pub fn connection(&mut self) -> &mut PgConnection {
+            self.statements += 1;
+            self.is_unseen = true;
+            &mut self.connection
+        }
+
         fn note(&mut self, sql: &str) -> Result<(), Error> {
             self.left.note(sql).map_err(Error::Protocol)
         }
@@ -54,6 +121,20 @@ mod with_postgres {
     impl fmt::Debug for Tx {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("Tx")
+        }
+    }
+
+    impl<'c> Acquire<'c> for &'c mut Tx {
+        type Database = Postgres;
+
+        type Connection = &'c mut PgConnection;
+
+        fn acquire(self) -> BoxFuture<'c, Result<Self::Connection, Error>> {
+            Box::pin(ready(Ok(self.connection())))
+        }
+
+        fn begin(self) -> BoxFuture<'c, Result<Transaction<'c, Postgres>, Error>> {
+            self.connection().begin()
         }
     }
 

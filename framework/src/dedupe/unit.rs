@@ -1,7 +1,7 @@
 //! A run's transaction: its end, the parts that can be undone alone, and what its calls leave behind.
 
 use super::buckets::Live;
-use super::claims::{Rows, delete};
+use super::claims::{Rows, give_back};
 use super::connections::{Pooled, end_part, rows_at_the_end};
 use super::leftovers::{CLEAN, Leftovers};
 use super::tx::Tx;
@@ -95,9 +95,21 @@ impl UnitOfWork {
         self.after_a_call("rollback to onceward").await
     }
 
-    /// Gives claims back whose records were not done.
+    /// Whether a call that had the connection itself has ended the transaction.
+    pub(crate) async fn was_ended(&mut self) -> bool {
+        let is_ours = self.is_ours();
+        std::mem::take(&mut self.pooled.tx.is_unseen)
+            && matches!(self.after_a_call(&format!("select {is_ours}")).await, Err(StoreError::NotOurs))
+    }
+
+    /// An expression that fails in any other transaction.
+    fn is_ours(&self) -> String {
+        format!("1 / (coalesce(current_setting('onceward.run', true), '') = '{}')::int", self.mark)
+    }
+
+    /// Gives claims back whose records were not done; also after a call has committed them.
     pub(crate) async fn unclaim(&mut self, claims: &[Claim]) -> Result<(), StoreError> {
-        let keys = Rows::sorted(claims).keys;
+        let rows = Rows::sorted(claims);
         // What the handler has set for the transaction must not lead to another table, nor end this.
         self.execute(
             "reset role; set local search_path to default; set local statement_timeout = 0; \
@@ -105,7 +117,7 @@ impl UnitOfWork {
         )
         .await?;
         for bucket in self.live.written() {
-            delete(&mut self.pooled.tx.connection, bucket, self.scope, &keys, "").await?;
+            give_back(&mut self.pooled.tx.connection, bucket, self.scope, &rows).await?;
         }
         Ok(())
     }
@@ -135,9 +147,10 @@ impl UnitOfWork {
         };
         let end = format!(
             "set local synchronous_commit = on; \
-             select 1 / (coalesce(current_setting('onceward.run', true), '') = '{}')::int, {found}; \
+             select {}, {found}; \
              commit; {CLEAN}; {}",
-            self.mark, self.settings
+            self.is_ours(),
+            self.settings
         );
         match rows_at_the_end(&mut self.pooled.tx.connection, &end).await {
             Err(error) if Leftovers::are_in(&error) => {

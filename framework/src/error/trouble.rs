@@ -2,7 +2,7 @@
 //! [`App::health`](crate::App::health) as long as it lasts.
 
 use super::BoxError;
-use super::text::chain;
+use super::text::in_one_line;
 use crate::base::sync::lock;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,7 +32,7 @@ pub(crate) struct Held {
 impl Held {
     /// The error's text, with its sources.
     pub(crate) fn text(&self) -> String {
-        chain(&*self.source).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+        in_one_line(&*self.source).to_string()
     }
 }
 
@@ -127,6 +127,22 @@ impl Troubles {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_holds_a_record_is_not_said_twice() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("inner")]
+        struct Inner;
+        #[derive(Debug, thiserror::Error)]
+        #[error("outer")]
+        struct Outer(#[source] Inner);
+        #[derive(Debug, thiserror::Error)]
+        #[error("no answer: {0}")]
+        struct Repeats(#[source] Outer);
+        let held = |source: BoxError| Held { cause: Cause::Outage, source }.text();
+        assert_eq!(held(Repeats(Outer(Inner)).into()), "no answer: outer: inner");
+        assert_eq!(held(Held { cause: Cause::Outage, source: Outer(Inner).into() }.into()), "outer: inner");
+    }
 
     #[test]
     fn a_repeated_event_is_logged_once_and_then_counted() {

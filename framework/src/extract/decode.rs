@@ -100,7 +100,8 @@ impl<'a> Encoded<'a> {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be taken from a record",
     label = "not an extractor",
-    note = "handlers take `Json<T>`, `Avro<T>`, `Protobuf<T>`, `JsonSchema<T>`, `CloudEvent<T>`, `Bytes`, `&[u8]`, `Key<T>`, `Headers`, `Record`, `Position`, `Attempt`, `State<T>`, `Publisher`, `&mut Tx`, or your own type that implements `Decode` or `FromRecord`"
+    note = "handlers take `Json<T>`, `Avro<T>`, `Protobuf<T>`, `JsonSchema<T>`, `CloudEvent<T>`, `Bytes`, `&[u8]`, `Key<T>`, `Headers`, `Record`, `Position`, `Attempt`, `State<T>` of a `T` that is `Clone`, `Publisher`, `&mut Tx`, or your own type that implements `Decode` or `FromRecord`",
+    note = "these are the types of `onceward::extract`: a `Json`, `State` or `Bytes` that was imported from another crate, such as axum, hides the one of the prelude; write `onceward::extract::Json<T>`"
 )]
 pub trait Decode<'a>: Sized + Send {
     /// Decodes it.

@@ -17,7 +17,7 @@
 //! | [`Record`] | the record itself | never |
 //! | [`Position`] | topic, partition, offset, timestamp | never |
 //! | [`Attempt`] | the number of this attempt, starting with 1 | never |
-//! | [`State<T>`](State) | a value of `App::state` | at startup, if none was given |
+//! | [`State<T>`](State) | a clone of the value of [`App::state`](crate::App::state) | at startup, if no `T` was given |
 //! | [`Publisher`] | publishes records in the middle of the handler | never |
 //! | `&mut Tx` | the record's PostgreSQL transaction | at startup, if no database is set |
 //! | [`Batch<E>`](Batch) | one `E` per record of a run | as `E`, for the single record |
@@ -41,6 +41,7 @@ mod position;
 mod publisher;
 #[cfg(feature = "protobuf")]
 pub(crate) mod protobuf;
+mod run_ext;
 mod state;
 mod upcast;
 
@@ -62,6 +63,7 @@ pub use key::{FromKey, Key};
 pub use position::{Attempt, Position};
 #[cfg(feature = "protobuf")]
 pub use protobuf::Protobuf;
+pub use run_ext::RunExt;
 #[cfg(feature = "schemas")]
 pub(crate) use state::NO_REGISTRY;
 pub use state::{Context, State};
@@ -138,7 +140,8 @@ impl From<Rejection> for HandlerError {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be taken from a record",
     label = "not an extractor",
-    note = "handlers take `Json<T>`, `Avro<T>`, `Protobuf<T>`, `JsonSchema<T>`, `CloudEvent<T>`, `Bytes`, `&[u8]`, `Key<T>`, `Headers`, `Record`, `Position`, `Attempt`, `State<T>`, `Publisher`, `&mut Tx`, or your own type that implements `FromRecord`"
+    note = "handlers take `Json<T>`, `Avro<T>`, `Protobuf<T>`, `JsonSchema<T>`, `CloudEvent<T>`, `Bytes`, `&[u8]`, `Key<T>`, `Headers`, `Record`, `Position`, `Attempt`, `State<T>` of a `T` that is `Clone`, `Publisher`, `&mut Tx`, or your own type that implements `FromRecord`",
+    note = "these are the types of `onceward::extract`: a `Json`, `State` or `Bytes` that was imported from another crate, such as axum, hides the one of the prelude; write `onceward::extract::Json<T>`"
 )]
 pub trait FromRecord<'a>: Sized + Send {
     /// Whether it publishes records. Beside a transaction that is refused.

@@ -2,8 +2,9 @@
 
 use super::{Context, FromRecord, Rejection};
 use crate::{Record, TopicPartition};
+use std::fmt;
 
-/// A record's position in its topic.
+/// A record's position in its topic. Written as topic, partition and offset: `flights/3/1400`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Position {
     /// Topic and partition.
@@ -12,6 +13,12 @@ pub struct Position {
     pub offset: i64,
     /// Milliseconds since the epoch; `None` for message formats without a timestamp.
     pub timestamp: Option<i64>,
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.partition, self.offset)
+    }
 }
 
 impl<'a> FromRecord<'a> for Position {
@@ -34,5 +41,17 @@ pub struct Attempt(pub u32);
 impl<'a> FromRecord<'a> for Attempt {
     fn from_record(record: Record<'a>, _: &'a Context) -> Result<Self, Rejection> {
         Ok(Self(record.attempt()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_is_written_as_a_record_is() {
+        let partition = TopicPartition::new("flights", 3);
+        let position = Position { partition, offset: 1400, timestamp: None };
+        assert_eq!(position.to_string(), "flights/3/1400");
     }
 }

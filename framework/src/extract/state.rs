@@ -14,14 +14,37 @@ use crate::schemas::{Absent, Framed, Schema, Schemas, split};
 use std::any::{Any, TypeId, type_name};
 use std::collections::HashMap;
 use std::fmt;
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 #[cfg(feature = "schemas")]
 use std::sync::{Mutex, PoisonError};
 
-/// A value of [`App::state`](crate::App::state), shared by all handlers.
-#[derive(Debug)]
-pub struct State<T: ?Sized>(pub Arc<T>);
+/// A value of [`App::state`](crate::App::state).
+///
+/// Each call gets its own clone, as in axum. So give a value that is cheap to clone and shares
+/// its contents: an `Arc`, a pool of connections, a client. A clone that you keep sees what the
+/// handlers do.
+///
+/// ```
+/// use onceward::prelude::*;
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicU64, Ordering};
+///
+/// #[handler(topic = "flights", group = "miles")]
+/// async fn on_flight(State(flights): State<Arc<AtomicU64>>) {
+///     flights.fetch_add(1, Ordering::Relaxed);
+/// }
+///
+/// let flights = Arc::new(AtomicU64::new(0));
+/// let app = App::new().state(flights.clone()).handler(on_flight {});
+/// // A test calls the function with the same value.
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// on_flight(State(flights.clone())).await;
+/// # });
+/// assert_eq!(flights.load(Ordering::Relaxed), 1);
+/// ```
+#[derive(Debug, Clone, Copy, Default)]
+pub struct State<T>(pub T);
 
 impl<T> Deref for State<T> {
     type Target = T;
@@ -31,16 +54,23 @@ impl<T> Deref for State<T> {
     }
 }
 
-impl<T> Clone for State<T> {
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
+impl<T> DerefMut for State<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.0
     }
+}
+
+/// A state, and the name of its type.
+#[derive(Clone)]
+struct Given {
+    name: &'static str,
+    value: Arc<dyn Any + Send + Sync>,
 }
 
 /// What extractors may use besides the record: the application's states.
 #[derive(Clone, Default)]
 pub struct Context {
-    states: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
+    states: HashMap<TypeId, Given>,
     publishing: Option<Arc<Publishing>>,
     #[cfg(feature = "schemas")]
     schemas: Option<Arc<Schemas>>,
@@ -50,8 +80,8 @@ pub struct Context {
 }
 
 impl Context {
-    pub(crate) fn insert<T: Send + Sync + 'static>(&mut self, state: T) {
-        self.states.insert(TypeId::of::<T>(), Arc::new(state));
+    pub(crate) fn insert<T: Clone + Send + Sync + 'static>(&mut self, state: T) {
+        self.states.insert(TypeId::of::<T>(), Given { name: type_name::<T>(), value: Arc::new(state) });
     }
 
     pub(crate) fn set_publishing(&mut self, publishing: Arc<Publishing>) {
@@ -207,11 +237,43 @@ impl Context {
         std::mem::take(&mut self.reads.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The state of this type, if one was given.
-    pub fn state<T: Send + Sync + 'static>(&self) -> Option<State<T>> {
-        let state = self.states.get(&TypeId::of::<T>())?;
-        Some(State(state.clone().downcast().ok()?))
+    /// Returns a clone of the state of this type, if one was given.
+    pub fn state<T: Clone + 'static>(&self) -> Option<State<T>> {
+        let given = self.states.get(&TypeId::of::<T>())?;
+        given.value.downcast_ref().cloned().map(State)
     }
+
+    /// Says that there is no state of this type, and which there are.
+    fn missing<T>(&self) -> String {
+        let wanted = type_name::<T>();
+        let bare = without_arc(wanted);
+        let other = self.states.values().find(|given| without_arc(given.name) == bare);
+        let mut names: Vec<_> = self.states.values().map(|given| format!("`{}`", given.name)).collect();
+        names.sort();
+        match other {
+            Some(Given { name, .. }) => format!(
+                "it takes `State<{wanted}>`, but what was given with `App::state(..)` is a `{name}`; take \
+                 `State<{name}>`, or give a `{wanted}`"
+            ),
+            None if names.is_empty() => format!(
+                "it takes `State<{wanted}>`, but the application has no states; give it with `App::state(..)`"
+            ),
+            None => format!(
+                "it takes `State<{wanted}>`, but the application has none of this type, only {}; give it with \
+                 `App::state(..)`",
+                names.join(", ")
+            ),
+        }
+    }
+}
+
+/// The name of a type without the `Arc`s around it.
+fn without_arc(mut name: &str) -> &str {
+    let stripped = |name| str::strip_prefix(name, "alloc::sync::Arc<")?.strip_suffix('>');
+    while let Some(inner) = stripped(name) {
+        name = inner;
+    }
+    name
 }
 
 #[cfg(feature = "schemas")]
@@ -224,19 +286,63 @@ impl fmt::Debug for Context {
     }
 }
 
-impl<'a, T: Send + Sync + 'static> FromRecord<'a> for State<T> {
+impl<'a, T: Clone + Send + Sync + 'static> FromRecord<'a> for State<T> {
     fn from_record(_: Record<'a>, context: &'a Context) -> Result<Self, Rejection> {
-        context.state().ok_or_else(|| Rejection::new(missing::<T>()))
+        context.state().ok_or_else(|| Rejection::new(context.missing::<T>()))
     }
 
     fn check(context: &Context) -> Result<(), String> {
-        context.state::<T>().map(|_| ()).ok_or_else(missing::<T>)
+        context.state::<T>().map(|_| ()).ok_or_else(|| context.missing::<T>())
     }
 }
 
-fn missing<T>() -> String {
-    format!(
-        "it takes `State<{0}>`, but the application has none; give it with `App::state(..)`",
-        type_name::<T>()
-    )
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    #[derive(Clone)]
+    struct Plain;
+
+    trait Repo: Send + Sync {
+        fn name(&self) -> &'static str;
+    }
+
+    impl Repo for Plain {
+        fn name(&self) -> &'static str {
+            "plain"
+        }
+    }
+
+    #[test]
+    fn a_handle_that_is_kept_is_the_one_that_handlers_get() {
+        let (mut context, kept) = (Context::default(), Arc::new(AtomicU64::new(0)));
+        context.insert(kept.clone());
+        let State(given) = context.state::<Arc<AtomicU64>>().unwrap();
+        given.store(7, Ordering::Relaxed);
+        assert_eq!(kept.load(Ordering::Relaxed), 7);
+    }
+
+    #[test]
+    fn a_trait_object_in_an_arc_is_a_state() {
+        let mut context = Context::default();
+        context.insert::<Arc<dyn Repo>>(Arc::new(Plain));
+        assert_eq!(context.state::<Arc<dyn Repo>>().unwrap().name(), "plain");
+    }
+
+    #[test]
+    fn a_state_of_another_type_is_named() {
+        let check = |context: &Context| <State<Plain> as FromRecord<'_>>::check(context).unwrap_err();
+        let (mut context, plain) = (Context::default(), type_name::<Plain>());
+        assert!(check(&context).contains("has no states"));
+        context.insert(5_u8);
+        assert!(check(&context).ends_with("only `u8`; give it with `App::state(..)`"));
+        context.insert(Arc::new(Plain));
+        let there = format!("is a `alloc::sync::Arc<{plain}>`; take `State<alloc::sync::Arc<{plain}>>`");
+        assert!(check(&context).contains(&there), "{}", check(&context));
+        let mut context = Context::default();
+        context.insert(Plain);
+        let other = <State<Arc<Plain>> as FromRecord<'_>>::check(&context).unwrap_err();
+        assert!(other.contains(&format!("take `State<{plain}>`")), "{other}");
+    }
 }

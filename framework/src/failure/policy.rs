@@ -16,6 +16,14 @@ use std::time::Duration;
 ///
 /// The delay before the attempt after the nth is random between 0 and
 /// `backoff * 2^(n-1)`, at most `max_backoff`.
+///
+/// ```
+/// use onceward::RetryPolicy;
+/// use std::time::Duration;
+///
+/// let policy = RetryPolicy::default().max_attempts(5).backoff(Duration::from_millis(100));
+/// assert_eq!(policy.max_attempts, 5);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RetryPolicy {
@@ -42,6 +50,30 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
+    /// Sets the attempts in all, the first included.
+    #[must_use]
+    pub fn max_attempts(self, attempts: u32) -> Self {
+        Self { max_attempts: attempts, ..self }
+    }
+
+    /// Sets how long after the first failure the last attempt may begin.
+    #[must_use]
+    pub fn max_elapsed(self, limit: Duration) -> Self {
+        Self { max_elapsed: limit, ..self }
+    }
+
+    /// Sets the longest delay before the second attempt, which doubles from attempt to attempt.
+    #[must_use]
+    pub fn backoff(self, delay: Duration) -> Self {
+        Self { backoff: delay, ..self }
+    }
+
+    /// Sets the longest delay of all.
+    #[must_use]
+    pub fn max_backoff(self, delay: Duration) -> Self {
+        Self { max_backoff: delay, ..self }
+    }
+
     /// The longest delay after this attempt.
     fn ceiling(&self, attempt: u32) -> Duration {
         backoff::ceiling(self.backoff, self.max_backoff, attempt.saturating_sub(1))

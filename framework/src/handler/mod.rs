@@ -17,6 +17,37 @@ use std::time::Duration;
 ///
 /// A run's records are decoded by [`extract`](Self::extract) before any
 /// transaction is opened, then [`call`](Self::call) does the work.
+///
+/// By hand a handler may be generic and have fields:
+///
+/// ```
+/// use onceward::extract::{Context, RunExt};
+/// use onceward::prelude::*;
+/// use onceward::{Delivery, Handled, Handler, IntoHandled, Rejected, Run, Settings};
+///
+/// trait Departures: Send + Sync + 'static {
+///     fn add(&self, tailnum: &str, distance: i64) -> impl Future<Output = HandlerResult> + Send;
+/// }
+///
+/// struct OnFlight<D>(D);
+///
+/// impl<D: Departures> Handler for OnFlight<D> {
+///     type Args<'a> = (Key<&'a str>, Json<i64>);
+///
+///     fn settings(&self) -> Settings {
+///         Settings::new("on_flight").topic("flights").group("departures")
+///     }
+///
+///     fn extract<'a>(&'a self, run: Run<'a>, context: &'a Context) -> Result<Self::Args<'a>, Rejected> {
+///         run.extract(context)
+///     }
+///
+///     async fn call<'a, 'r: 'a>(&'a self, args: Self::Args<'r>, _: Delivery<'a>) -> HandlerResult<Handled> {
+///         let (Key(tailnum), Json(distance)) = args;
+///         self.0.add(tailnum, distance).await.into_handled()
+///     }
+/// }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a handler",
     label = "not a handler",

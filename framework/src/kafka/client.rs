@@ -12,7 +12,9 @@ pub(crate) use rdkafka::topic_partition_list::{Offset, TopicPartitionList, Topic
 pub(crate) use rdkafka::types::RDKafkaRespErr;
 
 #[cfg(feature = "testing")]
-pub(crate) use rdkafka::message::Headers;
+pub(crate) use rdkafka::Message as AnyMessage;
+#[cfg(feature = "testing")]
+pub(crate) use rdkafka::message::{BorrowedMessage, Headers};
 #[cfg(feature = "testing")]
 pub(crate) use rdkafka::producer::future_producer::DeliveryFuture;
 #[cfg(feature = "testing")]

@@ -1,4 +1,4 @@
-//! All of librdkafka, and all unsafe code.
+//! All of librdkafka, and all unsafe code but that of the signal handler (`app/signals.rs`).
 
 pub(crate) mod client;
 pub(crate) mod client_config;

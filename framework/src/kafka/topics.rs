@@ -240,7 +240,9 @@ pub(crate) async fn settings(config: &Resolved, topic: &str) -> Result<Option<Se
     };
     match described {
         Ok(resources) => match resources.into_iter().next() {
-            Some(Ok(resource)) => Ok(Some(Settings { resource })),
+            // Every topic has settings. rdkafka drops the broker's error of a single resource, and gives an
+            // empty list where this user may not see them.
+            Some(Ok(resource)) if !resource.entries.is_empty() => Ok(Some(Settings { resource })),
             Some(Err(error)) if !unknown(error) => Err(failed(KafkaError::AdminOp(error))),
             _ => {
                 tracing::warn!(

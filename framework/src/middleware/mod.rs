@@ -15,6 +15,7 @@
 //! # Example
 //!
 //! ```
+//! use onceward::middleware::{Delivery, Next, RecordMiddleware};
 //! use onceward::prelude::*;
 //!
 //! /// Writes a line for each record that was handled.
@@ -52,7 +53,9 @@ pub(crate) use stack::{check, default_stack};
 pub use timeout::Timeout;
 pub use trace::Trace;
 
-use crate::{HandlerError, HandlerResult, Outcome, Outcomes, Run};
+use crate::{HandlerError, HandlerResult, Outcome};
+#[doc(no_inline)]
+pub use crate::{Outcomes, Run};
 use bound::Bound;
 use std::future::Future;
 
@@ -86,6 +89,7 @@ pub trait Next<'a>: Send + 'a {
 /// Copy this signature; others give long messages of the compiler.
 ///
 /// ```
+/// use onceward::middleware::{Delivery, Next, RecordMiddleware};
 /// use onceward::prelude::*;
 ///
 /// struct Mine;
@@ -126,6 +130,7 @@ pub trait NextRun: Sync {
 /// Copy this signature; others give long messages of the compiler.
 ///
 /// ```
+/// use onceward::middleware::{Middleware, NextRun, Outcomes, Run};
 /// use onceward::prelude::*;
 ///
 /// struct Mine;

@@ -15,6 +15,9 @@ pub(crate) struct Note {
     pub(crate) trials: u32,
     /// The process that wrote it.
     pub(crate) by: u32,
+    /// The owner that wrote it gave the partition up, and writes no dead letter of it any more. Worth
+    /// nothing once another has begun, so that one writes none before it has overwritten this.
+    pub(crate) left: bool,
 }
 
 impl Note {
@@ -45,6 +48,8 @@ struct State {
     there: Option<(i64, Note)>,
     /// The record that is tried now, and how often it was before.
     trying: Option<(i64, u32)>,
+    /// A dead letter waits for the note to go that the owner before has left.
+    is_to_go: bool,
 }
 
 /// The broker may be away for a while; the note of a start is not worth a standstill.
@@ -59,6 +64,20 @@ impl Notes {
     /// The note beside the committed offset; `None` if none is committed.
     pub(crate) fn found(&self) -> Option<(i64, Note)> {
         self.lock().there
+    }
+
+    /// Whether it still stands there that the owner before has left. Who asks may not write a dead
+    /// letter as long as it does, and has it overwritten.
+    pub(crate) fn has_left(&self) -> bool {
+        let mut state = self.lock();
+        state.is_to_go = state.there.is_some_and(|(_, note)| note.left);
+        state.is_to_go
+    }
+
+    /// The offset beside which such a note stands that is to go.
+    pub(crate) fn to_go(&self) -> Option<i64> {
+        let state = self.lock();
+        state.there.filter(|(_, note)| note.left && state.is_to_go).map(|(offset, _)| offset)
     }
 
     /// Asks for a note. The poll thread commits it.
@@ -85,7 +104,7 @@ impl Notes {
         if let Some((at, trials)) = state.trying.filter(|(at, _)| *at == offset) {
             state.trying = None;
             let note = state.wanted.or(state.there).filter(|(noted, _)| *noted == at);
-            state.wanted = note.map(|(_, note)| (at, Note { trials, ..note })).or(state.wanted);
+            state.wanted = note.map(|(_, note)| (at, Note { trials, left: false, ..note })).or(state.wanted);
         }
     }
 
@@ -152,14 +171,14 @@ mod tests {
 
     #[test]
     fn a_record_is_condemned_after_its_starts_and_never_untried() {
-        let tried = |trials| Note { starts: 1, trials, by: 1 };
+        let tried = |trials| Note { starts: 1, trials, by: 1, left: false };
         assert!(!tried(1).is_condemned(3) && tried(2).is_condemned(3));
         assert!(!tried(0).is_condemned(1) && tried(1).is_condemned(1));
     }
 
     #[test]
     fn a_record_that_came_back_was_not_the_killer_however_often_it_is_said() {
-        let note = |trials| Note { starts: 1, trials, by: 1 };
+        let note = |trials| Note { starts: 1, trials, by: 1, left: false };
         let notes = Notes::starting_with(Some((5, note(1))));
         notes.survived(5);
         assert_eq!(notes.wanted(), None, "it is not tried");
@@ -184,7 +203,7 @@ mod tests {
     #[tokio::test]
     async fn nobody_waits_for_a_note_that_the_broker_does_not_take() {
         let (notes, drain) = (Notes::default(), Drain::default());
-        notes.want(5, Note { starts: 1, trials: 1, by: 1 });
+        notes.want(5, Note { starts: 1, trials: 1, by: 1, left: false });
         notes.without_room(4);
         assert!(notes.wanted().is_some());
         notes.without_room(5);
@@ -195,7 +214,7 @@ mod tests {
     async fn nothing_is_begun_on_a_note_that_the_broker_does_not_have_before_the_partition_goes() {
         let (notes, drain) = (Notes::starting_with(None), Drain::default());
         assert_eq!(notes.found(), None);
-        let note = Note { starts: 1, trials: 1, by: 1 };
+        let note = Note { starts: 1, trials: 1, by: 1, left: false };
         notes.want(5, note);
         drain.begin();
         assert!(!notes.written(&drain).await);
@@ -207,7 +226,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_note_of_a_start_is_waited_for_but_not_for_long() {
         let (notes, drain) = (Notes::default(), Drain::default());
-        notes.want(5, Note { starts: 1, trials: 0, by: 1 });
+        notes.want(5, Note { starts: 1, trials: 0, by: 1, left: false });
         let start = tokio::time::Instant::now();
         notes.written_soon(&drain).await;
         assert_eq!(start.elapsed(), START_IS_NOTED_WITHIN);
@@ -216,14 +235,14 @@ mod tests {
     #[tokio::test]
     async fn what_is_wanted_is_written_when_it_or_something_later_is_committed() {
         let (notes, drain) = (Notes::default(), Drain::default());
-        let note = Note { starts: 1, trials: 0, by: 1 };
+        let note = Note { starts: 1, trials: 0, by: 1, left: false };
         notes.want(5, note);
         notes.acknowledge(5, Note::default());
         assert_eq!(notes.wanted(), Some((5, note)), "a commit that was under way");
         notes.acknowledge(5, note);
         assert!(notes.written(&drain).await);
         assert_eq!(notes.to_clear(), Some(5));
-        notes.want(5, Note { starts: 1, trials: 1, by: 1 });
+        notes.want(5, Note { starts: 1, trials: 1, by: 1, left: false });
         notes.acknowledge(6, Note::default());
         assert!(notes.written(&drain).await);
         assert_eq!(notes.to_clear(), None);

@@ -54,6 +54,13 @@ impl<H: Handler, S: Stack> Route<H, S> {
         self
     }
 
+    /// Names the handler, in place of its function's name: in the configuration, in logs, and in
+    /// what is noted as done.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.settings.name = name.into();
+        self
+    }
+
     /// Sets the consumer group.
     pub fn group(mut self, group: impl Into<String>) -> Self {
         self.settings.group = Some(group.into());
@@ -130,6 +137,24 @@ impl<H: Handler, S: Stack> Route<H, S> {
         self
     }
 
+    /// Sets how long a failed record is tried; see [`RetryPolicy::max_elapsed`].
+    pub fn max_elapsed(mut self, limit: Duration) -> Self {
+        self.settings = self.settings.max_elapsed(limit);
+        self
+    }
+
+    /// Sets the longest delay before the second attempt; see [`RetryPolicy::backoff`].
+    pub fn backoff(mut self, delay: Duration) -> Self {
+        self.settings = self.settings.backoff(delay);
+        self
+    }
+
+    /// Sets the longest delay of all; see [`RetryPolicy::max_backoff`].
+    pub fn max_backoff(mut self, delay: Duration) -> Self {
+        self.settings = self.settings.max_backoff(delay);
+        self
+    }
+
     /// Sets what happens to records that fail with an error of this type, at any place in the
     /// chain of sources.
     pub fn on_error<E: std::error::Error + 'static>(mut self, policy: ErrorPolicy) -> Self {
@@ -184,6 +209,47 @@ impl<H: Handler, S: Stack> Route<H, S> {
     pub fn stack<T: Stack>(self, stack: T) -> Route<H, T> {
         Route { handler: self.handler, settings: self.settings, stack }
     }
+
+    /// Gives it a type that can be written down, whatever its handler and its middleware.
+    pub fn boxed(self) -> BoxRoute {
+        BoxRoute(Box::new(self))
+    }
+}
+
+/// A route of any handler with any middleware, for functions that return routes.
+///
+/// ```
+/// use onceward::prelude::*;
+/// use onceward::BoxRoute;
+/// use onceward::middleware::Timeout;
+/// use std::time::Duration;
+///
+/// #[handler(topic = "flights", group = "totals")]
+/// async fn on_flight(flight: Bytes) {}
+///
+/// #[handler(topic = "gates", group = "gates")]
+/// async fn on_gate(gate: Bytes) {}
+///
+/// fn routes() -> Vec<BoxRoute> {
+///     let soon = Timeout::new(Duration::from_secs(1));
+///     vec![on_flight {}.route().boxed(), on_gate {}.route().middleware(soon).boxed()]
+/// }
+///
+/// let app = routes().into_iter().fold(App::new(), |app, route| app.handler(route));
+/// ```
+#[must_use]
+pub struct BoxRoute(Box<dyn AnyRoute>);
+
+impl BoxRoute {
+    pub(crate) fn into_inner(self) -> Box<dyn AnyRoute> {
+        self.0
+    }
+}
+
+impl fmt::Debug for BoxRoute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BoxRoute").field("settings", self.0.settings()).finish_non_exhaustive()
+    }
 }
 
 /// Makes routes of handlers. The prelude has it.
@@ -213,28 +279,23 @@ impl<H: Handler> HandlerExt for H {}
     note = "put `#[handler(topic = \"..\")]` on the async fn `f` and pass `f {{}}`: the value of the type that the attribute leaves beside it"
 )]
 pub trait IntoRoute {
-    /// The handler.
-    type Handler: Handler;
-    /// The list of middleware around it.
-    type Stack: Stack;
-
     /// Makes the route.
-    fn into_route(self) -> Route<Self::Handler, Self::Stack>;
+    fn into_route(self) -> BoxRoute;
 }
 
 impl<H: Handler> IntoRoute for H {
-    type Handler = H;
-    type Stack = DefaultStack;
-
-    fn into_route(self) -> Route<H> {
-        Route::new(self)
+    fn into_route(self) -> BoxRoute {
+        Route::new(self).boxed()
     }
 }
 
 impl<H: Handler, S: Stack> IntoRoute for Route<H, S> {
-    type Handler = H;
-    type Stack = S;
+    fn into_route(self) -> BoxRoute {
+        self.boxed()
+    }
+}
 
+impl IntoRoute for BoxRoute {
     fn into_route(self) -> Self {
         self
     }

@@ -1,6 +1,6 @@
 //! Kafka in this process.
 
-use super::TestRecord;
+use super::{InMemoryRecord, TestRecord, read};
 use crate::config::{Config, DeadLetterConfig, GroupProtocol};
 use crate::kafka::client::{
     BaseConsumer, ClientConfig, Consumer, DeliveryFuture, FutureProducer, KafkaError, KafkaResult, Offset,
@@ -197,6 +197,19 @@ impl TestBroker {
         }
     }
 
+    /// Returns the records that stand in a topic, partition by partition, in order: what a handler has
+    /// published, or the dead letters of one.
+    ///
+    /// # Errors
+    /// Where the topic is not there.
+    pub async fn records(&self, topic: &str) -> Result<Vec<InMemoryRecord>, Error> {
+        let (brokers, name) = (self.brokers.clone(), topic.to_owned());
+        let read = tokio::task::spawn_blocking(move || read::all(&brokers, &name, REQUEST)).await;
+        let read =
+            read.map_err(|source| Error::Internal { what: "reading a topic".into(), source: source.into() })?;
+        read.map_err(|source| self.failed(&format!("read the topic `{topic}`"), source))
+    }
+
     fn failed(&self, action: &str, source: KafkaError) -> Error {
         failed(action, &self.brokers, source)
     }
@@ -239,11 +252,11 @@ fn failed(action: &str, brokers: &str, source: KafkaError) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::extract::Context;
     use crate::extract::batch::Rejected;
+    use crate::extract::{Context, RunExt};
     use crate::handler::{Handled, Handler, Settings};
     use crate::testing::run_until;
-    use crate::{Delivery, HandlerResult, Outcome, Run};
+    use crate::{Delivery, HandlerResult, Outcome, ResultExt, Run};
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     /// Counts records of the topic `t`, in the group `g`.
@@ -281,6 +294,50 @@ mod tests {
             run_until(app, broker.caught_up("g", "t")).await.unwrap();
             assert_eq!(handled.load(Ordering::Relaxed), total);
         }
+    }
+
+    /// Fails for good at what is not a number.
+    struct Numbers;
+
+    impl Handler for Numbers {
+        type Args<'a> = &'a [u8];
+
+        fn settings(&self) -> Settings {
+            Settings::new("numbers").topic("t").group("g")
+        }
+
+        fn extract<'a>(&'a self, run: Run<'a>, context: &'a Context) -> Result<&'a [u8], Rejected> {
+            run.extract(context)
+        }
+
+        async fn call<'a, 'r: 'a>(&'a self, number: &'r [u8], _: Delivery<'a>) -> HandlerResult<Handled> {
+            str::from_utf8(number)?.parse::<u32>().permanent()?;
+            Ok(Handled::All(Outcome::Completed))
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_dead_lettered_can_be_read() {
+        let broker = TestBroker::start().unwrap();
+        broker.topic("t", 3).unwrap();
+        broker.topic("t.dlq", 2).unwrap();
+        assert!(broker.records("t.dlq").await.unwrap().is_empty());
+        broker.produce("t", records(20)).await.unwrap();
+        broker.produce("t", [TestRecord::new("x").key("k").header("h", "1")]).await.unwrap();
+        run_until(broker.app().handler(Numbers), broker.caught_up("g", "t")).await.unwrap();
+        let letters = broker.records("t.dlq").await.unwrap();
+        let [letter] = &letters[..] else { panic!("{letters:?}") };
+        let letter = letter.record();
+        assert_eq!(
+            (letter.topic(), letter.key(), letter.payload()),
+            ("t.dlq", Some(&b"k"[..]), Some(&b"x"[..]))
+        );
+        assert_eq!(letter.headers().get_str("h"), Some("1"));
+        assert_eq!(letter.headers().get_str("onceward.dlq.topic"), Some("t"));
+        let all = broker.records("t").await.unwrap();
+        let places = all.iter().map(|record| (record.record().partition(), record.record().offset()));
+        assert!(places.clone().is_sorted() && all.len() == 21, "{:?}", places.collect::<Vec<_>>());
+        assert!(broker.records("nowhere").await.unwrap_err().to_string().contains("nowhere"));
     }
 
     #[tokio::test]

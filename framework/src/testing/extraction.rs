@@ -35,6 +35,10 @@ pub struct InMemoryRecord {
 }
 
 impl InMemoryRecord {
+    pub(super) fn new(message: Message, source: Source) -> Self {
+        Self { message, source }
+    }
+
     /// The record, as a handler gets it.
     pub fn record(&self) -> Record<'_> {
         Record::new(&self.message, &self.source, 1)
@@ -71,7 +75,7 @@ impl From<TestRecord> for InMemoryRecord {
             ..OwnedMessage::default()
         };
         let source = Source::new(TopicPartition::new("in-memory", 0), "in-memory".into());
-        Self { message: Message::Owned(Box::new(message)), source }
+        Self::new(Message::Owned(Box::new(message)), source)
     }
 }
 

@@ -65,12 +65,14 @@ impl Suspects {
 
     /// One more start.
     pub(crate) fn started(&self, before: Note) -> Note {
-        Note { starts: before.starts.saturating_add(1), trials: before.trials, by: self.id }
+        let starts = before.starts.saturating_add(1);
+        Note { starts, trials: before.trials, by: self.id, left: false }
     }
 
     /// One more trial.
     pub(crate) fn tried(&self, before: Note) -> Note {
-        Note { starts: before.starts.max(1), trials: before.trials.saturating_add(1), by: self.id }
+        let trials = before.trials.saturating_add(1);
+        Note { starts: before.starts.max(1), trials, by: self.id, left: false }
     }
 }
 
@@ -95,7 +97,7 @@ mod tests {
     #[test]
     fn a_process_that_lost_the_partition_while_it_tried_a_record_does_not_count_its_own_tries() {
         let processes = [1, 2, 3].map(|id| Suspects { id, ..Suspects::default() });
-        let mut noted = Note { starts: 1, trials: 0, by: 9 };
+        let mut noted = Note { starts: 1, trials: 0, by: 9, left: false };
         for process in &processes {
             let source = source();
             noted = process.tried(process.evidence(&source, 5, noted));

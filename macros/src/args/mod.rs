@@ -232,7 +232,7 @@ mod tests {
     #[test]
     fn a_wrong_argument_hides_no_other() {
         let (args, messages) =
-            parse(quote!(topic = "flights", group = 5, "x", timeout = "1 s", group = "a", max));
+            parse(quote!(topic = "flights", group = 5, "x", timeout = "1 x", group = "a", max));
         assert!(settings(&args).ends_with(".topic(\"flights\")"), "{}", settings(&args));
         assert_eq!(messages.len(), 5);
         assert_eq!(messages[0], r#"expected `group = "totals"`"#);

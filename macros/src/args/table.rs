@@ -52,8 +52,8 @@ rows! {
         "the event type that it takes; other handlers of the group may take others of the same topic. See [`EventType`](crate::EventType)",
         "all records";
     timeout => Some("timeout"), Value::duration,
-        r#"`timeout = "30s"`: a whole number with `ms`, `s`, `m` or `h`"#,
-        r#"how long one call may take: a whole number with `ms`, `s`, `m` or `h`, as in `"30s"`"#,
+        r#"`timeout = "30s"`: a number with a unit, such as `500ms`, `5s`, `7days`"#,
+        r#"how long one call may take. A duration is a number with a unit, as in `"500ms"`, `"30s"`, `"1min 30s"`, `"7days"`, here as in a file and in the environment"#,
         "no limit";
     identity => Some("identity"), Value::identity,
         r#"`identity = header("event-id")`, `identity = function(path::to::function)`, `identity = cloudevents`, `identity = position`, or one of them `in_each_topic(..)`"#,
@@ -88,15 +88,15 @@ rows! {
         "how often a failed record is tried, the first attempt included",
         "12";
     max_elapsed => Some("max_elapsed"), Value::duration,
-        r#"`max_elapsed = "1m"`: a whole number with `ms`, `s`, `m` or `h`"#,
+        r#"`max_elapsed = "1m"`: a number with a unit, such as `500ms`, `5s`, `7days`"#,
         "no attempt begins later than this after the first failure",
         r#"`"1m"`"#;
     backoff => Some("backoff"), Value::duration,
-        r#"`backoff = "10ms"`: a whole number with `ms`, `s`, `m` or `h`"#,
+        r#"`backoff = "10ms"`: a number with a unit, such as `500ms`, `5s`, `7days`"#,
         "the longest delay before the second attempt, which doubles from attempt to attempt",
         r#"`"1ms"`"#;
     max_backoff => Some("max_backoff"), Value::duration,
-        r#"`max_backoff = "10s"`: a whole number with `ms`, `s`, `m` or `h`"#,
+        r#"`max_backoff = "10s"`: a number with a unit, such as `500ms`, `5s`, `7days`"#,
         "the longest delay of all",
         r#"`"10s"`"#;
     dead_letter => Some("dead_letter"), Value::topic_name,

@@ -92,7 +92,8 @@ impl Assignment {
         let Beginning { partition, place, offset, committed, memo, had_owner, .. } = beginning;
         let router = (self.setup.routers)(partition.topic())?;
         let mut source = Source::new(partition.clone(), self.setup.group.clone());
-        if had_owner {
+        // The note that the owner before has left holds until this one begins: see `Notes::has_left`.
+        if had_owner && !memo.note.left {
             source.written = dead_letter::after_another();
         }
         source.notes = Notes::starting_with(committed.map(|offset| (offset, memo.note)));
@@ -119,6 +120,7 @@ impl Assignment {
             stopped: None,
             without_position: None,
             made_anew: None,
+            is_left: false,
         })
     }
 
@@ -176,9 +178,10 @@ impl Assignment {
     pub(super) fn commit_and_abandon(
         &self,
         consumer: &Consumer,
-        leaving: Vec<OwnedPartition>,
+        mut leaving: Vec<OwnedPartition>,
         limit: Duration,
     ) -> usize {
+        leaving.iter_mut().for_each(OwnedPartition::leave);
         let unfinished = leaving.iter().filter(|owned| !owned.partition.has_ended()).count();
         leaving.iter().for_each(|owned| owned.worker.abort());
         let mut room: Room = *self.owned().committer.room();

@@ -2,18 +2,18 @@
 
 use crate::consumer::memo::{MOST_BYTES, Memo, Place};
 use crate::consumer::positions::{self, LOOKUP_LIMIT};
-use crate::extract::Context;
 use crate::extract::batch::Rejected;
+use crate::extract::{Context, RunExt};
 use crate::handler::{Handled, Handler, Settings};
 use crate::kafka::admin::Teller;
 use crate::testing::{TestBroker, TestRecord, run_until};
 use crate::worker::ahead::Ahead;
-use crate::{Delivery, Error, HandlerResult, Outcome, Run};
+use crate::{Delivery, Error, HandlerResult, Outcome, ResultExt, Run};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Notes the offsets of the topic `t`, in the group `g`.
 #[derive(Clone, Default)]
@@ -85,6 +85,53 @@ async fn a_partition_waits_until_it_can_be_looked_up_where_it_begins() {
     run_until(broker.app().handler(note.clone()), note.count(2)).await.unwrap();
     assert_eq!(note.handled(), [1, 4]);
     assert_eq!(written(&client).0, 5);
+}
+
+/// Fails for good at what is no number, and says that it was called.
+#[derive(Clone, Default)]
+struct Numbers(Arc<Mutex<Vec<i64>>>);
+
+impl Handler for Numbers {
+    type Args<'a> = &'a [u8];
+
+    fn settings(&self) -> Settings {
+        Settings::new("numbers").topic("t").group("g")
+    }
+
+    fn extract<'a>(&'a self, run: Run<'a>, context: &'a Context) -> Result<&'a [u8], Rejected> {
+        run.extract(context)
+    }
+
+    async fn call<'a, 'r: 'a>(&'a self, payload: &'r [u8], _: Delivery<'a>) -> HandlerResult<Handled> {
+        let number = std::str::from_utf8(payload)?.parse().permanent()?;
+        self.0.lock().unwrap().push(number);
+        Ok(Handled::All(Outcome::Completed))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_clean_end_the_first_dead_letter_waits_for_nobody() {
+    let (broker, client) = with_records(1).await;
+    broker.topic("t.dlq", 1).unwrap();
+    let app = || broker.app().handler(Numbers::default());
+    run_until(app(), broker.caught_up("g", "t")).await.unwrap();
+    let (offset, text) = written(&client);
+    assert!(offset == 1 && text.ends_with(" left=1"), "{text}");
+
+    broker.produce("t", [TestRecord::new("x")]).await.unwrap();
+    let begun = Instant::now();
+    let lettered = async {
+        broker.caught_up("g", "t").await?;
+        // The partition is owned, so that nobody else may believe the note.
+        let (_, text) = written(&client);
+        assert!(!text.contains("left"), "{text}");
+        Ok(())
+    };
+    run_until(app(), lettered).await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(7), "{:?}", begun.elapsed());
+    assert_eq!(broker.records("t.dlq").await.unwrap().len(), 1);
+    let (offset, text) = written(&client);
+    assert!(offset == 2 && text.ends_with(" left=1"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

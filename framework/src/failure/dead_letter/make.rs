@@ -26,7 +26,7 @@ pub(super) async fn create(config: &Resolved, source: &str, letters: &str) -> Re
 
 /// Refuses a start whose dead-letter topic is missing and could not be made.
 pub(super) async fn check(config: &Resolved, source: &str, letters: &str) -> Result<(), Error> {
-    let problem = if config.dead_letter.create() {
+    let problem = if config.dead_letter.creates() {
         match make(config, source, letters, true).await {
             Ok(()) => return Ok(()),
             Err(NotMade { code: Some(RDKafkaErrorCode::UnsupportedFeature), .. }) => return Ok(()),

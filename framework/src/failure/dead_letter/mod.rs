@@ -24,6 +24,7 @@ use crate::failure::trials::Trial;
 use crate::kafka::client::{FutureRecord, KafkaError};
 use crate::kafka::producer::{ProduceError, Producer, Sends};
 use crate::record::identity::{Identity, IdentitySource};
+use crate::record::written::Written;
 use crate::telemetry::trace::Spans;
 use crate::{HandlerError, HandlerResult, Header, Record, Run};
 use headers::Extent;
@@ -53,6 +54,9 @@ pub(crate) struct Letter<'l> {
 /// again. Less than a session: a member that is cut off has no copy in its queue any
 /// more when another one gets the record.
 const COPIED_WITHIN: Duration = Duration::from_secs(4);
+
+/// How soon to look again whether a note beside the committed offset is overwritten.
+const OVERWRITTEN_SOON: Duration = Duration::from_millis(50);
 
 /// Publishes copies, for all routes of the application.
 #[derive(Clone)]
@@ -119,13 +123,13 @@ impl RouteLetters {
         let config = self.letters.producer.config();
         match written::find(config, &topic, letter, source, &self.letters.under_way).await? {
             Found::Copy => return Ok(()),
-            Found::NoTopic if self.letters.config.create() => {
+            Found::NoTopic if self.letters.config.creates() => {
                 make::create(config, letter.record.topic(), &topic).await?;
             }
             Found::NoTopic => return Err(refusal::is_missing(&topic)),
             Found::NoCopy => {}
         }
-        let sent = self.send_until_it_fits(&topic, letter).await;
+        let sent = self.send_until_it_fits(&topic, letter, &source.written).await;
         if sent.is_err() {
             // The broker may have it, and only its answer is missing.
             written::forget(&source.written, &topic).await;
@@ -133,11 +137,16 @@ impl RouteLetters {
         sent.map_err(|error| refusal::not_taken(&topic, error, size_of(letter)))
     }
 
-    async fn send_until_it_fits(&self, topic: &str, letter: &Letter<'_>) -> Result<(), ProduceError> {
-        let to_source = self.letters.config.partition() == DeadLetterPartition::Source;
+    async fn send_until_it_fits(
+        &self,
+        topic: &str,
+        letter: &Letter<'_>,
+        written: &Written,
+    ) -> Result<(), ProduceError> {
+        let to_source = self.letters.config.partitioning() == DeadLetterPartition::Source;
         let (mut extent, mut partition) = (Extent::All, to_source.then(|| letter.record.partition()));
         loop {
-            match self.send(topic, letter, extent, partition).await {
+            match self.send(topic, letter, extent, partition, written).await {
                 Err(error) if error.is_too_large() && extent == Extent::All => {
                     extent = Extent::NeededForRepair
                 }
@@ -165,6 +174,7 @@ impl RouteLetters {
         letter: &Letter<'_>,
         extent: Extent,
         partition: Option<i32>,
+        written: &Written,
     ) -> Result<(), ProduceError> {
         let DeadLetters { producer, spans, config, under_way, .. } = &self.letters;
         let headers = headers::of(letter, config, extent);
@@ -172,17 +182,21 @@ impl RouteLetters {
             (letter.record.key().map(<[u8]>::to_vec), letter.record.payload().map(<[u8]>::to_vec));
         let span = spans.send_span(topic, letter.record);
         let is_under_way = under_way.clone().read_owned().await;
+        let sending = written.sending();
         // It goes on where this is dropped: the producer sends it all the same.
         let (producer, to) = (producer.clone(), topic.to_owned());
-        let sending = tokio::spawn(async move {
+        let sent = tokio::spawn(async move {
             let mut copy = FutureRecord::<[u8], [u8]>::to(&to).headers(headers);
             (copy.key, copy.payload, copy.partition) = (key.as_deref(), payload.as_deref(), partition);
             let sent = producer.send(copy).await;
             span.end(&sent);
+            if sent.is_ok() {
+                sending.acknowledged();
+            }
             drop(is_under_way);
             sent.map(|_| ())
         });
-        sending.await.unwrap_or_else(|_| Err(ProduceError::new(topic, KafkaError::Canceled)))
+        sent.await.unwrap_or_else(|_| Err(ProduceError::new(topic, KafkaError::Canceled)))
     }
 }
 
@@ -200,11 +214,24 @@ fn size_of(letter: &Letter<'_>) -> usize {
 /// # Errors
 /// What holds the record, and for how long if that is known.
 pub(crate) async fn put(run: Run<'_>, letter: &Letter<'_>, letters: &RouteLetters) -> HandlerResult<()> {
-    if let Some(time) = run.assigned().written.unsettled_for() {
+    let source = run.assigned();
+    if let Some(time) = source.written.unsettled_for() {
+        if source.written.is_first_to_wait() {
+            tracing::info!(
+                partition = %source.partition,
+                wait = ?time,
+                "the first dead letter of the partition waits: the owner before did not say that it has left, and may \
+                 still write one"
+            );
+        }
         let problem = "the owner before this one may still write dead letters of the partition";
         return Err(HandlerError::held(Cause::Passing, problem).retry_after(time));
     }
-    letters.put(letter, run.assigned()).await.map_err(|error| {
+    if source.notes.has_left() {
+        let problem = "that the owner before has left still stands beside the committed offset";
+        return Err(HandlerError::held(Cause::Passing, problem).retry_after(OVERWRITTEN_SOON));
+    }
+    letters.put(letter, source).await.map_err(|error| {
         let cause = error.cause();
         let problem = HandlerError::new(error);
         let held =

@@ -118,7 +118,7 @@ async fn check_layout(config: &Resolved, source: &str, letters: &str) -> Result<
     let failed = |topic: &str, error: KafkaError| {
         Error::kafka(format!("look up topic `{topic}`"), &config.brokers, error)
     };
-    if config.dead_letter.partition() != DeadLetterPartition::Source {
+    if config.dead_letter.partitioning() != DeadLetterPartition::Source {
         return Ok(());
     }
     let ours = topics::layout(config, source).await.map_err(|error| failed(source, error))?;

@@ -7,7 +7,10 @@
 //! that was not acknowledged, since the broker may have it.
 //!
 //! An owner that was cut off and does not know it yet may write meanwhile. So an owner of a
-//! partition that somebody has had before waits a little before its first letter.
+//! partition that somebody has had before waits a little before its first letter, unless that one has
+//! noted beside the committed offset that it has left: it does so with its last commit, if none of its
+//! letters was under way or in doubt. Before its own first letter an owner has that note overwritten,
+//! so that it says nothing to the next one.
 
 use super::headers::{
     GROUP, HANDLER, LAST_GROUP, LAST_HANDLER, LAST_OFFSET, LAST_PARTITION, LAST_TIMESTAMP, LAST_TOPIC,

@@ -80,8 +80,8 @@ impl<'r, S: Stack, H: Handler> InTransaction<'r, S, H> {
         };
         fault::point("after_claim");
         let work = match decoded {
-            Decoded::Together(args) => self.together(part, args, unit, &fresh).await,
-            Decoded::Each(args) => self.each(part, args, unit, &fresh, apart).await,
+            Decoded::Together(args) => self.together(part, args, unit, (&claims, &fresh)).await,
+            Decoded::Each(args) => self.each(part, args, unit, (&claims, &fresh), apart).await,
         };
         let attempt = match work {
             Ok((unit, outcomes)) => self.finish(unit, outcomes, &claims, &fresh, alone).await,
@@ -139,7 +139,7 @@ impl<'r, S: Stack, H: Handler> InTransaction<'r, S, H> {
         part: Run<'_>,
         args: Result<H::Args<'_>, Rejected>,
         mut unit: UnitOfWork,
-        fresh: &[bool],
+        (claims, fresh): (&[Claim], &[bool]),
     ) -> Work {
         let places: Vec<usize> = (0..part.len()).filter(|&place| fresh[place]).collect();
         if places.is_empty() {
@@ -162,6 +162,10 @@ impl<'r, S: Stack, H: Handler> InTransaction<'r, S, H> {
                 }
             }
         };
+        let undone = places.iter().map(|&place| claims[place]);
+        if let Some(attempt) = self.ended_by_call(&mut unit, undone).await {
+            return Err(attempt);
+        }
         if called.is_ok()
             && let Some(attempt) = self.lost(&mut unit, fresh_part, started).await
         {

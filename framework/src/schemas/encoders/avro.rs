@@ -18,6 +18,7 @@ use std::fmt;
 /// use onceward::prelude::*;
 /// use onceward::{AvroEncoder, SchemaRegistryConfig};
 /// use serde::Serialize;
+/// use std::sync::Arc;
 ///
 /// #[derive(Serialize)]
 /// struct Delay {
@@ -29,7 +30,7 @@ use std::fmt;
 ///     {"name": "tailnum", "type": "string"}, {"name": "minutes", "type": "long"}]}"#;
 ///
 /// #[handler(topic = "flights", group = "delays")]
-/// async fn on_flight(record: Bytes, delays: State<AvroEncoder>) -> HandlerResult<ProducerRecord> {
+/// async fn on_flight(record: Bytes, delays: State<Arc<AvroEncoder>>) -> HandlerResult<ProducerRecord> {
 ///     let delay = Delay { tailnum: "N14228".into(), minutes: 2 };
 ///     Ok(ProducerRecord::to("delays").payload(delays.value("delays", &delay).await?))
 /// }
@@ -37,7 +38,7 @@ use std::fmt;
 /// # async fn run() -> Result<(), onceward::Error> {
 /// let registry = SchemaRegistryConfig::at("http://127.0.0.1:8081");
 /// let delays = AvroEncoder::new(&registry, DELAY)?.registering();
-/// App::from_env()?.state(delays).handler(on_flight {}).run().await
+/// App::from_env()?.state(Arc::new(delays)).handler(on_flight {}).run().await
 /// # }
 /// ```
 pub struct AvroEncoder {

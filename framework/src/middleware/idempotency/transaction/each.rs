@@ -1,9 +1,9 @@
 //! One call for each record of a run, in one transaction.
 
 use super::{InTransaction, Work};
-use crate::dedupe::StoreError;
 use crate::dedupe::outage::OfCall;
 use crate::dedupe::unit::UnitOfWork;
+use crate::dedupe::{Claim, StoreError};
 use crate::error::ErrorKind;
 use crate::extract::batch::Rejected;
 use crate::handler::Handler;
@@ -34,7 +34,7 @@ impl<S: Stack, H: Handler> InTransaction<'_, S, H> {
         part: Run<'_>,
         mut args: Vec<Option<Result<H::Args<'_>, Rejected>>>,
         mut unit: UnitOfWork,
-        fresh: &[bool],
+        (claims, fresh): (&[Claim], &[bool]),
         apart: bool,
     ) -> Work {
         let savepoints = &self.calls.parts.bound.savepoints;
@@ -62,6 +62,10 @@ impl<S: Stack, H: Handler> InTransaction<'_, S, H> {
             }
             let Called { record, started, statements, result } =
                 self.call_at(part, index, args[index].take(), &mut unit).await?;
+            let undone = (index..part.len()).filter(|&place| fresh[place]).map(|place| claims[place]);
+            if let Some(attempt) = self.ended_by_call(&mut unit, undone).await {
+                return Err(attempt.at(index));
+            }
             let error = match kept(result, apart, &mut unit, &mut savepoint).await? {
                 Ok(outcome) => {
                     outcomes.push(outcome);

@@ -1,9 +1,9 @@
 //! What it means that a call failed in a transaction: for its record, for those beside it, or for nobody.
 
 use super::{InTransaction, offsets};
-use crate::dedupe::StoreError;
 use crate::dedupe::outage::OfCall;
 use crate::dedupe::unit::UnitOfWork;
+use crate::dedupe::{Claim, StoreError};
 use crate::error::ErrorKind;
 use crate::handler::Handler;
 use crate::middleware::Stack;
@@ -73,6 +73,23 @@ impl<S: Stack, H: Handler> InTransaction<'_, S, H> {
             ))));
         }
         Some(broke(called, HandlerError::new("the connection broke and the handler dropped the error")))
+    }
+
+    /// Says what it means if a call that had the connection itself has ended the transaction. After a COMMIT
+    /// the claims of the records that were not done have to go, or they would count as done.
+    pub(super) async fn ended_by_call(
+        &self,
+        unit: &mut UnitOfWork,
+        undone: impl Iterator<Item = Claim>,
+    ) -> Option<Attempt> {
+        if !unit.was_ended().await {
+            return None;
+        }
+        let undone: Vec<Claim> = undone.collect();
+        Some(match unit.unclaim(&undone).await {
+            Ok(()) => Attempt::Failed(HandlerError::new(StoreError::NotOurs).permanent()),
+            Err(error) => error.into(),
+        })
     }
 
     /// A record that is known to fail, in a transaction that is sound.
