@@ -10,7 +10,7 @@ FEATURES = json macros postgres postgres-tls avro protobuf json-schema schemas-t
 CORE = framework/src/offsets.rs framework/src/commit.rs framework/src/assignment.rs 'framework/src/dedupe/*.rs'
 
 # What takes bytes from anywhere: the programs in fuzz/fuzz_targets.
-FUZZ_TARGETS = wire avro_datum avro_schema protobuf_datum json_datum
+FUZZ_TARGETS = wire avro_datum avro_schema avro_resolution protobuf_datum json_datum
 FUZZ_SECONDS = 600
 
 help:
