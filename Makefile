@@ -11,7 +11,7 @@ CORE = framework/src/worker/offsets.rs 'framework/src/consumer/commit*.rs' frame
        'framework/src/dedupe/*.rs'
 
 # What takes bytes from anywhere: the programs in fuzz/fuzz_targets.
-FUZZ_TARGETS = wire avro_datum avro_schema protobuf_datum json_datum
+FUZZ_TARGETS = wire avro_datum avro_schema avro_resolution protobuf_datum json_datum
 FUZZ_SECONDS = 600
 
 help:

@@ -46,6 +46,10 @@ pub const AVRO_DATUM: Target =
 #[cfg(feature = "avro")]
 pub const AVRO_SCHEMA: Target =
     Target { name: "avro_schema", run: avro_schema, memory: 8 << 20, memory_a_byte: 4 << 10 };
+/// Avro schemas, others that their data are read by, and data.
+#[cfg(feature = "avro")]
+pub const AVRO_RESOLUTION: Target =
+    Target { name: "avro_resolution", run: avro_resolution, memory: 16 << 20, memory_a_byte: 8 << 10 };
 /// Protobuf schemas, and data of them.
 #[cfg(feature = "protobuf")]
 pub const PROTOBUF_DATUM: Target =
@@ -313,6 +317,26 @@ fn avro_schema(bytes: &[u8]) {
     }
 }
 
+/// The writer's schema and the reader's, each with a zero behind it, and a datum.
+#[cfg(feature = "avro")]
+fn avro_resolution(bytes: &[u8]) {
+    let (writer, rest) = until_zero(bytes);
+    let (reader, datum) = until_zero(rest);
+    let (Ok(writer), Ok(reader)) = (std::str::from_utf8(writer), std::str::from_utf8(reader)) else { return };
+    let Ok(writer) = super::avro::parse(writer, &Referenced::default()) else { return };
+    let data = super::avro::samples::samples(&writer).into_iter().chain([datum.to_vec()]);
+    for datum in data {
+        let read = super::avro::decode_by::<Tree>(reader, &writer, &datum);
+        let _ = black_box(read);
+        // Bytes that are one whole datum to who skips it are one to the other too.
+        if super::avro::decode_by::<IgnoredAny>(reader, &writer, &datum).is_ok() && !datum.is_empty() {
+            let longer = [&datum[..], &[0]].concat();
+            let is_read = super::avro::decode_by::<IgnoredAny>(reader, &writer, &longer).is_ok();
+            assert!(!is_read || super::avro::is_bytes(&writer));
+        }
+    }
+}
+
 /// A message as prost makes it.
 #[cfg(feature = "protobuf")]
 #[derive(Clone, PartialEq, prost::Message)]
@@ -416,6 +440,12 @@ mod tests {
     #[test]
     fn what_the_fuzzer_kept_of_avro_schemas_is_used_or_refused() {
         replay(AVRO_SCHEMA);
+    }
+
+    #[cfg(feature = "avro")]
+    #[test]
+    fn what_the_fuzzer_kept_of_resolution_is_resolved_or_refused() {
+        replay(AVRO_RESOLUTION);
     }
 
     #[cfg(feature = "protobuf")]

@@ -146,7 +146,7 @@ impl Check<'_> {
             }
             return Ok(());
         }
-        let logical = schema.as_object().and_then(|fields| logical_of(fields));
+        let logical = schema.as_object().and_then(logical_of);
         let kind = match &schema {
             Value::String(kind) => kind,
             Value::Object(fields) => text(fields, "type").unwrap_or_default(),

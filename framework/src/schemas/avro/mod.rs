@@ -21,6 +21,8 @@ mod write;
 
 pub(crate) use fault::Fault;
 pub(super) use plan::Plan;
+#[cfg(any(test, fuzzing))]
+pub(crate) use reader::decode_by;
 pub(crate) use reader::{decode_as, reads_as};
 
 use super::references::Referenced;
@@ -131,6 +133,12 @@ pub(super) fn encode<T: Serialize + ?Sized>(
     let value = value.serialize(Writing::whole(&schema.plan))?;
     schema.layout.borrow_dependent().writer.write_value_ref(bytes, &value)?;
     Ok(())
+}
+
+/// Whether the whole is bytes, of which each number is one.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn is_bytes(schema: &Schema) -> bool {
+    schema.plan.is_bytes()
 }
 
 scoped_thread_local! {

@@ -19,7 +19,7 @@ use std::path::Path;
 use std::process::Command;
 
 thread_local! {
-    static EXPECTED: RefCell<(Value, Rng)> = RefCell::new((Value::Null, Rng::with_seed(0)));
+    static EXPECTED: RefCell<(Value, Rng)> = const { RefCell::new((Value::Null, Rng::with_seed(0))) };
 }
 
 /// A value that asks for what is expected, each time in another way: as a list or a tuple, as a map

@@ -87,7 +87,7 @@ pub(crate) fn reads_as<T: DeserializeOwned>(reader: &'static str, writer: &Schem
     })
 }
 
-#[cfg(test)]
-pub(super) fn decode_by<T: DeserializeOwned>(text: &str, writer: &Schema, datum: &[u8]) -> Result<T, String> {
+#[cfg(any(test, fuzzing))]
+pub(crate) fn decode_by<T: DeserializeOwned>(text: &str, writer: &Schema, datum: &[u8]) -> Result<T, String> {
     Reader::new(text, writer)?.decode(writer, datum).map_err(|fault| fault.to_string())
 }

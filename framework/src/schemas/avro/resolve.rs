@@ -7,6 +7,8 @@
 
 mod default;
 mod matching;
+#[cfg(test)]
+mod tests;
 
 use super::Schema;
 use super::input::deeper;
@@ -48,11 +50,14 @@ pub(super) enum Step {
     Branch(usize, Number),
 }
 
+/// A field of the writer's: its name, its type, and the place of the reader's field that takes it.
+type Written = (Box<str>, Place, Option<(usize, Number)>);
+
 /// What becomes of a record's fields.
 #[derive(Debug)]
 pub(super) struct Fields {
-    /// The writer's, in their order: each with the place of the reader's field that takes it.
-    written: Box<[(Box<str>, Place, Option<(usize, Number)>)]>,
+    /// In their order.
+    written: Box<[Written]>,
     /// What the reader's fields are that nobody wrote.
     defaults: Box<[Option<Vec<u8>>]>,
     /// Whether those that are taken come in the reader's order.
