@@ -78,6 +78,16 @@ setters!(HandlerConfig:
     }
 );
 
+impl HandlerConfig {
+    /// Sets what happens at the start if the handler's type cannot read a schema of its topics.
+    #[cfg(feature = "schemas")]
+    #[must_use]
+    pub fn schema_check(mut self, check: crate::SchemaCheck) -> Self {
+        self.schema_check = Some(check);
+        self
+    }
+}
+
 impl Config {
     /// Sets a property of librdkafka.
     #[must_use]
@@ -137,6 +147,10 @@ mod tests {
             "schema_registry",
         ];
         assert_eq!(names::<Config>(), all(Config::SETTERS, others));
-        assert_eq!(names::<HandlerConfig>(), all(HandlerConfig::SETTERS, &[]));
+        let others: &[&str] = &[
+            #[cfg(feature = "schemas")]
+            "schema_check",
+        ];
+        assert_eq!(names::<HandlerConfig>(), all(HandlerConfig::SETTERS, others));
     }
 }
