@@ -103,4 +103,30 @@ mod tests {
         assert_eq!(problem(b"x"), "the value is not JSON (line 1, column 1)");
         assert!(problem(b"\"a\"").ends_with("not of the handler's type (line 1, column 3)"));
     }
+
+    #[test]
+    fn numbers_are_exact_however_long_and_a_field_stands_once() {
+        #[derive(Debug, Deserialize, PartialEq)]
+        struct Numbers {
+            a: i64,
+            b: u128,
+        }
+        let read = |payload: &str| {
+            let message = Message::Owned(Box::new(OwnedMessage {
+                payload: Some(payload.as_bytes().into()),
+                ..Default::default()
+            }));
+            let source = Source::new(TopicPartition::new("t", 0), "g".into());
+            let context = Context::default();
+            let read = Json::<Numbers>::from_record(Record::new(&message, &source, 1), &context);
+            read.map(|read| read.0).map_err(|rejection| HandlerError::from(rejection).to_string())
+        };
+        // 2^53 + 1, and 2^100 + 1.
+        let numbers = Numbers { a: 9_007_199_254_740_993, b: (1 << 100) + 1 };
+        let text = "{\"a\": 9007199254740993, \"b\": 1267650600228229401496703205377}";
+        assert_eq!(read(text), Ok(numbers));
+        // Which of two was meant nobody knows.
+        assert!(read("{\"a\": 1, \"a\": 2, \"b\": 1}").is_err());
+        assert!(read("{\"a\": 1.5, \"b\": 1}").is_err());
+    }
 }

@@ -20,6 +20,8 @@ pub(crate) mod json;
 mod json_weight;
 #[cfg(feature = "protobuf")]
 pub(crate) mod protobuf;
+#[cfg(all(test, feature = "protobuf"))]
+mod protobuf_types;
 mod references;
 #[cfg(any(feature = "avro", feature = "json-schema", feature = "protobuf"))]
 mod registration;
