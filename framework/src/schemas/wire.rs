@@ -47,7 +47,7 @@ pub(crate) struct Framed<'a> {
     bytes: &'a [u8],
     /// What follows the id, where that is in a header.
     beside_id: Option<&'a [u8]>,
-    #[cfg_attr(not(feature = "protobuf"), expect(dead_code))]
+    #[cfg_attr(not(feature = "protobuf"), allow(dead_code))]
     has_plain_indexes: bool,
 }
 
