@@ -41,8 +41,8 @@ async fn a_transaction_of_a_repositorys_own_is_a_savepoint_of_the_runs() {
     let expected = (0..COUNT).flat_map(|number| [number, 1000 + number, 3000 + number]);
     assert_eq!(world.effects().await, expected.collect::<Vec<_>>());
     assert_eq!(world.claims().await, COUNT);
-    let transactions = "select count(distinct xmin::text) from onceward_dedupe";
-    assert!(world.database.number(transactions).await < COUNT, "they commit as a group");
+    let transactions = "select count(distinct xmin::text) from onceward_dedupe_0";
+    assert!((1..COUNT).contains(&world.database.number(transactions).await), "they commit as a group");
 }
 
 #[handler(topic = "overridden")]
