@@ -51,6 +51,33 @@ async fn a_type_that_does_not_fit_a_version_is_refused_with_the_field() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_handler_may_be_left_out_of_the_check_or_held_to_it() {
+    let world = World::new(stack_or_leave_out!(), 1).await;
+    world.has_versions(&format!("{}-value", world.topic), &[NUMBER, OTHER]);
+    let with = |of_all, of_one: Option<SchemaCheck>| {
+        let mut config = Config::default();
+        config.schema_registry.check = Some(of_all);
+        let mut route = world.route(one {});
+        if let Some(check) = of_one {
+            route = route.schema_check(check);
+        }
+        world.app(route, &Seen::default()).config(config)
+    };
+    let held = Running::start(with(SchemaCheck::Off, Some(SchemaCheck::Refuse))).ended().await;
+    assert!(held.unwrap_err().to_string().contains("missing field `number`"));
+    let mut by_config = Config::default();
+    by_config.handlers.entry("one".into()).or_default().schema_check = Some(SchemaCheck::Warn);
+    for app in
+        [with(SchemaCheck::Refuse, Some(SchemaCheck::Off)), with(SchemaCheck::Refuse, None).config(by_config)]
+    {
+        world.send(0, &framed(1, &datum(1))).await;
+        let running = Running::start(app);
+        world.caught_up().await;
+        running.stop().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_type_that_fits_all_versions_is_not_and_what_was_checked_is_known() {
     let world = World::new(stack_or_leave_out!(), 1).await;
     let more =
