@@ -86,7 +86,7 @@ impl Report {
         }
     }
 
-    /// Whether a number meets its aim, an upper limit.
+    /// Compares a number with its aim, an upper limit.
     pub fn at_most(&mut self, case: &str, what: &str, value: f64, limit: f64) {
         let verdict = verdict(value <= limit);
         self.aims.push(format!("| {case} | {what} <= {limit} | {} | {verdict} |", short(value)));

@@ -33,17 +33,17 @@ impl Departure {
         format!("{year}-{month:02}-{day:02}/{carrier}{flight}/{origin}/{sched_dep_time}")
     }
 
-    /// Whether the producer truncates its payload.
+    /// True for departures whose payload the producer truncates.
     pub(crate) fn is_garbled(&self) -> bool {
         self.flight % 500 == 31
     }
 
-    /// Whether its plane is unknown, at every attempt.
+    /// True for departures whose plane is unknown, at every attempt.
     pub(crate) fn is_of_no_known_plane(&self) -> bool {
         self.flight % 500 == 77
     }
 
-    /// Whether it can never be handled.
+    /// True for departures that no attempt can handle.
     pub(crate) fn is_hopeless(&self) -> bool {
         self.is_garbled() || (self.is_of_no_known_plane() && !self.is_cancelled())
     }

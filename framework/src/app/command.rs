@@ -5,7 +5,7 @@ use crate::error::Error;
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// What `help` prints, and an unknown command beside its error.
+/// The usage text: `help` prints it, and an unknown command beside its error.
 pub(crate) const USAGE: &str = "\
 commands:
     run        consumes until SIGTERM or Ctrl-C; so does the program without a command
@@ -62,7 +62,7 @@ pub(crate) fn print_usage_to_stderr() {
     eprintln!("{USAGE}\n");
 }
 
-/// What the checks of a start have found.
+/// The findings of a start's checks, for the command `check`.
 #[derive(Debug)]
 pub(crate) struct Found {
     pub(crate) handlers: usize,

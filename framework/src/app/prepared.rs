@@ -47,7 +47,7 @@ impl Prepared {
         })
     }
 
-    /// What runs beside the consuming, until it is dropped.
+    /// The background tasks of a running application. Dropping the handle ends them.
     pub(super) fn upkeep(&self) -> Option<AbortOnDropHandle<()>> {
         #[cfg(feature = "postgres")]
         if let Dedupe::Postgres(postgres) = &self.dedupe {

@@ -1,15 +1,15 @@
-//! Gets SIGTERM and SIGINT for as long as an application runs, and leaves them as they were before.
+//! Listens for SIGTERM and SIGINT while an application runs, and restores the former handlers after it.
 //!
-//! | what | exit code of a `main` that returns `App::run`'s result |
+//! | end | exit code of a `main` that returns `App::run`'s result |
 //! |---|---|
 //! | SIGTERM, SIGINT or the token, all work finished and committed | 0 |
 //! | an error, or work that did not finish within `shutdown_deadline` | 1 |
 //! | a second signal, a second or more after the first: ends at once, commits nothing more | 128 + its number |
 //!
-//! tokio's own listener stays for the life of the process: after the application's end a Ctrl-C would
-//! reach nobody. So a handler of our own is put in and taken out, which needs unsafe code. It calls the
-//! one that was there before, so that other listeners of the process, those of tokio among them, hear
-//! what they would have heard. Where there are such listeners the process is theirs to end.
+//! tokio's own listener stays for the life of the process: after the application's end nobody would
+//! hear a Ctrl-C. So Onceward installs a handler of its own and removes it again, which needs unsafe code.
+//! The handler calls the former one, so other listeners of the process, such as tokio's, still hear each
+//! signal. If there are other listeners, they decide when the process ends, and Onceward does not end it.
 #![allow(unsafe_code)]
 
 use crate::Error;
@@ -29,17 +29,17 @@ use tokio_util::sync::CancellationToken;
 
 const SIGNALS: [c_int; 2] = [SIGTERM, SIGINT];
 
-/// So many applications of a process may listen.
+/// The most applications of a process that may listen.
 const MOST: usize = 16;
 
-/// Some senders send each signal twice, to the process and to its group: this soon it is the same one.
+/// Some senders send each signal twice, to the process and to its group. Within this time the second is ignored.
 const SAME: Duration = Duration::from_secs(1);
 
-/// Where the signals of each listener go; negative where there is none. What was opened stays open: the
-/// handler may be about to write to it.
+/// The descriptor to which each listener's signals are written; negative if there is none. A descriptor
+/// stays open for ever, since the handler may be about to write to it.
 static ENDS: [AtomicI32; MOST] = [const { AtomicI32::new(-1) }; MOST];
 
-/// What the process did with each signal before; never freed, for the same reason.
+/// The former action of each signal; never freed, for the same reason.
 static BEFORE: [AtomicPtr<libc::sigaction>; 2] = [const { AtomicPtr::new(null_mut()) }; 2];
 
 static LISTENERS: Mutex<Listeners> =
@@ -47,11 +47,11 @@ static LISTENERS: Mutex<Listeners> =
 
 struct Listeners {
     pipes: [Option<Pipe>; MOST],
-    /// Whether our handler is in. It stays where another was put over it, which calls ours.
+    /// Whether our handler is installed. It stays installed if another one was installed over it and calls it.
     is_in: [bool; 2],
 }
 
-/// What a listener reads, and what the handler writes to.
+/// A pipe from the handler to a listener.
 struct Pipe {
     read: UnixStream,
     write: UnixStream,
@@ -108,7 +108,7 @@ impl Signals {
         put_in.map(|()| signals)
     }
 
-    /// Waits for the next one.
+    /// Waits for the next signal.
     async fn next(&self) -> c_int {
         let mut number = [0];
         loop {
@@ -125,7 +125,7 @@ impl Signals {
         }
     }
 
-    /// Waits for some work, and has it shut down at the first signal, and end the process at the second.
+    /// Runs `work`. The first signal shuts it down, the second ends the process.
     pub(crate) async fn during<T>(self, shutdown: &CancellationToken, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         let mut first: Option<Instant> = None;
@@ -175,7 +175,7 @@ fn name(signal: c_int) -> &'static str {
     if signal == SIGINT { "SIGINT" } else { "SIGTERM" }
 }
 
-/// Puts our handler in, and keeps the one that is there.
+/// Installs our handler, and keeps the former one.
 fn put_in(index: usize, signal: c_int) -> io::Result<()> {
     BEFORE[index].store(Box::into_raw(Box::new(action_of(signal)?)), Ordering::Release);
     // SAFETY: all zeroes is a value of this C struct, and `sigemptyset` gets a valid pointer.
@@ -193,7 +193,7 @@ fn put_in(index: usize, signal: c_int) -> io::Result<()> {
     }
 }
 
-/// Puts the handler back that was there before. `false` where another was put over ours meanwhile.
+/// Restores the former handler; `false` if another one was installed over ours meanwhile.
 fn take_out(index: usize, signal: c_int) -> bool {
     let before = BEFORE[index].load(Ordering::Acquire);
     let is_on_top = action_of(signal).is_ok_and(|action| action.sa_sigaction == ours_as_number());
@@ -201,7 +201,7 @@ fn take_out(index: usize, signal: c_int) -> bool {
     is_on_top && unsafe { libc::sigaction(signal, before, null_mut()) } == 0
 }
 
-/// Whether nobody else in the process listens for it.
+/// Whether no other part of the process listens for the signal.
 fn is_ours(signal: c_int) -> bool {
     let Some(index) = SIGNALS.iter().position(|known| *known == signal) else { return false };
     let before = BEFORE[index].load(Ordering::Acquire);
@@ -210,7 +210,7 @@ fn is_ours(signal: c_int) -> bool {
     is_default && action_of(signal).is_ok_and(|action| action.sa_sigaction == ours_as_number())
 }
 
-/// What the process does with a signal now.
+/// The signal's current action.
 fn action_of(signal: c_int) -> io::Result<libc::sigaction> {
     let mut action = MaybeUninit::zeroed();
     // SAFETY: the pointer is valid, and all zeroes is a value, so it is one in any case.

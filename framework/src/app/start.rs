@@ -1,4 +1,4 @@
-//! Gets what is set for an application, checks it, gives what consumes.
+//! Reads an application's settings, checks them, and builds its consumers.
 
 use super::binding::{Common, RouterParts, bind, routers};
 #[cfg(feature = "schemas")]
@@ -100,7 +100,7 @@ impl App {
         ended
     }
 
-    /// Does all checks, and makes of the settings what consumes.
+    /// Does all checks, and builds the consumers from the settings.
     async fn prepare(mut self) -> Result<Prepared, Error> {
         let given = std::mem::take(&mut self.given);
         let config = given.over(std::mem::take(&mut self.code));
@@ -147,7 +147,7 @@ impl App {
         Ok(config)
     }
 
-    /// What each group's thread begins with.
+    /// The setup of each group's thread.
     async fn setups(
         mut self,
         config: &Resolved,
@@ -197,7 +197,7 @@ impl App {
         Ok(setups)
     }
 
-    /// Puts what a file or the environment says of handlers in place of what code says.
+    /// Overrides the handlers' settings in code by those of a file or the environment.
     fn override_settings(
         &mut self,
         overrides: &BTreeMap<String, HandlerConfig>,

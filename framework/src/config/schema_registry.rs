@@ -25,8 +25,8 @@ use std::time::Duration;
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct SchemaRegistryConfig {
-    /// Its address, several with commas; they are asked in this order. What one of them has counts.
-    /// What none has is unknown if the first says so, and waited for while the first is away. Also
+    /// The address, several with commas; Onceward asks them in this order. A schema that one of them has counts. One
+    /// that none has is unknown if the first says so, and waited for while the first is down. Also
     /// `SCHEMA_REGISTRY_URL`.
     pub url: Option<String>,
     /// The proxy that it is asked through (`http://host:port`), or `none`. That of `HTTP_PROXY` or
@@ -47,8 +47,8 @@ pub struct SchemaRegistryConfig {
     /// What a start does if a handler's type cannot read a schema of its topics in the
     /// registry; it is refused by default.
     pub check: Option<SchemaCheck>,
-    /// What a JSON Schema is read as that does not say which draft it follows (`$schema`): draft 7 by
-    /// default, as other serializers take it.
+    /// The draft of JSON Schemas that do not name one (`$schema`): draft 7 by default, as in other
+    /// serializers.
     pub json_schema_draft: Option<JsonSchemaDraft>,
     /// How many bytes a schema's id has before a payload: 4 by default, or 8, as serializers of
     /// Apicurio write it.

@@ -1,4 +1,4 @@
-//! What is committed of one partition, and what of it is due.
+//! The committed offset of one partition, and the next commit that is due.
 
 use super::memo::Memo;
 use crate::record::notes::{Note, Notes};
@@ -8,7 +8,7 @@ use crate::worker::offsets::OffsetTracker;
 /// The state of one partition's committed offset.
 #[derive(Debug, Default)]
 pub(crate) struct Committed {
-    /// What the broker said it has.
+    /// The offset that the broker acknowledged.
     pub(super) acknowledged: Option<i64>,
     pub(super) ahead: Ahead,
 }
@@ -41,7 +41,7 @@ impl Committed {
         Some((offset, Memo { note: note.unwrap_or_default(), ahead }))
     }
 
-    /// The same at a clean end, after which no note of a start stays.
+    /// The last commit at a clean end, after which no note of a start stays.
     pub(crate) fn due_last(&self, offsets: &OffsetTracker, notes: &Notes) -> Option<(i64, Memo)> {
         let ahead = offsets.ahead();
         let due = self.lacks_offset(offsets.committable()).or_else(|| notes.to_clear());
@@ -49,7 +49,7 @@ impl Committed {
         due.map(|offset| (offset, Memo { note: Note::default(), ahead }))
     }
 
-    /// The same, and notes that the partition was left: no dead letter of it is under way.
+    /// The last commit with a note that the owner has left: none of its dead letters is under way.
     pub(crate) fn due_on_leaving(&self, offsets: &OffsetTracker, notes: &Notes) -> Option<(i64, Memo)> {
         let is_noted = notes.found().is_some_and(|(_, note)| note.left);
         let beside = || self.acknowledged.filter(|_| !is_noted);
@@ -59,7 +59,7 @@ impl Committed {
         due.map(|(offset, memo)| (offset, Memo { note: Note { left: true, ..memo.note }, ..memo }))
     }
 
-    /// The offset beside which it is written what is ahead.
+    /// The offset beside which the finished ranges ahead are written.
     fn stands_at(&self, offsets: &OffsetTracker) -> Option<i64> {
         offsets.committable().or(self.acknowledged).or(offsets.oldest())
     }
@@ -69,12 +69,12 @@ impl Committed {
         committable.filter(|offset| self.acknowledged != Some(*offset))
     }
 
-    /// Whether what is finished ahead is not there yet.
+    /// Whether the broker does not have the finished ranges ahead yet.
     fn lacks(&self, ahead: &Ahead) -> bool {
         !ahead.is_empty() && self.ahead != *ahead
     }
 
-    /// What the broker said it has.
+    /// The offset that the broker acknowledged.
     pub(crate) fn acknowledged(&self) -> Option<i64> {
         self.acknowledged
     }

@@ -1,4 +1,4 @@
-//! Which tables a claim goes into, and which it looks into.
+//! The ring of tables: which of them a claim writes, and which it reads.
 //!
 //! Identities are filed by when they were claimed, in a ring of tables. The bucket with the highest number is
 //! the current one. Numbers are rows of `onceward_bucket`, so no clock decides where a claim goes: the server's
@@ -23,8 +23,8 @@ use std::time::{Duration, Instant};
 /// one, and one waits to be emptied; the others are for a window that was made longer.
 pub(super) const SLOTS: i32 = 8;
 
-/// What is known of the buckets is looked up again after this time: one that was sealed or has expired meanwhile
-/// only costs a claim time.
+/// The buckets are looked up again after this time. Until then a claim only loses time on a bucket that was sealed
+/// or has expired meanwhile.
 pub(super) const LOOKED_UP_EVERY: Duration = Duration::from_secs(30);
 
 /// The table of a bucket.
@@ -36,9 +36,9 @@ pub(super) fn table(bucket: i32) -> String {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Live {
     pub(super) current: i32,
-    /// The one before, while a transaction that claimed in it alone may be open.
+    /// The bucket before the current one, while a transaction that claimed in it alone may be open.
     pub(super) unsealed: Option<i32>,
-    /// Those before, the newest first.
+    /// The earlier buckets, the newest first.
     pub(super) sealed: Vec<i32>,
 }
 
@@ -48,7 +48,7 @@ impl Live {
         self.written().chain(self.sealed.iter().copied())
     }
 
-    /// Those into which a claim inserts.
+    /// The buckets into which a claim inserts.
     pub(super) fn written(&self) -> impl Iterator<Item = i32> {
         std::iter::once(self.current).chain(self.unsealed)
     }

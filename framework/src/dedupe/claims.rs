@@ -45,7 +45,7 @@ fn claim_statement(live: &Live) -> String {
     )
 }
 
-/// What a claim has found.
+/// The result of a claim.
 pub(super) struct Claimed {
     /// The token that this owner has raised.
     ours: i64,
@@ -94,7 +94,7 @@ impl Claimed {
     }
 }
 
-/// A run's claims, and what they are filed under.
+/// A run's claims, with the partition, handler and topic of their rows.
 pub(super) struct Filed<'a> {
     pub(super) source: &'a Source,
     pub(super) scope: &'a Scope,
@@ -135,15 +135,15 @@ impl Filed<'_> {
             .await?;
         let claimed = Claimed::of(&row, fence, live)?;
         if let Some(bucket) = live.unsealed {
-            // What is known from another bucket may be a dead letter: no row of ours may stay and say "done".
+            // Another bucket has these, perhaps as dead letters: no row of ours may stay and say "done".
             let known: Vec<Uuid> = before.difference(&claimed.keys).copied().collect();
             delete(connection, bucket, self.scope.id, &known, "").await?;
         }
         Ok(claimed)
     }
 
-    /// Gives way to what was sent back from the dead-letter topic: the notes that it was
-    /// dead-lettered go, from all buckets, in the transaction that claims it again.
+    /// Makes way for records that were sent back from the dead-letter topic: their dead-letter marks
+    /// are deleted from all buckets, in the transaction that claims them again.
     async fn take_over(&self, connection: &mut PgConnection, live: &Live) -> Result<(), StoreError> {
         let redriven: Vec<Claim> = self.claims.iter().filter(|claim| claim.redriven).copied().collect();
         let keys = Rows::sorted(&redriven).keys;
@@ -225,7 +225,7 @@ impl Filed<'_> {
     }
 }
 
-/// What became of a mark.
+/// The result of a mark.
 pub(super) enum Marked {
     Done,
     /// Nothing is noted: the number is not the handler's any more.
@@ -234,7 +234,7 @@ pub(super) enum Marked {
     NotCurrent,
 }
 
-/// What is known of identities.
+/// The result of a look-up.
 pub(super) enum Seen {
     /// The states of those that have a row.
     States(HashMap<Uuid, i16>),
@@ -283,7 +283,7 @@ pub(super) async fn seen(
     let mut found = HashMap::with_capacity(keys.len());
     for (key, state) in keys.into_iter().zip(states) {
         let known = found.entry(key).or_insert(state);
-        // Whatever else is noted, in whichever bucket: done wins.
+        // Done wins, whichever bucket it is in.
         if state != DEAD_LETTERED {
             *known = DONE;
         }

@@ -1,8 +1,8 @@
-//! What has been done, in PostgreSQL: claims in the handler's own transaction (`claims.rs`),
+//! The dedupe store in PostgreSQL: claims in the handler's own transaction (`claims.rs`),
 //! and the fence that keeps an old owner of a partition out.
 //!
-//! Nothing that a record says is bound to a statement as text: identities are UUIDs and offsets
-//! numbers, so no record can make one fail.
+//! No text of a record is bound to a statement: identities are UUIDs and offsets are numbers, so
+//! no record can make a statement fail.
 
 use super::buckets::{self, Buckets, Live};
 use super::claims::{Claimed, Filed, Marked, Seen, fence, first_of_each, seen};
@@ -20,12 +20,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use uuid::Uuid;
 
-/// How long it is known what was done.
+/// How long identities are remembered, and how far apart copies are found.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Window {
-    /// So long at least, after it was done.
+    /// How long an identity is remembered at least.
     pub(crate) remembered: Duration,
-    /// Copies that come later are not looked for.
+    /// Copies that come later than this after each other are not found.
     pub(crate) copies_within: Duration,
 }
 
@@ -96,12 +96,12 @@ impl Postgres {
         }
     }
 
-    /// How long what was done is remembered.
+    /// How long an identity is remembered at least.
     pub(super) fn window(&self) -> Duration {
         self.window.remembered
     }
 
-    /// Notes what a handler's number stands for.
+    /// Keeps a handler's number with the row that it stands in.
     pub(super) fn know_scope(&self, scope: Scope) {
         lock(&self.scopes).insert(scope.id, Arc::new(scope));
     }

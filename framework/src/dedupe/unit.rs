@@ -1,4 +1,4 @@
-//! A run's transaction: its end, the parts that can be undone alone, and what its calls leave behind.
+//! A run's transaction: its savepoints, its end, and the leftovers of its calls.
 
 use super::buckets::Live;
 use super::claims::{Rows, give_back};

@@ -8,7 +8,7 @@ use crate::error::trouble::Rarely;
 use sqlx::postgres::PgConnection;
 use std::time::Duration;
 
-/// How often it is looked: far below the shortest window.
+/// How often due upkeep is looked for: far more often than the shortest window.
 const INTERVAL: Duration = Duration::from_secs(60);
 
 /// How long an expired bucket waits to be emptied: longer than a process looks into it after that
@@ -18,7 +18,7 @@ const EMPTIED_AFTER: Duration = Duration::from_secs(5 * 60);
 /// How long emptying waits for a table's lock. Meanwhile a claim would wait behind it.
 const EMPTIED_WITHIN: Duration = Duration::from_millis(50);
 
-/// Does it as long as the application runs.
+/// Does the upkeep as long as the application runs.
 pub(crate) async fn keep(postgres: &Postgres) {
     let mut failing = Rarely::default();
     loop {
@@ -31,7 +31,7 @@ pub(crate) async fn keep(postgres: &Postgres) {
     }
 }
 
-/// Does what it is time for. Of several processes one does it.
+/// Does the due upkeep once. If several processes try, one of them does it.
 pub(super) async fn once(postgres: &Postgres) -> Result<(), StoreError> {
     let mut pooled = postgres.get().await?;
     let connection = pooled.get();
@@ -99,7 +99,7 @@ async fn open(connection: &mut PgConnection, window: Duration) -> Result<(), Sto
     Ok(())
 }
 
-/// Has nobody look any more into what was closed for a whole window: its youngest row is older than that.
+/// Expires the buckets that were closed a whole window ago: their youngest row is older than that.
 async fn expire(connection: &mut PgConnection, window: Duration) -> Result<(), StoreError> {
     let expire = format!(
         "update onceward_bucket set expired_at = now() \
@@ -109,8 +109,8 @@ async fn expire(connection: &mut PgConnection, window: Duration) -> Result<(), S
     Ok(())
 }
 
-/// Empties the tables of expired buckets, which no statement names any more. One that does all the same is not
-/// waited for: its table is emptied the next time.
+/// Empties the tables of expired buckets, which no statement names any more. If a statement of a stalled process
+/// does, its table is emptied the next time.
 async fn empty(connection: &mut PgConnection) -> Result<(), StoreError> {
     let old: Vec<i32> = sqlx::query_scalar(
         "select bucket from onceward_bucket where expired_at <= now() - make_interval(secs => $1)",

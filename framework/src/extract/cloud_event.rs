@@ -57,7 +57,7 @@ pub struct CloudEvent<F> {
     pub data: F,
 }
 
-/// What a CloudEvent's data can be taken as: any format, [`Bytes`], or an `Option` of these.
+/// A type that a CloudEvent's data can be taken as: any format, [`Bytes`], or an `Option` of these.
 #[diagnostic::on_unimplemented(
     message = "the data of a CloudEvent cannot be taken as `{Self}`",
     label = "not a format",

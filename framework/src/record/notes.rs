@@ -1,4 +1,4 @@
-//! What is noted of starts beside the committed offset of one partition; see `worker/starts.rs`.
+//! Notes of starts beside the committed offset of one partition; see `worker/starts.rs`.
 
 use crate::base::drain::Drain;
 use crate::base::sync::lock;

@@ -19,7 +19,7 @@ pub(crate) struct Written {
     sends: Arc<Sends>,
 }
 
-/// What of this assignment is on its way to dead-letter topics.
+/// The copies of this assignment that are on their way to dead-letter topics.
 #[derive(Debug, Default)]
 struct Sends {
     under_way: AtomicUsize,

@@ -58,7 +58,7 @@ pub enum IdentitySource {
     Function(IdentityFunction),
     /// Topic, partition, offset and timestamp.
     Position,
-    /// The same, told apart by topic: see [`in_each_topic`](Self::in_each_topic).
+    /// Another source, per topic: see [`in_each_topic`](Self::in_each_topic).
     InEachTopic(Box<Self>),
 }
 
@@ -93,8 +93,8 @@ impl IdentitySource {
         Self::Function(Arc::new(function))
     }
 
-    /// The same identity in two topics is two events. For handlers of several topics whose ids are
-    /// unique within each of them only.
+    /// Makes one identity in two topics two events. For handlers of several topics whose ids are
+    /// unique only within each topic.
     #[must_use]
     pub fn in_each_topic(self) -> Self {
         Self::InEachTopic(Box::new(self))
@@ -223,7 +223,7 @@ impl Identity {
         Self { key, origin: None }
     }
 
-    /// The same declared in another topic is another.
+    /// The identity of the same declaration within one topic.
     fn in_topic(self, topic: &str) -> Self {
         Self::of_event(hash(&[b"topic", topic.as_bytes(), &self.key.to_be_bytes()]))
     }
